@@ -1,0 +1,2 @@
+//! Gristmill.
+fn main() {}

@@ -1,0 +1,26 @@
+//! The vocabulary of Gristmill: what an event, a column, a feature row and a commit are. No I/O and no async; every part speaks these
+//! words, and only these, to its neighbours.
+
+mod batch;
+mod commit;
+mod dead_letter;
+mod disposition;
+mod entity_key;
+mod entry;
+mod feature_row;
+mod format;
+mod spec;
+mod timestamp;
+mod view;
+
+pub use batch::{Batch, Column, Packed, Validity, Values};
+pub use commit::{Commit, Location, Partition, Place, RowRef, Rows};
+pub use dead_letter::{DeadLetter, DeadLetterId, DeadLetterQuery, RawField, Reason};
+pub use disposition::Disposition;
+pub use entity_key::{KeyError, KeyPart, push_key_part, row_key};
+pub use entry::{Entries, EntryId, EntryRef, ParseEntryIdError};
+pub use feature_row::{FeatureRow, Header, RowError, Version, pack_row};
+pub use format::Format;
+pub use spec::{Aggregate, Aggregation, Field, Kind, Spec, SpecError, is_name};
+pub use timestamp::{ParseTimestampError, Timestamp};
+pub use view::{Catalog, Digest, Schema, SchemaId, Status, Value, View};

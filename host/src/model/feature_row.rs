@@ -1,0 +1,149 @@
+//! The packed row: what the online store keeps for one entity of one view, one value in one piece.
+//!
+//! ```text
+//! byte  0      format, 1
+//!       1..9   event time, microseconds since the epoch, big-endian with the sign bit flipped
+//!       9..17  entry id, milliseconds, big-endian
+//!      17..25  entry id, sequence, big-endian
+//!      25..29  schema id, big-endian
+//!      29..    one bit a column, 1 = present, least significant first; then each present value in the schema's order:
+//!              boolean 1 byte · integer, float, timestamp 8 bytes little-endian · text, bytes u32 length and the bytes ·
+//!              vector u32 width and 4 bytes a number
+//! ```
+//!
+//! Bytes 1 to 25 are the row's version. They compare as bytes the way versions compare, so that any store, a Lua script inside Redis included,
+//! tells the newer of two rows without decoding them.
+
+use bytes::Bytes;
+
+use super::{Column, EntryId, SchemaId, Timestamp, Value, Values};
+
+const FORMAT: u8 = 1;
+const HEADER_BYTES: usize = 29;
+
+/// Which of two rows of an entity is newer: first by event time, then by entry id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// When the event happened.
+    pub event_time: Timestamp,
+    /// The entry that brought it.
+    pub entry_id: EntryId,
+}
+
+impl Version {
+    /// Before every version.
+    pub const MIN: Version = Version { event_time: Timestamp(i64::MIN), entry_id: EntryId::ZERO };
+
+    /// Twenty-four bytes that compare like the version.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        let (time, id) = bytes.split_at_mut(8);
+        let (ms, seq) = id.split_at_mut(8);
+        time.copy_from_slice(&((self.event_time.0 as u64) ^ (1 << 63)).to_be_bytes());
+        ms.copy_from_slice(&self.entry_id.ms.to_be_bytes());
+        seq.copy_from_slice(&self.entry_id.seq.to_be_bytes());
+        bytes
+    }
+
+    /// The inverse of [`Version::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 24]) -> Version {
+        let part = |start: usize| {
+            let mut word = [0; 8];
+            word.iter_mut().zip(bytes.iter().skip(start)).for_each(|(to, from)| *to = *from);
+            u64::from_be_bytes(word)
+        };
+        Version { event_time: Timestamp((part(0) ^ (1 << 63)) as i64), entry_id: EntryId { ms: part(8), seq: part(16) } }
+    }
+}
+
+/// Stored bytes are not a packed row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("stored row is not in a format that this version reads: {0}")]
+pub struct RowError(pub &'static str);
+
+/// The fixed part of a packed row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Event time and entry id.
+    pub version: Version,
+    /// Which schema the values follow.
+    pub schema: SchemaId,
+}
+
+impl Header {
+    /// Reads the header of a packed row.
+    pub fn read(packed: &[u8]) -> Result<Header, RowError> {
+        let (format, rest) = packed.split_first().ok_or(RowError("it is empty"))?;
+        if *format != FORMAT {
+            return Err(RowError("its format byte is unknown"));
+        }
+        let (version, rest) = rest.split_first_chunk::<24>().ok_or(RowError("it is too short"))?;
+        let (schema, _) = rest.split_first_chunk::<4>().ok_or(RowError("it is too short"))?;
+        Ok(Header { version: Version::from_bytes(*version), schema: SchemaId(u32::from_be_bytes(*schema)) })
+    }
+}
+
+/// Appends the packed form of row `row` of `columns` to `out`.
+pub fn pack_row(out: &mut Vec<u8>, version: Version, schema: SchemaId, columns: &[std::sync::Arc<Column>], row: usize) {
+    out.push(FORMAT);
+    out.extend_from_slice(&version.to_bytes());
+    out.extend_from_slice(&schema.0.to_be_bytes());
+    let bitmap = out.len();
+    out.resize(bitmap + columns.len().div_ceil(8), 0);
+    for (index, column) in columns.iter().enumerate() {
+        if !column.is_valid(row) {
+            continue;
+        }
+        if let Some(byte) = out.get_mut(bitmap + index / 8) {
+            *byte |= 1 << (index % 8);
+        }
+        match &column.values {
+            Values::Booleans(values) => out.push(values.get(row).copied().unwrap_or_default()),
+            Values::Integers(values) | Values::Timestamps(values) => {
+                out.extend_from_slice(&values.get(row).copied().unwrap_or_default().to_le_bytes());
+            }
+            Values::Floats(values) => out.extend_from_slice(&values.get(row).copied().unwrap_or_default().to_le_bytes()),
+            Values::Texts(packed) | Values::Blobs(packed) => {
+                let bytes = packed.get(row);
+                out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+                out.extend_from_slice(bytes);
+            }
+            Values::Vectors { width, values } => {
+                out.extend_from_slice(&width.to_le_bytes());
+                let start = row * *width as usize;
+                let numbers = values.get(start..start + *width as usize).unwrap_or_default();
+                numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+            }
+        }
+    }
+}
+
+/// A packed row with its header read, values still packed.
+#[derive(Debug, Clone)]
+pub struct FeatureRow {
+    /// The fixed part.
+    pub header: Header,
+    packed: Bytes,
+}
+
+impl FeatureRow {
+    /// Wraps stored bytes.
+    pub fn new(packed: Bytes) -> Result<FeatureRow, RowError> {
+        Ok(FeatureRow { header: Header::read(&packed)?, packed })
+    }
+
+    /// The values in the order of the schema, whose `kinds` these are; `None` is null. Stops with an error where the bytes run out.
+    pub fn values<'a>(
+        &'a self,
+        kinds: impl ExactSizeIterator<Item = super::Kind>,
+    ) -> impl Iterator<Item = Result<Option<Value<'a>>, RowError>> {
+        let bitmap_bytes = kinds.len().div_ceil(8);
+        let after_header = self.packed.get(HEADER_BYTES..).unwrap_or_default();
+        let (bitmap, mut rest) = after_header.split_at_checked(bitmap_bytes).unwrap_or_default();
+        kinds.enumerate().map(move |(index, kind)| match bitmap.get(index / 8) {
+            None => Err(RowError("it is too short")),
+            Some(byte) if byte & (1 << (index % 8)) == 0 => Ok(None),
+            Some(_) => Value::unpack(kind, &mut rest).map(Some).ok_or(RowError("a value is cut short")),
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Where feature rows are kept for serving, and with them everything a commit must change in the same step: each partition's place, dead
+//! letters, schemas.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::model::{Commit, DeadLetter, DeadLetterQuery, Disposition, Location, Partition, Place, Schema, SchemaId};
+
+/// A store of feature rows.
+#[async_trait]
+pub trait OnlineStore: Send + Sync {
+    /// The newest packed row under each key, in the order of `keys`, `None` where there is none or it has expired. One round trip.
+    async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error>;
+
+    /// Opens a partition for writing. With [`Writers::Single`] this takes the partition's lease, and any earlier writer's next commit fails
+    /// with [`Error::Fenced`]; while another host holds the lease it fails with [`Error::Held`].
+    async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error>;
+
+    /// The number of this schema, given to it on first sight and kept for good.
+    async fn intern(&self, schema: &Schema) -> Result<SchemaId, Error>;
+
+    /// All schemas ever interned.
+    async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error>;
+
+    /// Whether the store answers.
+    async fn check(&self) -> Result<(), Error>;
+
+    /// Where the rows live.
+    fn location(&self) -> Location;
+
+    /// The dead letters kept beside the rows.
+    fn dead_letters(&self) -> &dyn DeadLetters;
+}
+
+/// Reading and dropping dead letters. They are added by commits only.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Those that match, newest first.
+    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, Error>;
+
+    /// Forgets those that match, `query.limit` included, and says how many there were.
+    async fn drop(&self, query: &DeadLetterQuery) -> Result<u64, Error>;
+
+    /// How many are kept, and how many were ever pushed out by newer ones because of the bound.
+    async fn count(&self) -> Result<DeadLetterCount, Error>;
+}
+
+/// Dead letters kept and pushed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadLetterCount {
+    /// Kept now.
+    pub kept: u64,
+    /// Pushed out since the store was made.
+    pub evicted: u64,
+}
+
+/// Who may write to a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writers {
+    /// One host at a time, by a lease with a fencing token. `holder` names this host: it takes over its own lease at once.
+    Single {
+        /// Identity of this host, stable over its restarts.
+        holder: String,
+        /// How long the lease lasts without renewal, in milliseconds.
+        lease_ms: u64,
+    },
+    /// Several hosts compete for entries. Rows are compared inside the store; the place is kept only for show.
+    Competing,
+}
+
+/// One partition opened for writing. Dropping it gives the lease up at the latest when it expires.
+#[async_trait]
+pub trait Writer: Send {
+    /// How far the partition is applied.
+    fn place(&self) -> Place;
+
+    /// Whether a commit acknowledges its entries to the stream in the same step.
+    fn acknowledges(&self) -> bool;
+
+    /// Applies all of a commit or nothing. May be called again with the same commit after an error that says [`Disposition::Retry`], also
+    /// when it is unknown whether the first call took effect: a commit whose number the store already has is not applied again.
+    async fn commit(&mut self, commit: &Commit) -> Result<(), Error>;
+
+    /// Keeps the lease while there is nothing to commit. To be called at least every third of the lease.
+    async fn renew(&mut self) -> Result<(), Error>;
+
+    /// Gives the lease up, so that another host need not wait for it to expire.
+    async fn release(self: Box<Self>) -> Result<(), Error>;
+}
+
+/// What went wrong in a store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's server cannot be reached, or the connection broke.
+    #[error("cannot reach the online store at {address}: {reason}")]
+    Unreachable {
+        /// Where it should be, without credentials.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The server answered with an error; nothing of the call took effect.
+    #[error("the online store refused `{command}`: {reason}")]
+    Refused {
+        /// What was asked.
+        command: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// Another writer has taken the partition; nothing of the commit took effect.
+    #[error("another host has taken over {partition}; this one must not commit to it any more")]
+    Fenced {
+        /// `stream/group/index`.
+        partition: String,
+    },
+    /// Another host holds the partition's lease.
+    #[error("{partition} is held by {holder} for at most {remaining_ms} ms more")]
+    Held {
+        /// `stream/group/index`.
+        partition: String,
+        /// Who holds it.
+        holder: String,
+        /// Until its lease expires if it is not renewed.
+        remaining_ms: u64,
+    },
+    /// The place that the writer relies on is gone or moved: the store was emptied or restored under it.
+    #[error("the stored place of {partition} is not the one this host wrote: {reason}")]
+    PlaceLost {
+        /// `stream/group/index`.
+        partition: String,
+        /// What was found.
+        reason: String,
+    },
+    /// What is stored cannot be read.
+    #[error("the online store holds something that this version cannot read: {0}")]
+    Corrupt(String),
+    /// The data folder failed.
+    #[error("the data folder failed: {0}")]
+    Folder(String),
+    /// The configuration cannot work.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl Error {
+    /// What becomes of the call that failed.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Error::Unreachable { .. } | Error::Refused { .. } | Error::Held { .. } => Disposition::Retry,
+            Error::Fenced { .. } | Error::PlaceLost { .. } | Error::Corrupt(_) | Error::Folder(_) | Error::Config(_) => Disposition::Stop,
+        }
+    }
+}
