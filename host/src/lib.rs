@@ -2,5 +2,7 @@
 
 pub mod model;
 pub mod online_store;
+pub mod pipeline;
 pub mod source;
+pub mod telemetry;
 pub mod transform;

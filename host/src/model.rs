@@ -17,7 +17,7 @@ pub use batch::{Batch, Column, Packed, Validity, Values};
 pub use commit::{Commit, Location, Partition, Place, RowRef, Rows};
 pub use dead_letter::{DeadLetter, DeadLetterId, DeadLetterQuery, RawField, Reason};
 pub use disposition::Disposition;
-pub use entity_key::{KeyError, KeyPart, push_key_part, row_key};
+pub use entity_key::{KEY_BYTES_MAX, KeyError, KeyPart, push_key_part, row_key};
 pub use entry::{Entries, EntryId, EntryRef, ParseEntryIdError};
 pub use feature_row::{FeatureRow, Header, RowError, Version, pack_row};
 pub use format::Format;

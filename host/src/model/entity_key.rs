@@ -24,7 +24,7 @@ pub struct KeyError {
 }
 
 /// Bytes in an encoded row key, view included, at most.
-const KEY_BYTES_MAX: usize = 4_096;
+pub const KEY_BYTES_MAX: usize = 4_096;
 
 /// Appends one part to a row key. The first part follows the view's `:`, the others a `|` each. Within a part, `%`, `|` and control bytes
 /// are written as `%xx`, so that keys of one view are equal exactly when their values are, and are readable in any tool.

@@ -1,0 +1,318 @@
+//! The event path: `read → decode → apply → commit → settle`, one loop for each partition of a stream.
+//!
+//! The guarantee, before any code: **kill the host at any moment, and what is stored equals what a run that was never killed would have
+//! stored.** It rests on three rules.
+//!
+//! 1. Everything that a batch changes (rows, dead letters, the place, and the acknowledgement where stream and store are the same server) is one
+//!    [`Commit`], which a store applies as a whole or not at all.
+//! 2. A commit has a number, and the store refuses to apply a number twice: a commit whose outcome is unknown is simply sent again.
+//! 3. What is read again after a crash gives the same rows with the same versions (event time, entry id), and a row never replaces one of the same or
+//!    a newer version. So an entry that is delivered twice changes nothing the second time, even where the acknowledgement is a step of its own.
+//!
+//! Errors are settled here and nowhere else: *retry* waits with bounded backoff and sends the same again, *reject* makes a dead letter, *stop*
+//! drops the batch, gives up the writer, and starts over from what is stored.
+//!
+//! Decoding and Wasm calls block, so they run inside [`tokio::task::block_in_place`]: the runtime must be multi-threaded.
+
+mod apply;
+mod batch;
+mod binding;
+mod collect;
+mod decode;
+mod read_ahead;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_like::BoxFuture;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::model::{DeadLetter, Disposition, EntryId, Format, Partition, Place, Timestamp};
+use crate::online_store::{self, OnlineStore, Writer, Writers};
+use crate::source::{self, Delivery, Source};
+use crate::telemetry::{Stage, StreamTelemetry};
+use crate::transform;
+
+use batch::Built;
+pub use binding::{Binding, InputBinding, Transforms};
+pub use decode::{Decoded, DefaultError, Epoch, Fault, Plan, Wanted};
+use read_ahead::ReadAhead;
+
+mod futures_like {
+    //! A boxed future, the one thing that would be wanted from a crate of futures.
+    pub(super) type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
+}
+
+/// Opens the partition's source at the place that the store knows. Called again after every stop.
+pub type OpenSource = Box<dyn Fn(Place) -> BoxFuture<Result<Arc<dyn Source>, source::Error>> + Send + Sync>;
+
+/// The longest wait between two tries of the same thing.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// The first wait.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+
+/// One partition of a stream, its transforms and its store.
+pub struct Pipeline {
+    /// What is worked on.
+    pub partition: Partition,
+    /// Who else may.
+    pub writers: Writers,
+    /// Where rows go.
+    pub store: Arc<dyn OnlineStore>,
+    /// Where entries come from.
+    pub open_source: OpenSource,
+    /// How events stand in the entries.
+    pub format: Format,
+    /// Entries in one batch, at most.
+    pub batch_events_max: usize,
+    /// The transforms in force; looked at once a batch.
+    pub transforms: Arc<ArcSwap<Transforms>>,
+    /// Where it counts.
+    pub telemetry: StreamTelemetry,
+    /// What it is doing, for readiness.
+    pub health: watch::Sender<Health>,
+}
+
+/// What a pipeline is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Opening its store and source.
+    Starting,
+    /// Reading and committing.
+    Running,
+    /// Waiting to try again what failed, for the reason given.
+    Waiting(String),
+    /// Ended on request.
+    Stopped,
+}
+
+/// Dead letters to be tried again by the transform they came from, at their own places.
+pub struct Replay {
+    /// All of one transform and of this pipeline's stream.
+    pub letters: Vec<DeadLetter>,
+    /// Receives how many did not become dead letters again, or why nothing was tried.
+    pub reply: oneshot::Sender<Result<u64, String>>,
+}
+
+/// Why a session with a writer and a source ended.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    #[error(transparent)]
+    Store(#[from] online_store::Error),
+    #[error(transparent)]
+    Transform(#[from] transform::Error),
+    #[error("shutting down")]
+    Shutdown,
+}
+
+impl Pipeline {
+    /// Works until `shutdown` turns true, and then finishes the batch in hand.
+    pub async fn run(self, mut replays: mpsc::Receiver<Replay>, mut shutdown: watch::Receiver<bool>) {
+        let mut backoff = BACKOFF_MIN;
+        while !*shutdown.borrow() {
+            match self.session(&mut replays, &mut shutdown, &mut backoff).await {
+                Ok(()) | Err(Stop::Shutdown) => break,
+                Err(stop) => {
+                    let (part, held) = match &stop {
+                        Stop::Source(_) => ("source", false),
+                        Stop::Store(error) => ("online_store", matches!(error, online_store::Error::Held { .. })),
+                        Stop::Transform(_) | Stop::Shutdown => ("transform", false),
+                    };
+                    if held {
+                        tracing::debug!(partition = %self.partition, "standing by: {stop}");
+                    } else {
+                        tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
+                        self.telemetry.restarts(part);
+                    }
+                    self.health.send_replace(Health::Waiting(stop.to_string()));
+                    let _ = self.wait(&mut backoff, &mut shutdown).await;
+                }
+            }
+        }
+        self.health.send_replace(Health::Stopped);
+    }
+
+    /// One writer, one source, batch after batch, until something says stop.
+    async fn session(
+        &self,
+        replays: &mut mpsc::Receiver<Replay>,
+        shutdown: &mut watch::Receiver<bool>,
+        backoff: &mut Duration,
+    ) -> Result<(), Stop> {
+        let mut writer = self.store.writer(&self.partition, &self.writers).await?;
+        let source = (self.open_source)(writer.place()).await?;
+        self.health.send_replace(Health::Running);
+        tracing::info!(partition = %self.partition, place = ?writer.place(), "running");
+        let mut read_ahead = ReadAhead::start(Arc::clone(&source), self);
+        let mut renew = tokio::time::interval(self.renewal());
+        renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut owed = Vec::new();
+        let ended = loop {
+            let step = tokio::select! {
+                biased;
+                _ = shutdown.changed() => break Err(Stop::Shutdown),
+                _ = renew.tick() => self.renew(&mut *writer).await,
+                Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
+                delivery = read_ahead.next() => match delivery {
+                    Ok(delivery) => self.batch(&mut *writer, &*source, delivery, &mut owed, shutdown).await,
+                    Err(error) => Err(error.into()),
+                },
+            };
+            match step {
+                Ok(()) => *backoff = BACKOFF_MIN,
+                Err(stop) => break Err(stop),
+            }
+        };
+        // Entries read ahead and not yet committed are simply forgotten: they are still in the stream.
+        drop(read_ahead);
+        if let Err(error) = writer.release().await {
+            tracing::debug!(partition = %self.partition, "could not give up the lease: {error}");
+        }
+        ended
+    }
+
+    /// The loop's body: what was delivered is decoded, applied, committed and settled.
+    async fn batch(
+        &self,
+        writer: &mut dyn Writer,
+        source: &dyn Source,
+        delivery: Delivery,
+        owed: &mut Vec<EntryId>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<(), Stop> {
+        if delivery.lost > 0 {
+            tracing::warn!(partition = %self.partition, lost = delivery.lost, "entries are gone from the stream that were never applied");
+            self.telemetry.entries_lost(delivery.lost);
+        }
+        if delivery.entries.is_empty() {
+            return Ok(());
+        }
+        let transforms = self.transforms.load_full();
+        let oldest = delivery.entries.ids().min().unwrap_or_default();
+        let mut built = self.build(&transforms, &delivery, shutdown).await?;
+        let commit = &mut built.commit;
+        commit.number = writer.place().commits + 1;
+        commit.acknowledge = delivery.entries.ids().collect();
+        commit.last = commit.acknowledge.iter().max().copied();
+        self.commit(writer, &built, shutdown).await?;
+        if !writer.acknowledges() {
+            self.acknowledge(source, built.commit.acknowledge, owed).await;
+        }
+        let readable_after = Timestamp::now().0.saturating_sub(oldest.ingest_time().0);
+        self.telemetry.freshness_seconds(readable_after as f64 / 1e6);
+        Ok(())
+    }
+
+    /// Decodes and applies until it succeeds or must stop: a failure of the engine itself says nothing about the events.
+    async fn build(&self, transforms: &Transforms, delivery: &Delivery, shutdown: &mut watch::Receiver<bool>) -> Result<Built, Stop> {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            match tokio::task::block_in_place(|| batch::build(transforms, delivery, &self.partition, &self.telemetry)) {
+                Ok(built) => return Ok(built),
+                Err(error) if error.disposition() == Disposition::Retry => self.retry("transform", &error, &mut backoff, shutdown).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Commits until the store has it or must stop. Sending again is safe: see rule 2.
+    async fn commit(&self, writer: &mut dyn Writer, built: &Built, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
+        let started = std::time::Instant::now();
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            match writer.commit(&built.commit).await {
+                Ok(()) => break,
+                Err(error) if error.disposition() == Disposition::Retry => {
+                    self.retry("online_store", &error, &mut backoff, shutdown).await?
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.health.send_if_modified(|health| std::mem::replace(health, Health::Running) != Health::Running);
+        built.count();
+        self.telemetry.stage_seconds(Stage::Commit, started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Acknowledges what the store already has. A failure is no error of the batch: the ids are owed and go with the next batch, and if the host
+    /// dies before that, they are delivered and applied once more, which changes nothing.
+    async fn acknowledge(&self, source: &dyn Source, ids: Vec<EntryId>, owed: &mut Vec<EntryId>) {
+        owed.extend(ids);
+        match source.acknowledge(owed).await {
+            Ok(()) => owed.clear(),
+            Err(error) => {
+                tracing::warn!(partition = %self.partition, owed = owed.len(), "could not acknowledge, will try again: {error}");
+                self.telemetry.retries("acknowledge");
+            }
+        }
+    }
+
+    async fn replay(&self, writer: &mut dyn Writer, replay: Replay, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
+        let Replay { letters, reply } = replay;
+        let transforms = self.transforms.load_full();
+        let name = letters.first().map(|letter| letter.id.transform.clone()).unwrap_or_default();
+        let Some(only) = transforms.only(self.format.clone(), &name) else {
+            // Nobody waiting for the answer is no reason to fail.
+            let _ = reply.send(Err(format!("no transform `{name}` runs on this stream; load it first")));
+            return Ok(());
+        };
+        let delivery = batch::redeliver(&letters);
+        let mut built = self.build(&only, &delivery, shutdown).await?;
+        let commit = &mut built.commit;
+        commit.number = writer.place().commits + 1;
+        let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);
+        commit.settled_dead_letters = letters.iter().filter(still_dead).map(|letter| letter.id.clone()).collect();
+        let settled = commit.settled_dead_letters.len() as u64;
+        self.commit(writer, &built, shutdown).await?;
+        let _ = reply.send(Ok(settled));
+        Ok(())
+    }
+
+    async fn renew(&self, writer: &mut dyn Writer) -> Result<(), Stop> {
+        match writer.renew().await {
+            Err(error) if error.disposition() == Disposition::Retry => {
+                tracing::warn!(partition = %self.partition, "could not renew the lease, will try again: {error}");
+                self.telemetry.retries("lease");
+                self.health.send_replace(Health::Waiting(error.to_string()));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+            Ok(()) => {
+                self.health.send_if_modified(|health| std::mem::replace(health, Health::Running) != Health::Running);
+                Ok(())
+            }
+        }
+    }
+
+    fn renewal(&self) -> Duration {
+        match &self.writers {
+            Writers::Single { lease_ms, .. } => Duration::from_millis((lease_ms / 3).max(10)),
+            Writers::Competing => Duration::from_secs(1),
+        }
+    }
+
+    async fn retry(
+        &self,
+        part: &'static str,
+        error: &(dyn std::error::Error + Sync),
+        backoff: &mut Duration,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<(), Stop> {
+        tracing::warn!(partition = %self.partition, part, wait_ms = backoff.as_millis() as u64, "will try again: {error}");
+        self.telemetry.retries(part);
+        self.health.send_replace(Health::Waiting(error.to_string()));
+        self.wait(backoff, shutdown).await
+    }
+
+    async fn wait(&self, backoff: &mut Duration, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
+        let wait = *backoff;
+        *backoff = (wait * 2).min(BACKOFF_MAX);
+        tokio::select! {
+            _ = shutdown.changed() => Err(Stop::Shutdown),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}

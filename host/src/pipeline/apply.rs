@@ -1,0 +1,71 @@
+//! Running one transform over one batch, whatever is in it: a call that fails is halved until the rows at fault stand alone.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use crate::model::{Batch, Disposition, Reason};
+use crate::transform::{Error, Output, Transform};
+
+/// Rows in one call: long enough that the call itself costs nothing, short enough that the deadline means something.
+const CALL_ROWS_MAX: usize = 1_024;
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// Outputs, each with the row of the batch at which its input began.
+    pub(super) outputs: Vec<(usize, Output)>,
+    /// Rows given up on: row, reason, message.
+    pub(super) given_up: Vec<(usize, Reason, String)>,
+}
+
+/// Applies the transform to all rows. Fails only with errors that another try may cure.
+pub(super) fn apply(transform: &Transform, batch: &Batch, bisect_time_max: Duration) -> Result<Applied, Error> {
+    let mut applied = Applied::default();
+    let mut failing_since = None;
+    // A stack of ranges, the first rows on top: halves are tried in order, so that outputs come out in the order of the events.
+    let mut ranges: Vec<Range<usize>> =
+        (0..batch.rows).step_by(CALL_ROWS_MAX).map(|start| start..(start + CALL_ROWS_MAX).min(batch.rows)).rev().collect();
+    while let Some(range) = ranges.pop() {
+        match call(transform, batch, &range) {
+            Ok(output) => {
+                let rejected = output.rejected.iter();
+                applied.given_up.extend(rejected.map(|(row, reason)| (range.start + *row as usize, Reason::Rejected, reason.clone())));
+                applied.outputs.push((range.start, output));
+            }
+            Err(error) if error.disposition() != Disposition::Reject => return Err(error),
+            Err(error) if range.len() == 1 => applied.given_up.push((range.start, reason(&error), error.to_string())),
+            Err(error) => {
+                let since: &mut Instant = failing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < bisect_time_max {
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                } else {
+                    let rows = range.len();
+                    let message =
+                        format!("a call with this and {} other events failed, and the time to find which was used up: {error}", rows - 1);
+                    applied.given_up.extend(range.map(|row| (row, Reason::NotIsolated, message.clone())));
+                }
+            }
+        }
+    }
+    Ok(applied)
+}
+
+fn call(transform: &Transform, batch: &Batch, range: &Range<usize>) -> Result<Output, Error> {
+    if *range == (0..batch.rows) {
+        return transform.apply(batch);
+    }
+    let indices: Vec<u32> = range.clone().map(|row| row as u32).collect();
+    transform.apply(&batch.take(&indices))
+}
+
+fn reason(error: &Error) -> Reason {
+    match error {
+        Error::Trap(_) | Error::Engine(_) | Error::Refused(_) => Reason::Trap,
+        Error::Deadline { .. } => Reason::Deadline,
+        Error::Memory { .. } => Reason::Memory,
+        Error::Guest(_) => Reason::Failed,
+        Error::Invalid(_) => Reason::Invalid,
+    }
+}

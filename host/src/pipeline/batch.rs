@@ -1,0 +1,164 @@
+//! One batch, from entries to a commit: every transform of the stream, every event in it either a row or a dead letter.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::apply::{Applied, apply};
+use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
+use super::collect::{Origins, collect};
+use super::decode::Decoded;
+use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, Timestamp};
+use crate::source::Delivery;
+use crate::telemetry::{Stage, StreamTelemetry, TransformTelemetry};
+use crate::transform::Error;
+
+/// A commit in the making, and what to count once the store has it.
+#[derive(Default)]
+pub(super) struct Built {
+    /// Everything but number, last and acknowledgements is filled in.
+    pub(super) commit: Commit,
+    tallies: Vec<Tally>,
+}
+
+struct Tally {
+    telemetry: TransformTelemetry,
+    rows: usize,
+    dead_letters: Range<usize>,
+}
+
+impl Built {
+    /// Counts rows and dead letters; called when they are stored.
+    pub(super) fn count(&self) {
+        for Tally { telemetry, rows, dead_letters } in &self.tallies {
+            telemetry.rows_committed(*rows as u64);
+            for letter in self.commit.dead_letters.get(dead_letters.clone()).unwrap_or_default() {
+                telemetry.dead_letters(letter.reason, 1);
+            }
+        }
+        if let Some(first) = self.commit.dead_letters.first() {
+            let (count, id) = (self.commit.dead_letters.len(), &first.id);
+            tracing::warn!(count, first = %id, "events became dead letters, the first because: {}", first.message);
+        }
+    }
+}
+
+/// Decodes and applies. Fails only with errors that say nothing about the events.
+pub(super) fn build(
+    transforms: &Transforms,
+    delivery: &Delivery,
+    partition: &Partition,
+    telemetry: &StreamTelemetry,
+) -> Result<Built, Error> {
+    let mut built = Built::default();
+    let now = Timestamp::now();
+    let work = Work { entries: &delivery.entries, ids: delivery.entries.ids().collect(), partition, now };
+    let started = Instant::now();
+    let decoded = transforms.plan.decode(work.entries);
+    telemetry.stage_seconds(Stage::Decode, started.elapsed().as_secs_f64());
+    let started = Instant::now();
+    for bound in &transforms.bound {
+        let (rows, letters) = (built.commit.rows.len(), built.commit.dead_letters.len());
+        let given_up = work.give_up_exhausted(bound, delivery, &mut built.commit);
+        work.run(bound, &decoded, &given_up, &mut built.commit)?;
+        built.tallies.push(Tally {
+            telemetry: bound.binding.telemetry.clone(),
+            rows: built.commit.rows.len() - rows,
+            dead_letters: letters..built.commit.dead_letters.len(),
+        });
+    }
+    telemetry.stage_seconds(Stage::Apply, started.elapsed().as_secs_f64());
+    Ok(built)
+}
+
+/// Dead letters as a delivery of the entries that they were.
+pub(super) fn redeliver(letters: &[DeadLetter]) -> Delivery {
+    let mut entries = Entries::default();
+    for letter in letters {
+        entries.push(letter.id.entry_id, letter.event.iter().map(|field| (field.name.as_slice(), field.value.as_slice())));
+    }
+    Delivery { entries, redelivered: true, ..Delivery::default() }
+}
+
+/// What all transforms of a batch have in common.
+struct Work<'b> {
+    entries: &'b Entries,
+    ids: Vec<EntryId>,
+    partition: &'b Partition,
+    now: Timestamp,
+}
+
+impl Work<'_> {
+    /// Gives up the entries that were delivered too often; returns their rows.
+    fn give_up_exhausted(&self, bound: &Bound, delivery: &Delivery, commit: &mut Commit) -> Vec<usize> {
+        let rows = self.ids.iter().enumerate().filter(|(_, id)| delivery.exhausted.contains(id)).map(|(row, _)| row);
+        let rows: Vec<usize> = if delivery.exhausted.is_empty() { Vec::new() } else { rows.collect() };
+        let message = "the entry was delivered again and again without being settled; it may be what brings the host down";
+        for row in &rows {
+            self.give_up(bound, *row, Reason::Deliveries, message.to_owned(), commit);
+        }
+        rows
+    }
+
+    /// Runs one transform over the rows that it can be given.
+    fn run(&self, bound: &Bound, decoded: &[Decoded], given_up: &[usize], commit: &mut Commit) -> Result<(), Error> {
+        let binding = &*bound.binding;
+        let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| decoded.get(*column)).collect();
+        let whole = Batch { rows: self.entries.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
+        let faults = faults(bound, &columns, &whole, &self.ids);
+        for (row, message) in faults.iter().filter(|(row, _)| !given_up.contains(row)) {
+            self.give_up(bound, *row, Reason::Decode, message.clone(), commit);
+        }
+        // Without faults the columns pass to the sandbox as they are, shared with every other transform.
+        let is_kept = |row: &usize| !faults.contains_key(row) && !given_up.contains(row);
+        let kept: Option<Vec<u32>> =
+            (!faults.is_empty() || !given_up.is_empty()).then(|| (0..whole.rows).filter(is_kept).map(|row| row as u32).collect());
+        let (batch, ids) = match &kept {
+            None => (whole, Cow::Borrowed(&self.ids)),
+            Some(kept) => {
+                let ids = kept.iter().filter_map(|row| self.ids.get(*row as usize).copied()).collect();
+                (whole.take(kept), Cow::Owned(ids))
+            }
+        };
+        if batch.rows == 0 {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let Applied { outputs, given_up } = apply(&binding.transform, &batch, Duration::from_millis(binding.bisect_ms_max))?;
+        binding.telemetry.apply_seconds(started.elapsed().as_secs_f64());
+        for (row, reason, message) in given_up {
+            let row = kept.as_ref().map_or(Some(row), |kept| kept.get(row).map(|row| *row as usize));
+            row.into_iter().for_each(|row| self.give_up(bound, row, reason, message.clone(), commit));
+        }
+        let origins = Origins { batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
+        collect(binding, &origins, &outputs, self.now, &mut commit.rows);
+        Ok(())
+    }
+
+    fn give_up(&self, bound: &Bound, row: usize, reason: Reason, message: String, commit: &mut Commit) {
+        let Some(entry) = self.entries.get(row) else { return };
+        commit.dead_letters.push(DeadLetter {
+            id: DeadLetterId { stream: self.partition.stream.clone(), entry_id: entry.id, transform: bound.binding.view.name.clone() },
+            reason,
+            message,
+            component: bound.binding.transform.digest(),
+            at: self.now,
+            event: DeadLetter::event_of(&entry),
+        });
+    }
+}
+
+/// The rows that this transform cannot be given, each with the first reason.
+fn faults(bound: &Bound, columns: &[&Decoded], whole: &Batch, ids: &[EntryId]) -> BTreeMap<usize, String> {
+    let mut faults = BTreeMap::new();
+    for fault in columns.iter().flat_map(|column| &column.faults) {
+        faults.entry(fault.row as usize).or_insert_with(|| fault.message.clone());
+    }
+    let origins = Origins { batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: ids };
+    for (row, bytes) in origins.oversized(&bound.binding.view.name) {
+        faults.entry(row).or_insert_with(|| format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed"));
+    }
+    faults
+}

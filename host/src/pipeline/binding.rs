@@ -1,0 +1,98 @@
+//! A transform bound to its stream: which columns it takes from the decoded batch, whose rows it makes, how long they last.
+
+use std::sync::Arc;
+
+use super::decode::{DefaultError, Epoch, Plan, Wanted};
+use crate::model::{Format, KEY_BYTES_MAX, SchemaId, Spec, View};
+use crate::telemetry::TransformTelemetry;
+use crate::transform::Transform;
+
+/// How one input of a transform is found in the events, where that differs from what the component declares.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InputBinding {
+    /// Name or dotted path in the event; the input's own name when absent.
+    pub from: Option<String>,
+    /// Replaces the component's default.
+    pub default: Option<String>,
+    /// Unit of times given as numbers; told by their size when absent.
+    pub epoch: Option<Epoch>,
+}
+
+/// A transform with everything that the pipeline must know to run it.
+pub struct Binding {
+    /// The component, compiled and checked.
+    pub transform: Transform,
+    /// The view its rows belong to.
+    pub view: Arc<View>,
+    /// Its schema's number in the online store.
+    pub schema: SchemaId,
+    /// One for each input of the spec, in its order.
+    pub inputs: Vec<InputBinding>,
+    /// How long a row is kept after the later of its event time and its commit; `None` for ever.
+    pub expire_secs: Option<u64>,
+    /// Time to spend on finding the rows at fault in one failing batch; what is then still mixed is dead-lettered together.
+    pub bisect_ms_max: u64,
+    /// Where it counts.
+    pub telemetry: TransformTelemetry,
+}
+
+/// The transforms of one stream and the plan for decoding what they read. Immutable: a change makes a new set, taken up between two batches.
+pub struct Transforms {
+    pub(super) plan: Plan,
+    pub(super) bound: Vec<Bound>,
+}
+
+pub(super) struct Bound {
+    pub(super) binding: Arc<Binding>,
+    /// For each input of the spec its column in the decoded batch.
+    pub(super) columns: Vec<usize>,
+    /// Positions among the inputs.
+    pub(super) entity: Vec<usize>,
+    pub(super) event_time: Option<usize>,
+}
+
+impl Transforms {
+    /// Binds transforms to the entries of one stream. Fails when a default does not decode.
+    pub fn new(format: Format, bindings: Vec<Arc<Binding>>) -> Result<Transforms, DefaultError> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut bound = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            let spec = Arc::clone(binding.transform.spec());
+            let columns = spec.inputs.iter().enumerate().map(|(index, field)| {
+                let input = binding.inputs.get(index).cloned().unwrap_or_default();
+                let mut field = field.clone();
+                field.default = input.default.or(field.default);
+                field.doc.clear();
+                let column = Wanted { from: input.from.unwrap_or_else(|| field.name.clone()), field, epoch: input.epoch };
+                wanted.iter().position(|known| *known == column).unwrap_or_else(|| {
+                    wanted.push(column);
+                    wanted.len() - 1
+                })
+            });
+            let columns = columns.collect();
+            let (entity, event_time) = positions(&spec);
+            bound.push(Bound { binding, columns, entity, event_time });
+        }
+        Ok(Transforms { plan: Plan::new(format, wanted)?, bound })
+    }
+
+    /// The bindings, in the order given.
+    pub fn bindings(&self) -> impl Iterator<Item = &Arc<Binding>> {
+        self.bound.iter().map(|bound| &bound.binding)
+    }
+
+    /// The same set with only the transform of this name, for a replay.
+    pub(super) fn only(&self, format: Format, name: &str) -> Option<Transforms> {
+        let bound = self.bindings().find(|binding| binding.view.name == name)?;
+        Transforms::new(format, vec![Arc::clone(bound)]).ok()
+    }
+}
+
+fn positions(spec: &Spec) -> (Vec<usize>, Option<usize>) {
+    let position = |name: &String| spec.inputs.iter().position(|field| field.name == *name);
+    (spec.entity.iter().filter_map(position).collect(), spec.event_time.as_ref().and_then(position))
+}
+
+/// Longest entity key, for messages.
+pub(super) const ENTITY_KEY_BYTES_MAX: usize = KEY_BYTES_MAX;
