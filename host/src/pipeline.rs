@@ -199,8 +199,10 @@ impl Pipeline {
         commit.last = commit.acknowledge.iter().max().copied();
         self.commit(writer, &built, shutdown).await?;
         if !writer.acknowledges() {
-            self.acknowledge(source, built.commit.acknowledge, owed).await;
+            self.acknowledge(source, std::mem::take(&mut built.commit.acknowledge), owed).await;
         }
+        let newest = built.commit.last.unwrap_or_default().ingest_time();
+        self.telemetry.entries_settled(delivery.entries.len() as u64, newest);
         let readable_after = Timestamp::now().0.saturating_sub(oldest.ingest_time().0);
         self.telemetry.freshness_seconds(readable_after as f64 / 1e6);
         Ok(())

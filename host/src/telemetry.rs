@@ -1,28 +1,433 @@
-//! stub
-#![allow(missing_docs)]
-use crate::model::Reason;
-#[derive(Clone, Copy)]
+//! What the host counts about itself: shown at `/metrics`, and in the progress line of long work.
+//!
+//! Label values come from configuration and from names that were checked, never from requests, so that their number is bounded. Handles are
+//! resolved once, and counting on the event path is then a few atomic additions.
+
+mod recent;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::model::{Reason, Status, Timestamp};
+use recent::Recent;
+
+/// The steps of the event path that are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Waiting for entries and reading them.
     Read,
+    /// Entries to columns.
     Decode,
+    /// All transforms of the stream.
     Apply,
+    /// Until the store has it.
     Commit,
 }
-#[derive(Clone)]
-pub struct StreamTelemetry;
-#[derive(Clone)]
-pub struct TransformTelemetry;
-impl StreamTelemetry {
-    pub fn entries_read(&self, _n: u64) {}
-    pub fn entries_lost(&self, _n: u64) {}
-    pub fn stage_seconds(&self, _s: Stage, _v: f64) {}
-    pub fn freshness_seconds(&self, _v: f64) {}
-    pub fn retries(&self, _part: &'static str) {}
-    pub fn restarts(&self, _part: &'static str) {}
-    pub fn lag(&self, _e: Option<u64>, _p: u64) {}
+
+/// All metrics of a host.
+pub struct Telemetry {
+    registry: Registry,
+    families: Families,
+    totals: Arc<Totals>,
 }
+
+/// The metrics of one stream.
+#[derive(Clone)]
+pub struct StreamTelemetry {
+    labels: StreamLabels,
+    families: Families,
+    totals: Arc<Totals>,
+    entries_read: Counter,
+    entries_settled: Counter,
+    entries_lost: Counter,
+    freshness: Histogram,
+    stages: [Histogram; 4],
+    lag_entries: Gauge,
+    lag_seconds: Gauge<f64, AtomicU64>,
+    pending: Gauge,
+    settled_until: Arc<AtomicI64>,
+}
+
+/// The metrics of one transform.
+#[derive(Clone)]
+pub struct TransformTelemetry {
+    labels: TransformLabels,
+    families: Families,
+    totals: Arc<Totals>,
+    rows: Counter,
+    apply: Histogram,
+    lag_seconds: Gauge<f64, AtomicU64>,
+}
+
+/// Sums over all streams and transforms, for a progress line.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Snapshot {
+    /// Entries read from streams.
+    pub entries_read: u64,
+    /// Entries whose commit the store has.
+    pub entries_settled: u64,
+    /// Entries known to be lost.
+    pub entries_lost: u64,
+    /// Feature rows committed.
+    pub rows_committed: u64,
+    /// Dead letters committed.
+    pub dead_letters: u64,
+    /// Median time from ingest to readable over the recent batches, in seconds.
+    pub freshness_p50_seconds: f64,
+    /// Ninety-ninth percentile of the same.
+    pub freshness_p99_seconds: f64,
+}
+
+#[derive(Default)]
+struct Totals {
+    entries_read: AtomicU64,
+    entries_settled: AtomicU64,
+    entries_lost: AtomicU64,
+    rows_committed: AtomicU64,
+    dead_letters: AtomicU64,
+    freshness: Recent,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabels {
+    stream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransformLabels {
+    transform: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stream: String,
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabels {
+    stream: String,
+    part: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    transform: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ValueLabels {
+    view: String,
+    status: &'static str,
+}
+
+/// Seconds, 10 µs to 168 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(1e-5, 2.0, 25))
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+#[derive(Clone)]
+struct Families {
+    entries_read: Family<StreamLabels, Counter>,
+    entries_settled: Family<StreamLabels, Counter>,
+    entries_lost: Family<StreamLabels, Counter>,
+    freshness: Histograms<StreamLabels>,
+    stage: Histograms<StageLabels>,
+    retries: Family<PartLabels, Counter>,
+    restarts: Family<PartLabels, Counter>,
+    lag_entries: Family<StreamLabels, Gauge>,
+    lag_seconds: Family<StreamLabels, Gauge<f64, AtomicU64>>,
+    pending: Family<StreamLabels, Gauge>,
+    rows_committed: Family<TransformLabels, Counter>,
+    dead_letters: Family<ReasonLabels, Counter>,
+    apply: Histograms<TransformLabels>,
+    transform_lag_seconds: Family<TransformLabels, Gauge<f64, AtomicU64>>,
+    swaps: Family<TransformLabels, Counter>,
+    log_lines_dropped: Family<TransformLabels, Gauge>,
+    refused_components: Counter,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Histograms<RouteLabels>,
+    values: Family<ValueLabels, Counter>,
+    dead_letters_kept: Gauge<i64, AtomicI64>,
+    dead_letters_evicted: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Telemetry {
+        Telemetry::new()
+    }
+}
+
+impl Telemetry {
+    /// Nothing counted yet.
+    pub fn new() -> Telemetry {
+        let families = Families {
+            entries_read: Family::default(),
+            entries_settled: Family::default(),
+            entries_lost: Family::default(),
+            freshness: Family::new_with_constructor(seconds),
+            stage: Family::new_with_constructor(seconds),
+            retries: Family::default(),
+            restarts: Family::default(),
+            lag_entries: Family::default(),
+            lag_seconds: Family::default(),
+            pending: Family::default(),
+            rows_committed: Family::default(),
+            dead_letters: Family::default(),
+            apply: Family::new_with_constructor(seconds),
+            transform_lag_seconds: Family::default(),
+            swaps: Family::default(),
+            log_lines_dropped: Family::default(),
+            refused_components: Counter::default(),
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(seconds),
+            values: Family::default(),
+            dead_letters_kept: Gauge::default(),
+            dead_letters_evicted: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("gristmill");
+        families.register_event_path(&mut registry);
+        families.register_transforms(&mut registry);
+        families.register_serving(&mut registry);
+        Telemetry { registry, families, totals: Arc::default() }
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// The handle for one stream.
+    pub fn stream(&self, stream: &str) -> StreamTelemetry {
+        let labels = StreamLabels { stream: stream.to_owned() };
+        let families = &self.families;
+        let stage = |stage| families.stage.get_or_create_owned(&StageLabels { stream: stream.to_owned(), stage });
+        StreamTelemetry {
+            entries_read: families.entries_read.get_or_create_owned(&labels),
+            entries_settled: families.entries_settled.get_or_create_owned(&labels),
+            entries_lost: families.entries_lost.get_or_create_owned(&labels),
+            freshness: families.freshness.get_or_create_owned(&labels),
+            stages: ["read", "decode", "apply", "commit"].map(stage),
+            lag_entries: families.lag_entries.get_or_create_owned(&labels),
+            lag_seconds: families.lag_seconds.get_or_create_owned(&labels),
+            pending: families.pending.get_or_create_owned(&labels),
+            settled_until: Arc::default(),
+            families: families.clone(),
+            totals: Arc::clone(&self.totals),
+            labels,
+        }
+    }
+
+    /// The handle for one transform.
+    pub fn transform(&self, transform: &str) -> TransformTelemetry {
+        let labels = TransformLabels { transform: transform.to_owned() };
+        TransformTelemetry {
+            rows: self.families.rows_committed.get_or_create_owned(&labels),
+            apply: self.families.apply.get_or_create_owned(&labels),
+            lag_seconds: self.families.transform_lag_seconds.get_or_create_owned(&labels),
+            families: self.families.clone(),
+            totals: Arc::clone(&self.totals),
+            labels,
+        }
+    }
+
+    /// A component was put into force under this name.
+    pub fn swaps(&self, transform: &str) {
+        self.families.swaps.get_or_create(&TransformLabels { transform: transform.to_owned() }).inc();
+    }
+
+    /// A component was refused.
+    pub fn refused_components(&self) {
+        self.families.refused_components.inc();
+    }
+
+    /// Dead letters in the store now, and pushed out of it so far.
+    pub fn dead_letters_kept(&self, kept: u64, evicted: u64) {
+        self.families.dead_letters_kept.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        self.families.dead_letters_evicted.set(i64::try_from(evicted).unwrap_or(i64::MAX));
+    }
+
+    /// A request was answered. `route` is the route's template.
+    pub fn request(&self, route: &'static str, status: u16, seconds: f64) {
+        self.families.requests.get_or_create(&RequestLabels { route, status }).inc();
+        self.families.request_seconds.get_or_create(&RouteLabels { route }).observe(seconds);
+    }
+
+    /// Values of one view were served with this status.
+    pub fn values_served(&self, view: &str, status: Status, n: u64) {
+        self.families.values.get_or_create(&ValueLabels { view: view.to_owned(), status: status.as_str() }).inc_by(n);
+    }
+
+    /// Sums for a progress line.
+    pub fn snapshot(&self) -> Snapshot {
+        use std::sync::atomic::Ordering::Relaxed;
+        let totals = &self.totals;
+        Snapshot {
+            entries_read: totals.entries_read.load(Relaxed),
+            entries_settled: totals.entries_settled.load(Relaxed),
+            entries_lost: totals.entries_lost.load(Relaxed),
+            rows_committed: totals.rows_committed.load(Relaxed),
+            dead_letters: totals.dead_letters.load(Relaxed),
+            freshness_p50_seconds: totals.freshness.quantile(0.5),
+            freshness_p99_seconds: totals.freshness.quantile(0.99),
+        }
+    }
+}
+
+impl Families {
+    fn register_event_path(&self, to: &mut Registry) {
+        to.register("entries_read", "Entries read from the stream", self.entries_read.clone());
+        to.register("entries_settled", "Entries whose commit the store has", self.entries_settled.clone());
+        to.register("entries_lost", "Entries known to be gone from the stream that were never applied", self.entries_lost.clone());
+        let freshness = "Time from the oldest entry of a batch entering the stream to its features being readable";
+        to.register_with_unit("freshness", freshness, Unit::Seconds, self.freshness.clone());
+        to.register_with_unit("stage", "Time a batch spent in one step of the event path", Unit::Seconds, self.stage.clone());
+        to.register("retries", "Tries that failed and were made again", self.retries.clone());
+        to.register("restarts", "Times a pipeline started over from what is stored", self.restarts.clone());
+        to.register(
+            "lag_entries",
+            "Entries in the stream that were not read yet; -1 when the source cannot tell",
+            self.lag_entries.clone(),
+        );
+        to.register_with_unit("lag", "Age of the last settled entry while there are newer ones", Unit::Seconds, self.lag_seconds.clone());
+        to.register("pending_entries", "Entries read and not acknowledged", self.pending.clone());
+    }
+
+    fn register_transforms(&self, to: &mut Registry) {
+        to.register("rows_committed", "Feature rows committed", self.rows_committed.clone());
+        to.register("dead_letters", "Events given up, by reason", self.dead_letters.clone());
+        to.register("dead_letters_kept", "Dead letters in the store", self.dead_letters_kept.clone());
+        to.register("dead_letters_evicted", "Dead letters pushed out by newer ones", self.dead_letters_evicted.clone());
+        to.register_with_unit("apply", "Time one transform took for a batch", Unit::Seconds, self.apply.clone());
+        to.register_with_unit(
+            "transform_lag",
+            "Age of the last entry settled by the transform while its stream has newer ones",
+            Unit::Seconds,
+            self.transform_lag_seconds.clone(),
+        );
+        to.register("swaps", "Components put into force", self.swaps.clone());
+        to.register("guest_log_lines_dropped", "Log lines beyond the transform's limit", self.log_lines_dropped.clone());
+        to.register("refused_components", "Components refused", self.refused_components.clone());
+    }
+
+    fn register_serving(&self, to: &mut Registry) {
+        to.register("requests", "Requests answered", self.requests.clone());
+        to.register_with_unit("request", "Time to answer a request", Unit::Seconds, self.request_seconds.clone());
+        to.register("values_served", "Feature values served, by status", self.values.clone());
+    }
+}
+
+impl StreamTelemetry {
+    /// Entries came from the source.
+    pub fn entries_read(&self, n: u64) {
+        self.entries_read.inc_by(n);
+        self.totals.entries_read.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The store has what came of these entries, the newest of which entered the stream at `newest`.
+    pub fn entries_settled(&self, n: u64, newest: Timestamp) {
+        self.settled_until.store(newest.0, std::sync::atomic::Ordering::Relaxed);
+        self.entries_settled.inc_by(n);
+        self.totals.entries_settled.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Entries are gone that were never applied.
+    pub fn entries_lost(&self, n: u64) {
+        self.entries_lost.inc_by(n);
+        self.totals.entries_lost.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Time from the oldest entry of a batch entering the stream to its features being readable.
+    pub fn freshness_seconds(&self, seconds: f64) {
+        self.freshness.observe(seconds);
+        self.totals.freshness.observe(seconds);
+    }
+
+    /// Time a batch spent in one step.
+    pub fn stage_seconds(&self, stage: Stage, seconds: f64) {
+        let [read, decode, apply, commit] = &self.stages;
+        let histogram = match stage {
+            Stage::Read => read,
+            Stage::Decode => decode,
+            Stage::Apply => apply,
+            Stage::Commit => commit,
+        };
+        histogram.observe(seconds);
+    }
+
+    /// Something failed and is tried again.
+    pub fn retries(&self, part: &'static str) {
+        self.families.retries.get_or_create(&PartLabels { stream: self.labels.stream.clone(), part }).inc();
+    }
+
+    /// The pipeline starts over from what is stored.
+    pub fn restarts(&self, part: &'static str) {
+        self.families.restarts.get_or_create(&PartLabels { stream: self.labels.stream.clone(), part }).inc();
+    }
+
+    /// How far behind the reader is; returns the age in seconds of the last settled entry, 0 when there is nothing newer.
+    pub fn lag(&self, entries: Option<u64>, pending: u64) -> f64 {
+        let settled_until = self.settled_until.load(std::sync::atomic::Ordering::Relaxed);
+        let behind = entries.unwrap_or(pending) > 0 && settled_until > 0;
+        let seconds = if behind { Timestamp::now().0.saturating_sub(settled_until) as f64 / 1e6 } else { 0.0 };
+        self.lag_entries.set(entries.map_or(-1, |entries| i64::try_from(entries).unwrap_or(i64::MAX)));
+        self.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.lag_seconds.set(seconds);
+        seconds
+    }
+}
+
 impl TransformTelemetry {
-    pub fn rows_committed(&self, _n: u64) {}
-    pub fn dead_letters(&self, _r: Reason, _n: u64) {}
-    pub fn apply_seconds(&self, _v: f64) {}
+    /// The store has these rows.
+    pub fn rows_committed(&self, n: u64) {
+        self.rows.inc_by(n);
+        self.totals.rows_committed.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// The store has these dead letters.
+    pub fn dead_letters(&self, reason: Reason, n: u64) {
+        let labels = ReasonLabels { transform: self.labels.transform.clone(), reason: reason.as_str() };
+        self.families.dead_letters.get_or_create(&labels).inc_by(n);
+        self.totals.dead_letters.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Time the transform took for a batch.
+    pub fn apply_seconds(&self, seconds: f64) {
+        self.apply.observe(seconds);
+    }
+
+    /// Age of the last entry that the transform settled while there are newer ones.
+    pub fn lag_seconds(&self, seconds: f64) {
+        self.lag_seconds.set(seconds);
+    }
+
+    /// Log lines dropped since the component was loaded.
+    pub fn log_lines_dropped(&self, total: u64) {
+        self.families.log_lines_dropped.get_or_create(&self.labels).set(i64::try_from(total).unwrap_or(i64::MAX));
+    }
 }

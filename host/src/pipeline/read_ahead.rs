@@ -66,11 +66,16 @@ impl ReadAhead {
                 }
             }
         });
-        let telemetry = pipeline.telemetry.clone();
+        let (telemetry, transforms) = (pipeline.telemetry.clone(), Arc::clone(&pipeline.transforms));
         let asker = tokio::spawn(async move {
             loop {
                 if let Ok(lag) = asked.lag().await {
-                    telemetry.lag(lag.entries, lag.pending);
+                    let seconds = telemetry.lag(lag.entries, lag.pending);
+                    // The transforms of a stream share its reads and commits, so they are behind by the same.
+                    for binding in transforms.load().bindings() {
+                        binding.telemetry.lag_seconds(seconds);
+                        binding.telemetry.log_lines_dropped(binding.transform.log_lines_dropped());
+                    }
                 }
                 tokio::time::sleep(LAG_EVERY).await;
             }

@@ -1,0 +1,133 @@
+//! A real host process: started on a free port in a temporary folder, killed or stopped by the test.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+/// How long anything in a test may take before it has failed.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running `gristmill run`.
+pub struct Host {
+    child: Child,
+    url: String,
+    agent: ureq::Agent,
+}
+
+/// The program, built beside the tests.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    test.ancestors().nth(2).expect("tests are built into deps").join("gristmill")
+}
+
+/// Polls until `condition` gives something.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(started.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for {what}");
+        std::thread::yield_now();
+    }
+}
+
+impl Host {
+    /// Starts a host with this configuration (`listen` must name port 0) and waits until it answers. Its log goes to `log` in the folder.
+    pub fn start(folder: &Path, config: &str) -> anyhow::Result<Host> {
+        let path = folder.join("gristmill.toml");
+        std::fs::write(&path, config)?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+        let mut child = Command::new(binary())
+            .arg("run")
+            .arg("--config")
+            .arg(&path)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("the program is not built; build the workspace first")?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let url = BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
+        let Some(url) = url else {
+            let status = child.wait()?;
+            bail!("the host ended ({status}) before it listened:\n{}", std::fs::read_to_string(folder.join("log"))?);
+        };
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build().into();
+        Ok(Host { child, url, agent })
+    }
+
+    /// Its address, `http://…`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `SIGKILL`, and waits until the process is gone.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a running child can be killed");
+        self.child.wait().expect("a killed child can be waited for");
+    }
+
+    /// `SIGTERM`, and waits for a clean end.
+    pub fn stop(mut self) {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(status.success());
+        let status = self.child.wait().expect("the child can be waited for");
+        assert!(status.success(), "the host ended with {status}");
+    }
+
+    /// GET: status and JSON body.
+    pub fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        let mut response = self.agent.get(format!("{}{path}", self.url)).call()?;
+        Ok((response.status().as_u16(), response.body_mut().read_json()?))
+    }
+
+    /// GET of a text.
+    pub fn text(&self, path: &str) -> anyhow::Result<String> {
+        Ok(self.agent.get(format!("{}{path}", self.url)).call()?.body_mut().read_to_string()?)
+    }
+
+    /// POST of a JSON text: status and JSON body.
+    pub fn post(&self, path: &str, body: &str) -> anyhow::Result<(u16, Value)> {
+        let request = self.agent.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        let mut response = request.send(body)?;
+        Ok((response.status().as_u16(), response.body_mut().read_json()?))
+    }
+
+    /// PUT of bytes: status and JSON body.
+    pub fn put(&self, path: &str, body: &[u8]) -> anyhow::Result<(u16, Value)> {
+        let mut response = self.agent.put(format!("{}{path}", self.url)).send(body)?;
+        Ok((response.status().as_u16(), response.body_mut().read_json()?))
+    }
+
+    /// DELETE: status and JSON body.
+    pub fn delete(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        let mut response = self.agent.delete(format!("{}{path}", self.url)).call()?;
+        Ok((response.status().as_u16(), response.body_mut().read_json()?))
+    }
+
+    /// The sum over all label sets of one metric.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.text("/metrics").unwrap_or_default();
+        let values = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Already gone after kill and stop.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
