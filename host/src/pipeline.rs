@@ -35,8 +35,8 @@ use crate::telemetry::{Stage, StreamTelemetry};
 use crate::transform;
 
 use batch::Built;
-pub use binding::{Binding, InputBinding, Transforms};
-pub use decode::{Decoded, DefaultError, Epoch, Fault, Plan, Wanted};
+pub use binding::{Binding, Transforms};
+pub use decode::{Decoded, DefaultError, Fault, Plan, Wanted};
 use read_ahead::ReadAhead;
 
 mod futures_like {
@@ -81,6 +81,8 @@ pub enum Health {
     Starting,
     /// Reading and committing.
     Running,
+    /// Ready to take over from the host that holds the partition's lease.
+    StandingBy(String),
     /// Waiting to try again what failed, for the reason given.
     Waiting(String),
     /// Ended on request.
@@ -116,23 +118,27 @@ impl Pipeline {
             match self.session(&mut replays, &mut shutdown, &mut backoff).await {
                 Ok(()) | Err(Stop::Shutdown) => break,
                 Err(stop) => {
-                    let (part, held) = match &stop {
-                        Stop::Source(_) => ("source", false),
-                        Stop::Store(error) => ("online_store", matches!(error, online_store::Error::Held { .. })),
-                        Stop::Transform(_) | Stop::Shutdown => ("transform", false),
-                    };
-                    if held {
-                        tracing::debug!(partition = %self.partition, "standing by: {stop}");
-                    } else {
-                        tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
-                        self.telemetry.restarts(part);
-                    }
-                    self.health.send_replace(Health::Waiting(stop.to_string()));
+                    self.report(&stop);
                     let _ = self.wait(&mut backoff, &mut shutdown).await;
                 }
             }
         }
         self.health.send_replace(Health::Stopped);
+    }
+
+    fn report(&self, stop: &Stop) {
+        if let Stop::Store(online_store::Error::Held { .. }) = stop {
+            tracing::debug!(partition = %self.partition, "standing by: {stop}");
+            self.health.send_replace(Health::StandingBy(stop.to_string()));
+            return;
+        }
+        tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
+        self.telemetry.restarts(match stop {
+            Stop::Source(_) => "source",
+            Stop::Store(_) => "online_store",
+            Stop::Transform(_) | Stop::Shutdown => "transform",
+        });
+        self.health.send_replace(Health::Waiting(stop.to_string()));
     }
 
     /// One writer, one source, batch after batch, until something says stop.

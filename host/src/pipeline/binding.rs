@@ -2,22 +2,10 @@
 
 use std::sync::Arc;
 
-use super::decode::{DefaultError, Epoch, Plan, Wanted};
-use crate::model::{Format, KEY_BYTES_MAX, SchemaId, Spec, View};
+use super::decode::{DefaultError, Plan, Wanted};
+use crate::model::{Format, InputBinding, KEY_BYTES_MAX, SchemaId, Spec, View};
 use crate::telemetry::TransformTelemetry;
 use crate::transform::Transform;
-
-/// How one input of a transform is found in the events, where that differs from what the component declares.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct InputBinding {
-    /// Name or dotted path in the event; the input's own name when absent.
-    pub from: Option<String>,
-    /// Replaces the component's default.
-    pub default: Option<String>,
-    /// Unit of times given as numbers; told by their size when absent.
-    pub epoch: Option<Epoch>,
-}
 
 /// A transform with everything that the pipeline must know to run it.
 pub struct Binding {
@@ -75,6 +63,11 @@ impl Transforms {
             bound.push(Bound { binding, columns, entity, event_time });
         }
         Ok(Transforms { plan: Plan::new(format, wanted)?, bound })
+    }
+
+    /// Whether there is nothing to run. A pipeline must not be given such a set: it would settle events that nobody has seen.
+    pub fn is_empty(&self) -> bool {
+        self.bound.is_empty()
     }
 
     /// The bindings, in the order given.

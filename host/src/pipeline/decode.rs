@@ -7,24 +7,11 @@ mod json;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::model::{Column, Entries, Field, Format};
+use crate::model::{Column, Entries, Epoch, Field, Format};
 
 pub use column::Fault;
 use column::{Builder, Raw};
 use json::Paths;
-
-/// The unit of times that are numbers since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Epoch {
-    Seconds,
-    Milliseconds,
-    Microseconds,
-    Nanoseconds,
-}
 
 /// One column to be decoded: a declared input, bound to a place in the event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Decoded, Epoch, Wanted};
-use crate::model::{Column, Kind, Packed, Timestamp, Validity, Values};
+use super::{Decoded, Wanted};
+use crate::model::{Column, Epoch, Kind, Packed, Timestamp, Validity, Values};
 
 /// A row that did not decode.
 #[derive(Debug, Clone, PartialEq, Eq)]

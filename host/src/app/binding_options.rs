@@ -1,0 +1,47 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::InputBinding;
+use crate::transform::Limits;
+
+/// How a component is bound: everything about a transform except the component's bytes. Kept beside pushed components.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BindingOptions {
+    /// The stream; the component's first when absent.
+    pub stream: Option<String>,
+    /// JSON text handed to the component; empty for none.
+    pub settings: String,
+    /// Age beyond which a row is no answer.
+    pub max_age_secs: Option<u64>,
+    /// Age beyond which a row is forgotten; twice the max age when absent.
+    pub expire_secs: Option<u64>,
+    /// Inputs that are found elsewhere than the component says, by their name.
+    pub inputs: BTreeMap<String, InputBinding>,
+    /// What one instance may use.
+    pub limits: Limits,
+    /// Time to find the rows at fault in one failing batch.
+    pub bisect_ms_max: u64,
+}
+
+impl Default for BindingOptions {
+    fn default() -> BindingOptions {
+        BindingOptions {
+            stream: None,
+            settings: String::new(),
+            max_age_secs: None,
+            expire_secs: None,
+            inputs: BTreeMap::new(),
+            limits: Limits::default(),
+            bisect_ms_max: 2_000,
+        }
+    }
+}
+
+impl BindingOptions {
+    /// How long rows are kept.
+    pub fn expire_secs(&self) -> Option<u64> {
+        self.expire_secs.or(self.max_age_secs.map(|secs| secs.saturating_mul(2)))
+    }
+}

@@ -1,0 +1,232 @@
+//! The transforms that are in force: how one gets in, replaces another, and goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::Core;
+use super::binding_options::BindingOptions;
+use super::shelf::{Pushed, Shelf, digest};
+use crate::model::{Catalog, Digest, Schema, View, is_name};
+use crate::pipeline::{Binding, Transforms};
+use crate::transform::Transform;
+
+/// Where a transform's component came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The configuration or the watched folder: it will come again at the next start.
+    Declared,
+    /// Pushed into the running host: kept on the shelf.
+    Pushed,
+}
+
+/// A transform in force.
+#[derive(Clone)]
+pub(super) struct Active {
+    pub(super) binding: Arc<Binding>,
+    pub(super) options: BindingOptions,
+    pub(super) origin: Origin,
+    /// What was declared under this name, whatever is in force.
+    declared: Option<Digest>,
+    /// Why the last component offered under this name was refused, until one is accepted.
+    pub(super) refused: Option<String>,
+}
+
+/// All transforms in force and the shelf of pushed ones. Behind one lock: changes happen one after the other.
+pub(super) struct Registry {
+    pub(super) active: BTreeMap<String, Active>,
+    /// Names under which nothing is in force because what was offered was refused.
+    pub(super) refused: BTreeMap<String, String>,
+    shelf: Shelf,
+}
+
+impl Registry {
+    pub(super) fn new(shelf: Shelf) -> Registry {
+        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), shelf }
+    }
+}
+
+impl Core {
+    /// Takes a component into force under `name`: compiled, checked and asked aside, then swapped in between two batches. When anything about it is
+    /// wrong, what was in force goes on, and the error says what to change.
+    pub(super) async fn install(
+        self: &Arc<Core>,
+        name: &str,
+        component: Vec<u8>,
+        options: Option<BindingOptions>,
+        origin: Origin,
+    ) -> anyhow::Result<Active> {
+        let result = self.try_install(name, component, options, origin).await;
+        if let Err(error) = &result {
+            tracing::warn!(transform = name, "component refused: {error:#}");
+            self.telemetry.refused_components();
+            let mut registry = self.registry.lock().await;
+            match registry.active.get_mut(name) {
+                Some(active) => active.refused = Some(format!("{error:#}")),
+                None => drop(registry.refused.insert(name.to_owned(), format!("{error:#}"))),
+            }
+        }
+        result
+    }
+
+    async fn try_install(
+        self: &Arc<Core>,
+        name: &str,
+        component: Vec<u8>,
+        options: Option<BindingOptions>,
+        origin: Origin,
+    ) -> anyhow::Result<Active> {
+        if !is_name(name) {
+            bail!("{name:?} cannot name a transform; use 1 to 63 ASCII letters, digits and `_`, not starting with a digit");
+        }
+        let in_force = self.registry.lock().await.active.get(name).cloned();
+        let options = options.or_else(|| in_force.as_ref().map(|active| active.options.clone()));
+        let options = options.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
+        let digest = digest(&component);
+        if let Some(active) = in_force.filter(|active| active.binding.transform.digest() == digest && active.options == options) {
+            return Ok(active);
+        }
+        let (component, transform) = self.compile(name, component, &options).await?;
+        let mut registry = self.registry.lock().await;
+        let active = self.bind(name, transform, options, origin, &registry).await?;
+        let stream = active.binding.view.stream.clone();
+        let moved_from = registry.active.get(name).map(|old| old.binding.view.stream.clone()).filter(|old| *old != stream);
+        let mut bindings = registry.bindings_of(&stream, name);
+        bindings.push(Arc::clone(&active.binding));
+        let transforms = Transforms::new(self.stream_format(&stream), bindings)?;
+        if origin == Origin::Pushed {
+            let pushed = Pushed { digest, options: active.options.clone(), replaces: active.declared };
+            registry.shelf.put(name, &component, pushed)?;
+        }
+        self.start_stream(&stream, transforms).await?;
+        if let Some(old) = moved_from {
+            let rest = Transforms::new(self.stream_format(&old), registry.bindings_of(&old, name))?;
+            self.start_stream(&old, rest).await?;
+        }
+        registry.refused.remove(name);
+        registry.active.insert(name.to_owned(), active.clone());
+        self.publish(&registry);
+        self.telemetry.swaps(name);
+        tracing::info!(transform = name, stream, digest = %active.binding.transform.digest(), version = active.binding.view.version, "transform in force");
+        Ok(active)
+    }
+
+    /// Ends a transform. Its rows stay readable until they expire, and its view is no longer served.
+    pub(super) async fn remove(self: &Arc<Core>, name: &str) -> anyhow::Result<bool> {
+        let mut registry = self.registry.lock().await;
+        registry.shelf.remove(name)?;
+        registry.refused.remove(name);
+        let Some(active) = registry.active.remove(name) else { return Ok(false) };
+        let stream = &active.binding.view.stream;
+        let rest = Transforms::new(self.stream_format(stream), registry.bindings_of(stream, name))?;
+        self.start_stream(stream, rest).await?;
+        self.publish(&registry);
+        tracing::info!(transform = name, "transform removed");
+        Ok(true)
+    }
+
+    /// Puts into force what was pushed before the last stop, except where something else has been declared since.
+    pub(super) async fn install_pushed(self: &Arc<Core>) {
+        let pushed: Vec<(String, Pushed)> = {
+            let registry = self.registry.lock().await;
+            registry.shelf.pushed().iter().map(|(name, pushed)| (name.clone(), pushed.clone())).collect()
+        };
+        for (name, pushed) in pushed {
+            let (declared, component) = {
+                let registry = self.registry.lock().await;
+                (registry.active.get(&name).and_then(|active| active.declared), registry.shelf.read(pushed.digest))
+            };
+            if declared.is_some() && declared != pushed.replaces {
+                tracing::info!(transform = name, "the component declared under this name has changed since one was pushed over it, and counts");
+                continue;
+            }
+            let installed = match component {
+                Ok(component) => self.install(&name, component, Some(pushed.options), Origin::Pushed).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = installed {
+                tracing::error!(transform = name, "a pushed component cannot be put into force again: {error:#}");
+            }
+        }
+    }
+
+    async fn compile(&self, name: &str, component: Vec<u8>, options: &BindingOptions) -> anyhow::Result<(Vec<u8>, Transform)> {
+        let (engine, settings, limits, name) = (self.engine.clone(), options.settings.clone(), options.limits, name.to_owned());
+        let compiled = tokio::task::spawn_blocking(move || {
+            let transform = engine.load(&name, &component, &settings, limits)?;
+            Ok::<_, crate::transform::Error>((component, transform))
+        });
+        Ok(compiled.await.context("compiling was interrupted")??)
+    }
+
+    async fn bind(
+        &self,
+        name: &str,
+        transform: Transform,
+        options: BindingOptions,
+        origin: Origin,
+        registry: &Registry,
+    ) -> anyhow::Result<Active> {
+        let spec = Arc::clone(transform.spec());
+        let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
+        let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;
+        if let Some(unknown) = options.inputs.keys().find(|input| !spec.inputs.iter().any(|field| field.name == **input)) {
+            let inputs: Vec<&str> = spec.inputs.iter().map(|field| field.name.as_str()).collect();
+            bail!("`inputs.{unknown}` names no input of the component; it has {}", inputs.join(", "));
+        }
+        let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
+        let view = View {
+            name: name.to_owned(),
+            doc: spec.doc.clone(),
+            stream,
+            component: transform.digest(),
+            version: spec.version.clone(),
+            entity,
+            features: spec.outputs.clone(),
+            max_age_secs: options.max_age_secs,
+        };
+        let old = registry.active.get(name);
+        if let Some(old) = old {
+            let kinds = |view: &View| view.entity.iter().map(|field| (field.name.clone(), field.kind)).collect::<Vec<_>>();
+            if kinds(&old.binding.view) != kinds(&view) {
+                bail!("its entity differs from that of the transform in force under this name; remove that one first, or use another name");
+            }
+        }
+        let declared = match origin {
+            Origin::Declared => Some(transform.digest()),
+            Origin::Pushed => old.and_then(|old| old.declared),
+        };
+        let schema = Schema {
+            view: view.name.clone(),
+            component: view.component,
+            entity: view.entity.clone(),
+            features: view.features.clone(),
+        };
+        let schema = self.store.intern(&schema).await.context("cannot register the view with the online store")?;
+        let inputs = spec.inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
+        let binding = Binding {
+            transform,
+            view: Arc::new(view),
+            schema,
+            inputs,
+            expire_secs: options.expire_secs(),
+            bisect_ms_max: options.bisect_ms_max,
+            telemetry: self.telemetry.transform(name),
+        };
+        Ok(Active { binding: Arc::new(binding), options, origin, declared, refused: None })
+    }
+
+    fn publish(&self, registry: &Registry) {
+        let views = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(&active.binding.view))).collect();
+        self.catalog.store(Arc::new(Catalog { views }));
+    }
+}
+
+impl Registry {
+    /// The bindings of a stream but for the one of this name.
+    fn bindings_of(&self, stream: &str, but: &str) -> Vec<Arc<Binding>> {
+        let others = self.active.iter().filter(|(name, active)| active.binding.view.stream == stream && *name != but);
+        others.map(|(_, active)| Arc::clone(&active.binding)).collect()
+    }
+}

@@ -1,0 +1,100 @@
+//! The configuration: TOML text becomes typed values, all checked once, here. Past this point nothing is checked again.
+//!
+//! Secrets never stand in the file: a setting that may hold one has a twin that names an environment variable (`url_env`).
+
+mod problems;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::model::is_name;
+
+pub use problems::{Error, Problem};
+pub use sections::{
+    Consumers, DeadLetters, Durability, EmbeddedStore, Engine, HostSection, Http, LogFormat, PlaceKept, RedisStore, Secret, Start, Store,
+    Stream, StreamSource, Transform,
+};
+
+use crate::transform::Limits;
+
+/// Everything a host can be told.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The process itself.
+    pub host: HostSection,
+    /// Where feature rows are kept.
+    pub store: Store,
+    /// How many dead letters are kept.
+    pub dead_letters: DeadLetters,
+    /// The HTTP edge.
+    pub http: Http,
+    /// The Wasm engine.
+    pub engine: Engine,
+    /// What one instance of any transform may use, unless the transform says otherwise.
+    pub limits: Limits,
+    /// Streams by name.
+    pub streams: BTreeMap<String, Stream>,
+    /// Transforms by name.
+    pub transforms: BTreeMap<String, Transform>,
+}
+
+impl Config {
+    /// Reads and checks a file. Paths in it are taken from its own folder.
+    pub fn load(path: &Path) -> Result<Config, Error> {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::unreadable(path, &error))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Config::parse(&text, &path.display().to_string(), folder)
+    }
+
+    /// Checks a text; `name` stands for it in messages.
+    pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Config, Error> {
+        let mut config: Config = problems::parse(text, name)?;
+        config.resolve_paths(folder);
+        let problems = config.check();
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        Err(Error::new(text, name, problems))
+    }
+
+    fn resolve_paths(&mut self, folder: &Path) {
+        let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
+        resolve(&mut self.host.data_folder);
+        self.host.transforms_folder.iter_mut().for_each(resolve);
+        self.transforms.values_mut().for_each(|transform| resolve(&mut transform.component));
+    }
+
+    /// What one value's type cannot say.
+    fn check(&mut self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut complain = |key: String, message: String| problems.push(Problem { key, message });
+        if let Store::Redis(redis) = &mut self.store {
+            redis.check("store", &mut complain);
+        }
+        if self.limits.memory_bytes_max > self.engine.memory_bytes_max {
+            let (wanted, pool) = (self.limits.memory_bytes_max, self.engine.memory_bytes_max);
+            complain(
+                "limits.memory_bytes_max".into(),
+                format!("{wanted} is more than engine.memory_bytes_max, {pool}; raise that or lower this"),
+            );
+        }
+        for (name, stream) in &mut self.streams {
+            let key = format!("streams.{name}");
+            if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+                complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
+            }
+            stream.check(name, &key, &mut complain);
+        }
+        for (name, transform) in &mut self.transforms {
+            let key = format!("transforms.{name}");
+            if !is_name(name) {
+                let rule = "a transform's name has 1 to 63 ASCII letters, digits and `_`, and does not start with a digit";
+                complain(key.clone(), rule.into());
+            }
+            transform.check(&key, self.limits, self.engine.memory_bytes_max, &mut complain);
+        }
+        problems
+    }
+}
