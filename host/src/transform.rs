@@ -1,8 +1,24 @@
 //! The sandbox: components in, transforms out. Only this module and those below it know wasmtime.
 
+mod bindings;
+mod cache;
+mod call;
+mod check;
+mod engine;
+mod guest_log;
+mod instances;
+mod load;
+
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::model::{Batch, Digest, Disposition, Spec};
+use guest_log::GuestLog;
+use instances::Instances;
+
+pub use check::check;
+pub use engine::{Engine, EngineOptions};
 
 /// What one instance of a transform may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -49,11 +65,102 @@ pub struct Output {
     pub rejected: Vec<(u32, String)>,
 }
 
-/// A component that was compiled, checked and asked what it is. Calls may come from several threads at a time.
+impl Engine {
+    /// Compiles a component (or takes its code from the cache), checks it and asks it what it is. Blocks for as long as compiling takes,
+    /// half a minute for a component with a whole CPython in it: call it on a thread that may block.
+    ///
+    /// `name` is what it runs under, `component` the file as the user gave it, `settings` a JSON text or empty.
+    pub fn load(&self, name: &str, component: &[u8], settings: &str, limits: Limits) -> Result<Transform, Error> {
+        Ok(self.load_and_look(name, component, settings, limits)?.0)
+    }
+
+    /// What a component is, for people. Nothing of it runs but `describe`. Blocks as [`load`](Engine::load) does.
+    pub fn inspect(&self, component: &[u8], settings: &str, limits: Limits) -> Result<Inspection, Error> {
+        let (transform, checked) = self.load_and_look("inspect", component, settings, limits)?;
+        Ok(Inspection {
+            digest: transform.digest,
+            bytes: component.len(),
+            wrapped: checked.wrapped,
+            imports: checked.imports,
+            exports: checked.exports,
+            spec: Spec::clone(&transform.spec),
+        })
+    }
+
+    fn load_and_look<'a>(
+        &self,
+        name: &str,
+        component: &'a [u8],
+        settings: &str,
+        limits: Limits,
+    ) -> Result<(Transform, load::Checked<'a>), Error> {
+        self.check_limits(&limits)?;
+        let checked = load::check(component)?;
+        let digest = Digest(Sha256::digest(component).into());
+        let reservation = self.reserve()?;
+        let (compiled, from_cache) = load::compile(self, digest, &checked)?;
+        let pre = self.shared.linker.instantiate_pre(&compiled);
+        let pre = pre.map_err(|error| Error::Refused(format!("its imports are not those of the contract: {error:#}")))?;
+        let log = GuestLog::new(name, limits.log_lines_per_second_max);
+        let instances = Instances::new(pre, settings, limits, log.clone(), reservation)?;
+        let spec = instances.describe()?;
+        spec.check().map_err(|error| Error::Refused(format!("its spec is wrong: {error}")))?;
+        if let Some(aggregation) = spec.aggregations.first() {
+            let feature: String = aggregation.feature.chars().take(64).collect();
+            return Err(Error::Refused(format!(
+                "its spec has aggregations ({feature:?} is the first), which are not run by this version yet"
+            )));
+        }
+        let name = name.to_owned();
+        Ok((Transform { name, digest, spec: Arc::new(spec), limits, log, instances, from_cache }, checked))
+    }
+
+    fn check_limits(&self, limits: &Limits) -> Result<(), Error> {
+        let options = &self.shared.options;
+        let fits = |name: &str, wanted: usize, holds: usize| {
+            if wanted <= holds {
+                return Ok(());
+            }
+            Err(Error::Refused(format!("its {name} is {wanted}, but the pool was made for {holds}: lower it, or raise the pool's {name}")))
+        };
+        fits("memory_bytes_max", limits.memory_bytes_max, options.memory_bytes_max)?;
+        fits("table_elements_max", limits.table_elements_max, options.table_elements_max)
+    }
+}
+
+/// What a component is.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Inspection {
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Length of the file in bytes.
+    pub bytes: usize,
+    /// Whether the file is a core module that the host wrapped into a component.
+    pub wrapped: bool,
+    /// Names of what it imports.
+    pub imports: Vec<String>,
+    /// Names of what it exports.
+    pub exports: Vec<String>,
+    /// What it says about itself, checked.
+    pub spec: Spec,
+}
+
+/// A component that was compiled, checked and asked what it is. Calls may come from several threads at a time; as many run at once as the
+/// engine has instances for a transform, and the others wait.
 pub struct Transform {
     name: String,
     digest: Digest,
     spec: Arc<Spec>,
+    limits: Limits,
+    log: GuestLog,
+    instances: Instances,
+    from_cache: bool,
+}
+
+impl std::fmt::Debug for Transform {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Transform").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+    }
 }
 
 impl Transform {
@@ -62,7 +169,7 @@ impl Transform {
         &self.name
     }
 
-    /// The component's digest.
+    /// The component's digest: SHA-256 of the file as the user gave it.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -72,14 +179,29 @@ impl Transform {
         &self.spec
     }
 
-    /// Log lines beyond the limit, since it was loaded.
-    pub fn log_lines_dropped(&self) -> u64 {
-        0
+    /// What one instance of it may use.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
-    /// Computes the rows for a batch whose columns are the spec's inputs. Blocks for at most the deadline.
-    pub fn apply(&self, _input: &Batch) -> Result<Output, Error> {
-        Err(Error::Guest(String::new()))
+    /// Whether its compiled code came from the cache.
+    pub fn is_from_cache(&self) -> bool {
+        self.from_cache
+    }
+
+    /// Lines that it logged beyond its rate and that were not written, since it was loaded.
+    pub fn log_lines_dropped(&self) -> u64 {
+        self.log.lines_dropped()
+    }
+
+    /// Computes the rows for a batch whose columns are the spec's inputs, in that order. Blocks for at most the deadline, plus the wait for
+    /// an instance when more threads call than there are instances.
+    pub fn apply(&self, input: &Batch) -> Result<Output, Error> {
+        let (found, wanted) = (input.columns.len(), self.spec.inputs.len());
+        if found != wanted {
+            return Err(Error::Engine(format!("the batch has {found} columns and the spec of `{}` has {wanted} inputs", self.name)));
+        }
+        self.instances.apply(&self.spec, input)
     }
 }
 

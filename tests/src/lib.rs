@@ -1,1 +1,3 @@
-//! Tests.
+//! What the suites share.
+
+pub mod guests;

@@ -1,0 +1,171 @@
+//! The Wasm engine, narrowed. The only file that names `wasmtime::Config`.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+
+use super::Error;
+use super::bindings::gristmill::transform::{log, types};
+use super::cache::Cache;
+use super::guest_log::GuestLog;
+use super::instances::State;
+
+/// What the engine may use; fixed when it starts, because the pool's address space is reserved then.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Where compiled code is kept between two runs of the program; `None` compiles every time. The folder becomes readable by its
+    /// owner alone, and only files that this program wrote there are used.
+    pub cache_folder: Option<PathBuf>,
+    /// Instances in the pool, all transforms together.
+    pub instances_max: u32,
+    /// Instances of one transform, and so calls to it that run at the same time; more wait. 0 stands for the number of processors.
+    pub instances_per_transform_max: u32,
+    /// The largest linear memory in bytes that any transform may be given.
+    pub memory_bytes_max: usize,
+    /// The most table elements that any transform may be given.
+    pub table_elements_max: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions {
+            cache_folder: None,
+            instances_max: 256,
+            instances_per_transform_max: 0,
+            memory_bytes_max: 256 << 20,
+            table_elements_max: 100_000,
+        }
+    }
+}
+
+/// The Wasm engine: a compiler, a pool of instances and a clock. Cheap to clone; the last clone that goes, transforms included,
+/// ends it.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) wasm: wasmtime::Engine,
+    pub(super) linker: Linker<State>,
+    pub(super) cache: Option<Cache>,
+    pub(super) options: EngineOptions,
+    reserved: AtomicU32,
+    _ticker: Ticker,
+}
+
+/// Time between two ticks of the clock that deadlines are counted in.
+const TICK: Duration = Duration::from_millis(1);
+/// Core modules that one component may instantiate. CPython's component has about two dozen.
+const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
+/// Tables that one component may have.
+const TABLES_PER_COMPONENT_MAX: u32 = 16;
+const WASM_PAGE_BYTES: usize = 65_536;
+
+impl Engine {
+    /// Starts the engine and reserves the pool's address space (not memory).
+    pub fn new(mut options: EngineOptions) -> Result<Engine, Error> {
+        if options.instances_per_transform_max == 0 {
+            options.instances_per_transform_max = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+        }
+        options.memory_bytes_max = options.memory_bytes_max.next_multiple_of(WASM_PAGE_BYTES);
+        let wasm = wasmtime::Engine::new(&config(&options)).map_err(|error| Error::Engine(format!("cannot start it: {error:#}")))?;
+        let mut linker = Linker::new(&wasm);
+        log::add_to_linker::<_, wasmtime::component::HasSelf<GuestLog>>(&mut linker, State::log)
+            .map_err(|error| Error::Engine(format!("cannot offer the log: {error:#}")))?;
+        types::add_to_linker::<_, wasmtime::component::HasSelf<GuestLog>>(&mut linker, State::log)
+            .map_err(|error| Error::Engine(format!("cannot offer the types: {error:#}")))?;
+        let cache = options.cache_folder.as_ref().map(|folder| Cache::open(folder, &wasm)).transpose()?;
+        let ticker = Ticker::start(&wasm)?;
+        Ok(Engine { shared: Arc::new(Shared { wasm, linker, cache, options, reserved: AtomicU32::new(0), _ticker: ticker }) })
+    }
+
+    /// Sets instances of the pool aside for one transform.
+    pub(super) fn reserve(&self) -> Result<Reservation, Error> {
+        let EngineOptions { instances_max, instances_per_transform_max: wanted, .. } = self.shared.options;
+        let add = |reserved: u32| reserved.checked_add(wanted).filter(|total| *total <= instances_max);
+        match self.shared.reserved.try_update(Ordering::AcqRel, Ordering::Acquire, add) {
+            Ok(_) => Ok(Reservation { engine: self.clone(), instances: wanted }),
+            Err(reserved) => Err(Error::Refused(format!(
+                "the pool holds {instances_max} instances, {reserved} of them are set aside for loaded transforms, and this one needs {wanted}; \
+                 raise instances_max or unload a transform"
+            ))),
+        }
+    }
+}
+
+/// Instances of the pool that belong to one transform until this is dropped.
+pub(super) struct Reservation {
+    pub(super) engine: Engine,
+    pub(super) instances: u32,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.engine.shared.reserved.fetch_sub(self.instances, Ordering::AcqRel);
+    }
+}
+
+fn config(options: &EngineOptions) -> wasmtime::Config {
+    let instances = options.instances_max;
+    let mut pool = wasmtime::PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT_MAX))
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX)
+        .total_memories(instances)
+        .max_memories_per_component(1)
+        .max_memory_size(options.memory_bytes_max)
+        .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT_MAX))
+        .max_tables_per_component(TABLES_PER_COMPONENT_MAX)
+        .max_tables_per_module(TABLES_PER_COMPONENT_MAX)
+        .table_elements(options.table_elements_max);
+    let mut config = wasmtime::Config::new();
+    config
+        .strategy(wasmtime::Strategy::Cranelift)
+        .allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .wasm_component_model(true)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        // The same bytes give the same answers on every processor: no bit pattern that the hardware picks reaches the guest.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false);
+    config
+}
+
+/// A thread that counts milliseconds for the engine's deadlines and ends with it.
+struct Ticker {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    fn start(engine: &wasmtime::Engine) -> Result<Ticker, Error> {
+        let engine = engine.weak();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let tick = move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
+                let Some(engine) = engine.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        };
+        let thread = std::thread::Builder::new().name("wasm-ticker".into()).spawn(tick);
+        let thread = thread.map_err(|error| Error::Engine(format!("cannot start the thread that counts deadlines: {error}")))?;
+        Ok(Ticker { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It panicked or it ended; either way there is nothing left to do for it.
+            thread.join().ok();
+        }
+    }
+}

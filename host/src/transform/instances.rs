@@ -1,0 +1,258 @@
+//! The warm instances of one transform, and the one way into them.
+
+use std::num::NonZeroU64;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use wasmtime::component::InstancePre;
+use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
+
+use super::bindings::exports::gristmill::transform::transform::{Batch as BatchParam, Guest, GuestIndices};
+use super::engine::Reservation;
+use super::guest_log::GuestLog;
+use super::{Error, Limits, Output, call, check};
+use crate::model::{Batch, Spec};
+
+/// `describe` runs in a memory that nothing has touched yet, and interpreters start up in it: it gets this many times the deadline of
+/// a call, and no less than a second.
+const DESCRIBE_DEADLINE_FACTOR: u64 = 20;
+const DESCRIBE_DEADLINE_MS_MIN: u64 = 1_000;
+/// Bytes copied between host and guest in one call beyond those of the output itself: a spec, a log line, the list of columns.
+const COPY_BYTES_EXTRA: usize = 1 << 20;
+/// Frames of the guest's stack that a trap's message names.
+const FRAMES_MAX: usize = 4;
+/// Longest message of a guest that is kept, in bytes.
+const MESSAGE_BYTES_MAX: usize = 2_048;
+
+/// Instances of one transform. At most as many run as the pool has set aside for it; a call beyond waits for one.
+pub(super) struct Instances {
+    pre: InstancePre<State>,
+    exports: GuestIndices,
+    settings: String,
+    limits: Limits,
+    log: GuestLog,
+    state: Mutex<Pool>,
+    returned: Condvar,
+    reservation: Reservation,
+}
+
+#[derive(Default)]
+struct Pool {
+    idle: Vec<Instance>,
+    /// Instances in use, those that are being made included.
+    busy: u32,
+}
+
+struct Instance {
+    store: Store<State>,
+    guest: Guest,
+    calls: u64,
+}
+
+/// What the engine keeps for each instance.
+pub(super) struct State {
+    limiter: Limiter,
+    log: GuestLog,
+}
+
+impl State {
+    pub(super) fn log(&mut self) -> &mut GuestLog {
+        &mut self.log
+    }
+}
+
+impl Instances {
+    pub(super) fn new(
+        pre: InstancePre<State>,
+        settings: &str,
+        limits: Limits,
+        log: GuestLog,
+        reservation: Reservation,
+    ) -> Result<Instances, Error> {
+        let exports = GuestIndices::new(&pre)
+            .map_err(|error| Error::Refused(format!("it does not export what `row-transform` asks for: {error:#}")))?;
+        let (state, returned) = (Mutex::default(), Condvar::new());
+        Ok(Instances { pre, exports, settings: settings.to_owned(), limits, log, state, returned, reservation })
+    }
+
+    /// Makes the first instance, asks it what it is, and keeps it warm.
+    pub(super) fn describe(&self) -> Result<Spec, Error> {
+        let mut slot = Slot::wait(self);
+        let (instance, spec) = self.instantiate()?;
+        slot.keep = Some(instance);
+        Ok(spec)
+    }
+
+    /// One call. An instance that trapped, ran out of something or broke the contract is never used again.
+    pub(super) fn apply(&self, spec: &Spec, input: &Batch) -> Result<Output, Error> {
+        let rows = u32::try_from(input.rows).map_err(|_| Error::Engine(format!("a batch of {} rows is too large", input.rows)))?;
+        let mut slot = Slot::wait(self);
+        let mut instance = match slot.keep.take() {
+            Some(instance) => instance,
+            None => {
+                let (instance, found) = self.instantiate()?;
+                if found != *spec {
+                    return Err(Error::Invalid("it describes itself differently now than when it was loaded".into()));
+                }
+                instance
+            }
+        };
+        instance.calls += 1;
+        let Limits { deadline_ms, .. } = self.limits;
+        self.arm(&mut instance.store, deadline_ms);
+        let columns = call::columns(input);
+        let result = instance.guest.call_apply(&mut instance.store, BatchParam { rows, columns: &columns });
+        let result = result.map_err(|error| self.explain(error, instance.store.data(), deadline_ms))?;
+        let mut output = match result {
+            Ok(output) => call::output(output),
+            Err(message) => {
+                // It said no and is well.
+                slot.give_back(instance);
+                return Err(Error::Guest(cut(message)));
+            }
+        };
+        check(&mut output, spec, input.rows, &self.limits)?;
+        slot.give_back(instance);
+        Ok(output)
+    }
+
+    fn instantiate(&self) -> Result<(Instance, Spec), Error> {
+        let deadline_ms = self.limits.deadline_ms.saturating_mul(DESCRIBE_DEADLINE_FACTOR).max(DESCRIBE_DEADLINE_MS_MIN);
+        let limiter = Limiter::new(&self.limits);
+        let mut store = Store::new(self.pre.engine(), State { limiter, log: self.log.clone() });
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(self.limits.output_bytes_max.saturating_add(COPY_BYTES_EXTRA));
+        self.arm(&mut store, deadline_ms);
+        let instance = self.pre.instantiate(&mut store).map_err(|error| self.explain(error, store.data(), deadline_ms))?;
+        let guest = self.exports.load(&mut store, &instance);
+        let guest = guest.map_err(|error| Error::Refused(format!("its functions are not those of the contract: {error:#}")))?;
+        let described = guest.call_describe(&mut store, &self.settings);
+        match described.map_err(|error| self.explain(error, store.data(), deadline_ms))? {
+            Ok(spec) => Ok((Instance { store, guest, calls: 0 }, call::spec(spec))),
+            Err(message) => Err(Error::Refused(format!("it refused its settings: {}", cut(message)))),
+        }
+    }
+
+    /// Starts the clock of a call. The tick that is running is not counted.
+    fn arm(&self, store: &mut Store<State>, deadline_ms: u64) {
+        store.data_mut().limiter.denied = None;
+        store.set_epoch_deadline(deadline_ms.saturating_add(1).min(u64::from(u32::MAX)));
+    }
+
+    /// The engine's errors in our words; the only place that reads them.
+    fn explain(&self, error: wasmtime::Error, state: &State, deadline_ms: u64) -> Error {
+        let Limits { memory_bytes_max, table_elements_max, output_bytes_max, .. } = self.limits;
+        let trap = error.downcast_ref::<Trap>().copied();
+        if trap == Some(Trap::Interrupt) {
+            return Error::Deadline { deadline_ms };
+        }
+        match state.limiter.denied {
+            Some(Denied::Memory) => return Error::Memory { memory_bytes_max },
+            Some(Denied::Table) => return Error::Trap(format!("it needs more than its {table_elements_max} table elements")),
+            None => {}
+        }
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return Error::Engine(format!("{:#}", error));
+        }
+        let root = error.root_cause().to_string();
+        if root.contains("fuel allocated for hostcalls") {
+            return Error::Invalid(format!("more than the {output_bytes_max} bytes that output_bytes_max allows"));
+        }
+        match (trap, error.downcast_ref::<WasmBacktrace>()) {
+            // Not a trap, and not from inside the guest: the engine could not make sense of what was returned.
+            (None, None) => Error::Invalid(cut(root)),
+            (_, backtrace) => Error::Trap(cut(format!("{root}{}", frames(backtrace)))),
+        }
+    }
+
+    /// How often a fresh instance takes the place of a used one; at least one call is served.
+    fn is_worn(&self, instance: &Instance) -> bool {
+        instance.calls >= NonZeroU64::new(self.limits.instance_calls_max).map_or(1, NonZeroU64::get)
+    }
+}
+
+/// The right to use one instance. Returned when dropped, whatever happened.
+struct Slot<'a> {
+    instances: &'a Instances,
+    /// Comes filled when a warm instance was idle; what stands here in the end is kept warm.
+    keep: Option<Instance>,
+}
+
+impl<'a> Slot<'a> {
+    fn wait(instances: &'a Instances) -> Slot<'a> {
+        let pool = instances.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |pool: &mut Pool| pool.busy >= instances.reservation.instances;
+        let mut pool = instances.returned.wait_while(pool, full).unwrap_or_else(PoisonError::into_inner);
+        pool.busy += 1;
+        Slot { instances, keep: pool.idle.pop() }
+    }
+
+    fn give_back(&mut self, instance: Instance) {
+        if !self.instances.is_worn(&instance) {
+            self.keep = Some(instance);
+        }
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.instances.state.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.busy -= 1;
+        pool.idle.extend(self.keep.take());
+        drop(pool);
+        self.instances.returned.notify_one();
+    }
+}
+
+/// Caps memory and tables, and remembers that it did: the guest sees only that growing failed, and mostly traps somewhere else.
+struct Limiter {
+    memory_bytes_left: usize,
+    table_elements_left: usize,
+    denied: Option<Denied>,
+}
+
+#[derive(Clone, Copy)]
+enum Denied {
+    Memory,
+    Table,
+}
+
+impl Limiter {
+    fn new(limits: &Limits) -> Limiter {
+        Limiter { memory_bytes_left: limits.memory_bytes_max, table_elements_left: limits.table_elements_max, denied: None }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.memory_bytes_left, current, desired) || self.deny(Denied::Memory))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.table_elements_left, current, desired) || self.deny(Denied::Table))
+    }
+}
+
+impl Limiter {
+    fn deny(&mut self, denied: Denied) -> bool {
+        self.denied = Some(denied);
+        false
+    }
+}
+
+fn take(left: &mut usize, current: usize, desired: usize) -> bool {
+    let rest = left.checked_sub(desired.saturating_sub(current));
+    *left = rest.unwrap_or(*left);
+    rest.is_some()
+}
+
+fn frames(backtrace: Option<&WasmBacktrace>) -> String {
+    let names = backtrace.map(WasmBacktrace::frames).unwrap_or_default().iter().take(FRAMES_MAX);
+    let names: Vec<_> =
+        names.map(|frame| frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)).collect();
+    if names.is_empty() { String::new() } else { format!(", in {}", names.join(" called by ")) }
+}
+
+fn cut(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+    message
+}
