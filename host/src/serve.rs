@@ -1,0 +1,143 @@
+//! The HTTP edge and the query path: `parse → plan (cached, immutable) → one store read → write the response`.
+//!
+//! Administration is not done here: a request that changes the host becomes a [`Command`] to the floor above.
+
+mod command;
+mod error;
+mod events;
+mod features;
+mod letters;
+mod plan;
+mod respond;
+mod server;
+mod status;
+mod transforms;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::model::{Catalog, Format};
+use crate::online_store::OnlineStore;
+use crate::source::Appender;
+use crate::telemetry::Telemetry;
+
+pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, Replayed, ReplayWanted, TransformInfo};
+use plan::Plans;
+
+/// What the edge works with.
+pub struct State {
+    /// The views served now.
+    pub catalog: Arc<ArcSwap<Catalog>>,
+    /// Where their rows are.
+    pub store: Arc<dyn OnlineStore>,
+    /// The streams that take events.
+    pub streams: Arc<ArcSwap<BTreeMap<String, Stream>>>,
+    /// Where it counts.
+    pub telemetry: Arc<Telemetry>,
+    /// To the floor above.
+    pub commands: mpsc::Sender<Command>,
+    /// Bounds on what comes in.
+    pub limits: Limits,
+}
+
+/// The writing end of a stream and how events stand in it.
+#[derive(Clone)]
+pub struct Stream {
+    /// Appends entries.
+    pub appender: Arc<dyn Appender>,
+    /// How an event becomes the fields of an entry.
+    pub format: Format,
+}
+
+/// Bounds on what comes in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes in the body of a query or of events.
+    pub body_bytes_max: usize,
+    /// Bytes in a component.
+    pub component_bytes_max: usize,
+    /// Entities in one query, and events in one request.
+    pub entities_max: usize,
+    /// Features in one query.
+    pub features_max: usize,
+    /// Connections open at the same time.
+    pub connections_max: usize,
+    /// Requests answered at the same time; what is beyond is told to come again.
+    pub concurrency_max: usize,
+    /// Time for one request, from its first byte to its answer, in milliseconds.
+    pub request_timeout_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body_bytes_max: 8 << 20,
+            component_bytes_max: 64 << 20,
+            entities_max: 10_000,
+            features_max: 1_000,
+            connections_max: 4_096,
+            concurrency_max: 1_024,
+            request_timeout_ms: 30_000,
+        }
+    }
+}
+
+/// The host was told to listen where others can reach it, and not told that this is meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "listening on {0} would let everybody who reaches it read features and replace transforms; listen on 127.0.0.1, or set http.allow_remote = true behind something that checks who is asking"
+)]
+pub struct RemoteError(pub SocketAddr);
+
+/// Whether it is safe to listen there.
+pub fn may_listen(address: SocketAddr, allow_remote: bool) -> Result<(), RemoteError> {
+    if allow_remote || address.ip().is_loopback() { Ok(()) } else { Err(RemoteError(address)) }
+}
+
+/// Serves until `shutdown` completes, then answers what was asked before it.
+pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Output = ()> + Send) -> std::io::Result<()> {
+    let (connections_max, timeout_ms) = (state.limits.connections_max, state.limits.request_timeout_ms);
+    server::run(listener, router(state), connections_max, timeout_ms, shutdown).await
+}
+
+/// Everything the host answers. The paths and methods here and in `openapi.json` are the same; a test compares them.
+pub fn router(state: State) -> Router {
+    let limits = state.limits.clone();
+    let shared = Arc::new(Shared { state, plans: Plans::default(), schemas: Default::default() });
+    let components = Router::new()
+        .route("/v1/transforms/{name}", get(transforms::show).put(transforms::put).delete(transforms::delete))
+        .layer(DefaultBodyLimit::max(limits.component_bytes_max));
+    let others = Router::new()
+        .route("/", get(status::index))
+        .route("/livez", get(status::livez))
+        .route("/readyz", get(status::readyz))
+        .route("/metrics", get(status::metrics))
+        .route("/openapi.json", get(status::openapi))
+        .route("/v1/features", post(features::query))
+        .route("/v1/features/{view}", get(features::query_one))
+        .route("/v1/views", get(status::views))
+        .route("/v1/views/{view}", get(status::view))
+        .route("/v1/streams/{stream}/events", post(events::append))
+        .route("/v1/transforms", get(transforms::list))
+        .route("/v1/dead-letters", get(letters::list).delete(letters::drop))
+        .route("/v1/dead-letters/replay", post(letters::replay))
+        .route("/v1/dead-letters/{stream}/{entry_id}/{transform}", get(letters::show))
+        .layer(DefaultBodyLimit::max(limits.body_bytes_max));
+    let routes = others.merge(components).method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
+    server::layers(routes, Arc::clone(&shared)).with_state(shared)
+}
+
+/// The state and what is cached beside it.
+struct Shared {
+    state: State,
+    plans: Plans,
+    schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<crate::model::Schema>>>,
+}

@@ -1,0 +1,144 @@
+use axum::body::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::model::{DeadLetterId, DeadLetterQuery, Digest, Spec};
+
+/// What a request wants done to the host. Each carries the sender of its answer.
+#[derive(Debug)]
+pub enum Command {
+    /// Put a component into force.
+    PutTransform {
+        /// Under this name.
+        name: String,
+        /// The component's bytes.
+        component: Bytes,
+        /// How it is bound, where the request says so.
+        binding: Binding,
+        /// What is then in force, or why the component was refused.
+        reply: oneshot::Sender<Result<TransformInfo, Refusal>>,
+    },
+    /// End a transform.
+    DeleteTransform {
+        /// Its name.
+        name: String,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Tell about all transforms.
+    ListTransforms {
+        /// By name.
+        reply: oneshot::Sender<Vec<TransformInfo>>,
+    },
+    /// Try dead letters again.
+    Replay {
+        /// Which.
+        wanted: ReplayWanted,
+        /// What came of it.
+        reply: oneshot::Sender<Result<Replayed, Refusal>>,
+    },
+    /// Tell whether everything works.
+    Ready {
+        /// Part by part.
+        reply: oneshot::Sender<Readiness>,
+    },
+}
+
+/// How a pushed component is bound. What is absent stays as it is for a transform that exists.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Binding {
+    /// The stream.
+    pub stream: Option<String>,
+    /// JSON text for the component.
+    pub settings: Option<String>,
+    /// Age beyond which a row is no answer.
+    pub max_age_secs: Option<u64>,
+    /// Age beyond which a row is forgotten.
+    pub expire_secs: Option<u64>,
+}
+
+/// A transform as it is told about.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TransformInfo {
+    /// Its name and its view's.
+    pub name: String,
+    /// `running`, `standing_by`, `waiting`, `starting`, `stopped` or `refused`.
+    pub state: &'static str,
+    /// Why, when it is not running.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why the component that was offered last was refused, when the one before it is still in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The stream that it reads.
+    pub stream: Option<String>,
+    /// The component in force.
+    pub component: Option<Digest>,
+    /// `declared` or `pushed`.
+    pub origin: Option<&'static str>,
+    /// What the component says about itself.
+    pub spec: Option<Spec>,
+}
+
+/// Which dead letters to try again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReplayWanted {
+    /// These.
+    Ids(Vec<DeadLetterId>),
+    /// All that match.
+    Matching(DeadLetterQuery),
+}
+
+/// What came of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Replayed {
+    /// Tried again.
+    pub replayed: u64,
+    /// Used this time.
+    pub settled: u64,
+    /// Dead letters again.
+    pub still_dead: u64,
+}
+
+/// A command that was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whose mistake it is.
+    pub kind: RefusalKind,
+    /// What to change.
+    pub message: String,
+}
+
+/// Whose mistake a refusal speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// What was sent cannot be used.
+    Unusable,
+    /// What was named does not exist.
+    NotFound,
+    /// It contradicts what is there.
+    Conflict,
+    /// The host cannot do it now.
+    Unavailable,
+}
+
+/// Whether everything works, part by part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Whether all parts do.
+    pub ready: bool,
+    /// The parts.
+    pub parts: Vec<PartState>,
+}
+
+/// One part of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PartState {
+    /// `store`, `stream NAME` or `transform NAME`.
+    pub part: String,
+    /// Whether it works.
+    pub ready: bool,
+    /// What it is doing, or what is wrong.
+    pub state: String,
+}

@@ -1,0 +1,137 @@
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::command::{Refusal, RefusalKind};
+use crate::online_store;
+
+/// An answer that is an error: `{"error":{"code","message","request_id"}}`. The request id is put in on the way out.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+/// Carries code and message from a handler to the layer that writes the body.
+#[derive(Debug, Clone)]
+pub(super) struct ErrorBody {
+    code: &'static str,
+    message: String,
+}
+
+impl ErrorBody {
+    pub(super) fn to_json(&self, request_id: &str) -> String {
+        json!({"error": {"code": self.code, "message": self.message, "request_id": request_id}}).to_string()
+    }
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, code, message: message.into() }
+    }
+
+    /// 400: the body is not what it should be at all.
+    pub(super) fn malformed(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "malformed", message)
+    }
+
+    /// 422: the body is well formed and says something that cannot be.
+    pub(super) fn unusable(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "unusable", message)
+    }
+
+    /// 404 with the name that was probably meant.
+    pub(super) fn not_found<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str>) -> ApiError {
+        let shown: String = name.chars().take(80).collect();
+        let hint = suggestion(name, known);
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} `{shown}`{hint}"))
+    }
+
+    /// 413.
+    pub(super) fn too_large(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// 503: not the client's fault, and worth trying again.
+    pub(super) fn unavailable(message: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    /// 500: details go to the log, not to the client.
+    pub(super) fn internal(detail: &str) -> ApiError {
+        tracing::error!("a request failed: {detail}");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the host failed; its log says more under this request's id")
+    }
+}
+
+/// `; did you mean …?`, or nothing when no known name is near.
+pub(super) fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    let nearest = known.map(|known| (strsim::jaro_winkler(name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    nearest.filter(|(near, _)| *near > 0.75).map_or(String::new(), |(_, known)| format!("; did you mean `{known}`?"))
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let ApiError { status, code, message } = self;
+        let mut response = status.into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response.extensions_mut().insert(ErrorBody { code, message });
+        response
+    }
+}
+
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> ApiError {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return ApiError::too_large("the body is larger than this host takes; send less at a time");
+        }
+        ApiError::malformed("the body ended before it was complete")
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> ApiError {
+        ApiError::malformed(rejection.body_text())
+    }
+}
+
+impl From<online_store::Error> for ApiError {
+    fn from(error: online_store::Error) -> ApiError {
+        match error {
+            online_store::Error::Unreachable { .. } | online_store::Error::Refused { .. } => ApiError::unavailable(error.to_string()),
+            online_store::Error::Fenced { .. }
+            | online_store::Error::Held { .. }
+            | online_store::Error::PlaceLost { .. }
+            | online_store::Error::Corrupt(_)
+            | online_store::Error::Folder(_)
+            | online_store::Error::Config(_) => ApiError::internal(&error.to_string()),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        let (status, code) = match refusal.kind {
+            RefusalKind::Unusable => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+            RefusalKind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            RefusalKind::Conflict => (StatusCode::CONFLICT, "conflict"),
+            RefusalKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        };
+        ApiError::new(status, code, refusal.message)
+    }
+}
+
+pub(super) async fn no_route(uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    ApiError::new(StatusCode::NOT_FOUND, "no_route", format!("nothing is served at {path}; /openapi.json lists what is"))
+}
+
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let path: String = uri.path().chars().take(200).collect();
+    let message = format!("{path} does not take {method}; /openapi.json says what it takes");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+}

@@ -1,0 +1,274 @@
+//! The query path.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Shared;
+use super::error::{ApiError, suggestion};
+use super::plan::{Mapping, Plan};
+use super::respond::{Found, push_result};
+use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Status, Timestamp, View, row_key};
+
+/// The body of `POST /v1/features`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "'de: 'b"))]
+struct Asked<'b> {
+    features: Option<&'b RawValue>,
+    #[serde(borrow)]
+    view: Option<Cow<'b, str>>,
+    entities: Vec<&'b RawValue>,
+    as_of: Option<&'b RawValue>,
+}
+
+pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
+    let body = body?;
+    let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
+    if asked.as_of.is_some_and(|as_of| as_of.get() != "null") {
+        return Err(as_of_not_supported());
+    }
+    let limits = &shared.state.limits;
+    if asked.entities.len() > limits.entities_max {
+        let (many, max) = (asked.entities.len(), limits.entities_max);
+        return Err(ApiError::too_large(format!("{many} entities are asked for at once; {max} are allowed")));
+    }
+    let catalog = shared.state.catalog.load_full();
+    let plan = match (asked.features, &asked.view) {
+        (Some(features), None) => shared.plans.get(&catalog, features.get(), |catalog| {
+            let references: Vec<String> = serde_json::from_str(features.get())
+                .map_err(|error| ApiError::unusable(format!("`features` must be a list of view:feature texts: {error}")))?;
+            if references.is_empty() || references.len() > limits.features_max {
+                let (many, max) = (references.len(), limits.features_max);
+                return Err(ApiError::unusable(format!("`features` names {many} features; 1 to {max} are allowed")));
+            }
+            Plan::of_features(catalog, &references)
+        })?,
+        (None, Some(view)) => shared.plans.get(&catalog, view, |catalog| Plan::of_view(catalog, view))?,
+        _ => return Err(ApiError::unusable("say what is wanted, by either `features` or `view`")),
+    };
+    let entities = asked.entities.iter().enumerate().map(|(index, raw)| {
+        let members: Entity<'_> = serde_json::from_str(raw.get())
+            .map_err(|error| ApiError::unusable(format!("entities[{index}] is not an object of join keys: {error}")))?;
+        let label = || format!("entities[{index}]");
+        check_known(&plan, members.0.iter().map(|(name, _)| name.as_ref()), &label)?;
+        plan.views.iter().map(|view| key(view, &label, |name| members.get(name))).collect::<Result<Vec<_>, _>>()
+    });
+    let keys = entities.collect::<Result<Vec<_>, _>>()?.concat();
+    answer(&shared, &plan, &keys, asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
+}
+
+pub(super) async fn query_one(
+    State(shared): State<Arc<Shared>>,
+    Path(view): Path<String>,
+    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(mut members) = query?;
+    if members.remove("as_of").is_some() {
+        return Err(as_of_not_supported());
+    }
+    let catalog = shared.state.catalog.load_full();
+    let plan = match members.remove("features") {
+        None => shared.plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, &view))?,
+        Some(features) => {
+            let references: Vec<String> = features.split(',').map(|feature| format!("{view}:{feature}")).collect();
+            if references.len() > shared.state.limits.features_max {
+                return Err(ApiError::unusable(format!("at most {} features are allowed", shared.state.limits.features_max)));
+            }
+            Arc::new(Plan::of_features(&catalog, &references)?)
+        }
+    };
+    let label = || "the query".to_owned();
+    check_known(&plan, members.keys().map(String::as_str), &label)?;
+    let entity = serde_json::to_string(&members).map_err(|error| ApiError::internal(&error.to_string()))?;
+    let keys = plan.views.iter().map(|view| key(view, &label, |name| Some(Scalar::Text(Cow::Borrowed(members.get(name)?)))));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    answer(&shared, &plan, &keys, std::iter::once(Cow::Owned(entity))).await
+}
+
+/// One store read for all views of all entities, then the response.
+async fn answer<'e>(
+    shared: &Shared,
+    plan: &Plan,
+    keys: &[Vec<u8>],
+    entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
+) -> Result<Response, ApiError> {
+    let packed = shared.state.store.read(keys).await?;
+    let mut rows = Vec::with_capacity(packed.len());
+    for packed in packed {
+        rows.push(match packed {
+            None => None,
+            Some(packed) => {
+                let row = FeatureRow::new(packed).map_err(|error| ApiError::internal(&error.to_string()))?;
+                let schema = shared.schema(row.header.schema).await?;
+                let mapping = plan.mapping(row.header.schema, &schema);
+                Some((row, mapping))
+            }
+        });
+    }
+    let now = Timestamp::now();
+    let views = plan.views.len();
+    let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + plan.columns.len() * 48));
+    out.extend_from_slice(&plan.head);
+    let mut tally = vec![[0; 4]; views];
+    for (index, entity) in entities.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let of_entity = rows.get(index * views..(index + 1) * views).unwrap_or_default();
+        let found: Vec<Found<'_>> = of_entity.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now)).collect();
+        push_result(&mut out, plan, &entity, &found, &mut tally).map_err(|error| ApiError::internal(&error.to_string()))?;
+    }
+    out.extend_from_slice(b"]}");
+    for (view, counts) in plan.views.iter().zip(tally) {
+        let statuses = [Status::Present, Status::Null, Status::NotFound, Status::OutsideMaxAge];
+        for (status, count) in statuses.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+            shared.state.telemetry.values_served(&view.name, status, count);
+        }
+    }
+    Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())
+}
+
+fn look<'r>(row: Option<&'r (FeatureRow, Arc<Mapping>)>, view: &View, now: Timestamp) -> Found<'r> {
+    let Some((row, mapping)) = row else { return Found::Nothing };
+    let event_time = row.header.version.event_time;
+    let age_micros = now.0.saturating_sub(event_time.0);
+    match view.max_age_secs {
+        Some(max) if age_micros > i64::try_from(max).unwrap_or(i64::MAX).saturating_mul(1_000_000) => Found::TooOld(event_time),
+        _ => Found::Row(row, mapping),
+    }
+}
+
+impl Shared {
+    /// A stored schema; one that is not known yet was written by another host, or by this one a moment ago.
+    async fn schema(&self, id: SchemaId) -> Result<Arc<Schema>, ApiError> {
+        if let Some(schema) = self.schemas.load().get(&id) {
+            return Ok(Arc::clone(schema));
+        }
+        let all = self.state.store.schemas().await?;
+        self.schemas.store(Arc::new(all.into_iter().map(|(id, schema)| (id, Arc::new(schema))).collect()));
+        let found = self.schemas.load().get(&id).cloned();
+        found.ok_or_else(|| ApiError::internal(&format!("a stored row names schema {}, which the store does not have", id.0)))
+    }
+}
+
+/// An entity's members in the order given.
+struct Entity<'b>(Vec<(Cow<'b, str>, Scalar<'b>)>);
+
+impl<'b> Entity<'b> {
+    fn get(&self, name: &str) -> Option<Scalar<'b>> {
+        self.0.iter().rev().find(|(member, _)| member == name).map(|(_, value)| value.clone())
+    }
+}
+
+impl<'de: 'b, 'b> Deserialize<'de> for Entity<'b> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Entity<'b>, D::Error> {
+        struct Members;
+        impl<'de> serde::de::Visitor<'de> for Members {
+            type Value = Entity<'de>;
+
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("an object of join keys")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                #[derive(Deserialize)]
+                struct Name<'n>(#[serde(borrow)] Cow<'n, str>);
+                let mut members = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(Entity(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A join key's value as the request has it.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Scalar<'b> {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    #[serde(borrow)]
+    Text(Cow<'b, str>),
+    Other(serde::de::IgnoredAny),
+}
+
+/// The row key of one view for one entity.
+fn key<'b>(view: &View, label: &impl Fn() -> String, get: impl Fn(&str) -> Option<Scalar<'b>>) -> Result<Vec<u8>, ApiError> {
+    let values = view.entity.iter().map(|field| match get(&field.name) {
+        Some(value) => coerce(field, value, label),
+        None => {
+            let (name, view) = (&field.name, &view.name);
+            Err(ApiError::unusable(format!("{} has no `{name}`, which view `{view}` needs", label())))
+        }
+    });
+    let values = values.collect::<Result<Vec<Part<'b>>, _>>()?;
+    let parts = values.iter().map(|part| match part {
+        Part::Integer(number) => KeyPart::Integer(*number),
+        Part::Boolean(truth) => KeyPart::Boolean(*truth),
+        Part::Timestamp(moment) => KeyPart::Timestamp(moment.0),
+        Part::Text(text) => KeyPart::Bytes(text.as_bytes()),
+    });
+    row_key(&view.name, parts).map_err(|error| ApiError::unusable(format!("{}: {error}", label())))
+}
+
+enum Part<'b> {
+    Integer(i64),
+    Boolean(bool),
+    Timestamp(Timestamp),
+    Text(Cow<'b, str>),
+}
+
+/// A join key may come as text whatever its kind, as it does in a URL.
+fn coerce<'b>(field: &Field, value: Scalar<'b>, label: &impl Fn() -> String) -> Result<Part<'b>, ApiError> {
+    let part = match (field.kind, value) {
+        (Kind::Integer, Scalar::Integer(number)) => Some(Part::Integer(number)),
+        (Kind::Integer, Scalar::Text(text)) => text.trim().parse().ok().map(Part::Integer),
+        (Kind::Boolean, Scalar::Boolean(truth)) => Some(Part::Boolean(truth)),
+        (Kind::Boolean, Scalar::Text(text)) => text.parse().ok().map(Part::Boolean),
+        (Kind::Timestamp, Scalar::Integer(number)) => Some(Part::Timestamp(Timestamp::from_epoch_number(number))),
+        (Kind::Timestamp, Scalar::Text(text)) => Timestamp::parse(&text).ok().map(Part::Timestamp),
+        (Kind::Text | Kind::Bytes, Scalar::Text(text)) => Some(Part::Text(text)),
+        (Kind::Text | Kind::Bytes, Scalar::Integer(number)) => Some(Part::Text(number.to_string().into())),
+        (Kind::Text | Kind::Bytes, Scalar::Boolean(truth)) => Some(Part::Text(truth.to_string().into())),
+        _ => None,
+    };
+    part.ok_or_else(|| ApiError::unusable(format!("{}: `{}` must be of kind {}", label(), field.name, field.kind)))
+}
+
+/// Refuses a member that is a join key of no view asked for: it is a misspelt one.
+fn check_known<'n>(plan: &Plan, names: impl Iterator<Item = &'n str>, label: &impl Fn() -> String) -> Result<(), ApiError> {
+    let join_keys = || plan.views.iter().flat_map(|view| &view.entity).map(|field| field.name.as_str());
+    for name in names {
+        if !join_keys().any(|known| known == name) {
+            let shown: String = name.chars().take(80).collect();
+            let hint = suggestion(name, join_keys());
+            return Err(ApiError::unusable(format!("{}: `{shown}` is a join key of no view asked for{hint}", label())));
+        }
+    }
+    Ok(())
+}
+
+fn as_of_not_supported() -> ApiError {
+    let message = "this version serves the newest values only; leave `as_of` out";
+    ApiError::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "as_of_not_supported", message)
+}
+
+/// Text that is no JSON is malformed; JSON of the wrong shape is unusable.
+pub(super) fn body_error(error: &serde_json::Error) -> ApiError {
+    match error.classify() {
+        serde_json::error::Category::Data => ApiError::unusable(format!("the body is not as it should be: {error}")),
+        _ => ApiError::malformed(format!("the body is not JSON: {error}")),
+    }
+}

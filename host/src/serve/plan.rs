@@ -1,0 +1,135 @@
+//! What a query asks for, resolved once against the catalog and then used by every request that asks the same.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use super::error::{ApiError, suggestion};
+use crate::model::{Catalog, Kind, Schema, SchemaId, View};
+
+/// Plans kept, at most; beyond that all are forgotten, which costs a little time and no correctness.
+const PLANS_MAX: usize = 1_024;
+
+/// A resolved list of features. Immutable but for what it learns about stored schemas.
+pub(super) struct Plan {
+    /// The views, each once, in the order in which they are first asked for.
+    pub(super) views: Vec<Arc<View>>,
+    /// Where each feature asked for comes from.
+    pub(super) columns: Vec<PlannedColumn>,
+    /// `{"features":["view:feature",…],"results":[`, ready to be sent.
+    pub(super) head: Vec<u8>,
+    mappings: RwLock<BTreeMap<SchemaId, Arc<Mapping>>>,
+}
+
+pub(super) struct PlannedColumn {
+    /// Position in `views`.
+    pub(super) view: usize,
+    feature: String,
+    kind: Kind,
+}
+
+/// How the rows of one stored schema answer a plan.
+pub(super) struct Mapping {
+    /// The kinds of the row's values, in order.
+    pub(super) kinds: Vec<Kind>,
+    /// For each column of the plan the position of its value in the row; `None` where this schema has no such feature, or of another kind.
+    pub(super) positions: Vec<Option<usize>>,
+}
+
+impl Plan {
+    /// Resolves references of the form `view:feature`.
+    pub(super) fn of_features(catalog: &Catalog, references: &[String]) -> Result<Plan, ApiError> {
+        let mut views: Vec<Arc<View>> = Vec::new();
+        let mut columns = Vec::with_capacity(references.len());
+        for reference in references {
+            let (view, feature) = reference.split_once(':').ok_or_else(|| {
+                let shown: String = reference.chars().take(130).collect();
+                ApiError::unusable(format!("`{shown}` is not a feature reference; write view:feature"))
+            })?;
+            let position = match views.iter().position(|known| known.name == view) {
+                Some(position) => position,
+                None => {
+                    views.push(view_of(catalog, view)?);
+                    views.len() - 1
+                }
+            };
+            let found = views.get(position).and_then(|view| view.features.iter().find(|known| known.name == feature));
+            let field = found.ok_or_else(|| {
+                let known = views.get(position).map(|view| view.features.as_slice()).unwrap_or_default();
+                let shown: String = feature.chars().take(80).collect();
+                let hint = suggestion(feature, known.iter().map(|field| field.name.as_str()));
+                ApiError::new(axum::http::StatusCode::NOT_FOUND, "not_found", format!("view `{view}` has no feature `{shown}`{hint}"))
+            })?;
+            columns.push(PlannedColumn { view: position, feature: field.name.clone(), kind: field.kind });
+        }
+        Ok(Plan::new(views, columns, references))
+    }
+
+    /// All features of one view.
+    pub(super) fn of_view(catalog: &Catalog, name: &str) -> Result<Plan, ApiError> {
+        let view = view_of(catalog, name)?;
+        let references: Vec<String> = view.features.iter().map(|field| format!("{name}:{}", field.name)).collect();
+        let column = |field: &crate::model::Field| PlannedColumn { view: 0, feature: field.name.clone(), kind: field.kind };
+        let columns = view.features.iter().map(column).collect();
+        Ok(Plan::new(vec![view], columns, &references))
+    }
+
+    fn new(views: Vec<Arc<View>>, columns: Vec<PlannedColumn>, references: &[String]) -> Plan {
+        let names = serde_json::to_string(references).unwrap_or_default();
+        let head = format!("{{\"features\":{names},\"results\":[").into_bytes();
+        Plan { views, columns, head, mappings: RwLock::default() }
+    }
+
+    /// How rows of this schema answer the plan.
+    pub(super) fn mapping(&self, id: SchemaId, schema: &Schema) -> Arc<Mapping> {
+        if let Some(mapping) = self.mappings.read().ok().and_then(|known| known.get(&id).cloned()) {
+            return mapping;
+        }
+        let position = |column: &PlannedColumn| {
+            let of_view = self.views.get(column.view).is_some_and(|view| view.name == schema.view);
+            schema.features.iter().position(|field| of_view && field.name == column.feature && field.kind == column.kind)
+        };
+        let positions = self.columns.iter().map(position).collect();
+        let mapping = Arc::new(Mapping { kinds: schema.features.iter().map(|field| field.kind).collect(), positions });
+        if let Ok(mut known) = self.mappings.write() {
+            known.insert(id, Arc::clone(&mapping));
+        }
+        mapping
+    }
+}
+
+fn view_of(catalog: &Catalog, name: &str) -> Result<Arc<View>, ApiError> {
+    let known = || catalog.views.keys().map(String::as_str);
+    catalog.views.get(name).cloned().ok_or_else(|| ApiError::not_found("feature view", name, known()))
+}
+
+/// Plans by the text that asked for them, for as long as the catalog stays the same.
+#[derive(Default)]
+pub(super) struct Plans {
+    known: RwLock<(Option<Arc<Catalog>>, BTreeMap<String, Arc<Plan>>)>,
+}
+
+impl Plans {
+    /// The plan for this text, made by `resolve` when it is not known.
+    pub(super) fn get(
+        &self,
+        catalog: &Arc<Catalog>,
+        text: &str,
+        resolve: impl FnOnce(&Catalog) -> Result<Plan, ApiError>,
+    ) -> Result<Arc<Plan>, ApiError> {
+        let is_current = |of: &Option<Arc<Catalog>>| of.as_ref().is_some_and(|of| Arc::ptr_eq(of, catalog));
+        if let Ok(known) = self.known.read()
+            && is_current(&known.0)
+            && let Some(plan) = known.1.get(text)
+        {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = Arc::new(resolve(catalog)?);
+        if let Ok(mut known) = self.known.write() {
+            if !is_current(&known.0) || known.1.len() >= PLANS_MAX {
+                *known = (Some(Arc::clone(catalog)), BTreeMap::new());
+            }
+            known.1.insert(text.to_owned(), Arc::clone(&plan));
+        }
+        Ok(plan)
+    }
+}
