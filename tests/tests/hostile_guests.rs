@@ -174,7 +174,9 @@ fn what_misbehaves_in_apply_is_contained() {
         ),
     ];
     let engine = engine();
-    for (what, bytes, expected) in cases {
+    for (what, bytes, expected) in
+        cases.into_iter().chain([("one text fifty times", sharing_a_text(), "Invalid(\"more than the 1048576 bytes")])
+    {
         let transform = engine.load("hostile", &bytes, "", limits()).expect(what);
         // The second call has a fresh instance and must end as the first did.
         for _ in 0..2 {
@@ -328,6 +330,10 @@ fn limits_beyond_the_pool_are_refused() {
         let refused = engine.load("greedy", &Guest::doubling().module(), "", limits).expect_err("the pool is smaller");
         assert!(refused.to_string().contains("but the pool was made for"), "{refused}");
     }
+    let memory_bytes_max = 65_536;
+    let refused = engine.load("large", &Guest::doubling().module(), "", Limits { memory_bytes_max, ..limits() });
+    assert!(matches!(refused, Err(Error::Memory { memory_bytes_max: 65_536 })), "it starts with more: {refused:?}");
+    assert_good(&engine);
 }
 
 #[test]
@@ -446,6 +452,17 @@ fn refusing(message: &[u8]) -> String {
         "{store} (i32.store (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const 512))
          (i32.store (i32.const 264) (i32.const {length})) (i32.const 256)"
     )
+}
+
+/// Fifty rejections whose reasons are one and the same 50,000 bytes of memory: small for the guest, large for who copies them.
+fn sharing_a_text() -> Vec<u8> {
+    let mut guest = Guest::answering(spec(&[("value", Kind::Integer, false)]), from(&[0, 0, 0], &[1; 50]));
+    let entry = |index: usize, at: usize, number: u32| {
+        format!("(i32.store offset={} (i32.load (i32.const {})) (i32.const {number}))", index * 12 + at, ANSWER_AT + 28)
+    };
+    let stores: String = (0..50).map(|index| entry(index, 4, 8_192) + &entry(index, 8, 50_000)).collect();
+    guest.apply = format!("{stores} (i32.const {ANSWER_AT})");
+    guest.module()
 }
 
 fn answers(spec: Spec) -> Vec<u8> {
