@@ -20,6 +20,22 @@ fn good_guests_compute() {
 }
 
 #[test]
+fn a_guest_of_another_minor_version_runs_and_of_another_major_does_not() {
+    let engine = engine();
+    let later = engine.load("later", &Guest::doubling().module_of_version("1.4.2"), "", limits()).expect("the shapes are the same");
+    assert_doubles(&later, 10);
+    let other = engine.load("other", &Guest::doubling().module_of_version("2.0.0"), "", limits()).expect_err("it speaks another contract");
+    assert!(other.to_string().contains("this host speaks 1.0.0"), "{other}");
+}
+
+#[test]
+fn a_batch_of_another_shape_is_not_handed_over() {
+    let transform = engine().load("doubling", &Guest::doubling().module(), "", limits()).expect("it loads");
+    let error = transform.apply(&Batch::default()).expect_err("it has no columns");
+    assert_eq!(error.to_string(), "the Wasm engine failed: the batch has 0 columns and the spec of `doubling` has 1 inputs");
+}
+
+#[test]
 fn a_rich_answer_comes_back_as_it_was_given() {
     let kinds = [Kind::Boolean, Kind::Integer, Kind::Float, Kind::Text, Kind::Bytes, Kind::Timestamp, Kind::Vector];
     let outputs: Vec<_> = kinds.iter().map(|kind| (kind.as_str(), *kind, true)).collect();
