@@ -94,6 +94,7 @@ fn what_cannot_run_is_refused_at_load() {
         ("a contract to come", exporting("gristmill:transform/transform@2.1.0"), "this host speaks 1.0.0"),
         ("a fold", exporting("gristmill:transform/fold@1.0.0"), "not run by this version yet"),
         ("an empty transform", exporting("gristmill:transform/transform@1.0.0"), "does not export what `row-transform` asks for"),
+        ("an empty transform that is composed", composed(), "does not export what `row-transform` asks for"),
         ("a module without its exports", with_world(core("(module)"), "row-transform"), "cannot be wrapped into a component"),
         ("more memory than the pool", loads(|guest| guest.extra = "(memory 2000)".into()), "it does not compile"),
         ("a spec with two equal outputs", answers(spec(&[("a", Kind::Float, false), ("a", Kind::Float, false)])), "declared twice"),
@@ -142,7 +143,7 @@ fn what_misbehaves_in_describe_is_contained() {
             "Trap(\"wasm trap: call stack exhausted",
         ),
         ("eats memory", loads(|guest| guest.describe = EAT.into()), "Memory { memory_bytes_max: 4194304 }"),
-        ("wants it from the start", loads(|guest| guest.extra = "(memory $more 65)".into()), "Refused"),
+        ("wants a second one from the start", loads(|guest| guest.extra = "(memory $more 65)".into()), "Refused"),
         ("a wild pointer", loads(|guest| guest.describe = "(i32.const 0x7ffffff0)".into()), "Invalid"),
         ("a wild tag", loads(|guest| guest.describe = "(i32.store8 (i32.const 1024) (i32.const 9)) (i32.const 1024)".into()), "Invalid"),
     ];
@@ -442,6 +443,32 @@ fn component(text: &str) -> Vec<u8> {
 
 fn exporting(name: &str) -> Vec<u8> {
     component(&format!(r#"(component (instance $nothing) (export "{name}" (instance $nothing)))"#))
+}
+
+/// Two components in one, each with a memory of its own, and a text that goes from one to the other: the engine has to compile the copy.
+fn composed() -> Vec<u8> {
+    component(
+        r#"(component
+            (component $callee
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0)
+                    (func (export "f") (param i32 i32)))
+                (core instance $i (instantiate $m))
+                (func (export "f") (param "text" string)
+                    (canon lift (core func $i "f") (memory $i "memory") (realloc (func $i "realloc")))))
+            (component $caller
+                (import "f" (func $f (param "text" string)))
+                (core module $libc (memory (export "memory") 1))
+                (core instance $libc (instantiate $libc))
+                (core func $lowered (canon lower (func $f) (memory $libc "memory")))
+                (core module $m (import "" "f" (func (param i32 i32))))
+                (core instance (instantiate $m (with "" (instance (export "f" (func $lowered)))))))
+            (instance $callee (instantiate $callee))
+            (instance (instantiate $caller (with "f" (func $callee "f"))))
+            (instance $nothing)
+            (export "gristmill:transform/transform@1.0.0" (instance $nothing)))"#,
+    )
 }
 
 fn loads(change: impl FnOnce(&mut Guest)) -> Vec<u8> {

@@ -205,5 +205,6 @@ fn shown(name: &str) -> String {
 
 /// A bug in a tool that reads foreign bytes must not take the program down with it.
 fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Error::Refused(format!("{what} failed on it; the component is probably damaged")))
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| Error::Refused(format!("{what} failed on it: it is damaged, or uses something that this host does not know")))
 }
