@@ -1,7 +1,7 @@
 //! Guests written as text, good and hostile: a core module for the world `row-transform` of which a test replaces the part it is about.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gristmill::model::{Column, Field, Kind, Packed, Spec, Values};
 use gristmill::transform::Output;
@@ -102,6 +102,15 @@ impl Guest {
         with_world(wat::parse_str(self.text()).expect("the guest is WebAssembly text"), "row-transform")
     }
 
+    /// The core module as built against another version of the contract, the same in all but its number.
+    pub fn module_of_version(&self, version: &str) -> Vec<u8> {
+        let contract = std::fs::read_to_string(contract().join("transform.wit")).expect("wit/ holds the contract");
+        let mut resolve = Resolve::default();
+        let package = resolve.push_str("transform.wit", &contract.replace("transform@1.0.0;", &format!("transform@{version};")));
+        let module = wat::parse_str(self.text().replace("@1.0.0", &format!("@{version}"))).expect("the guest is WebAssembly text");
+        embed(module, &resolve, package.expect("the contract can be parsed"), "row-transform")
+    }
+
     /// The component.
     pub fn component(&self) -> Vec<u8> {
         wit_component::ComponentEncoder::default()
@@ -153,12 +162,19 @@ impl Guest {
 }
 
 /// A core module with the named world of the contract embedded.
-pub fn with_world(mut module: Vec<u8>, world: &str) -> Vec<u8> {
+pub fn with_world(module: Vec<u8>, world: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
-    let (package, _) = resolve.push_path(folder).expect("wit/ holds the contract");
+    let (package, _) = resolve.push_path(contract()).expect("wit/ holds the contract");
+    embed(module, &resolve, package, world)
+}
+
+fn contract() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit")
+}
+
+fn embed(mut module: Vec<u8>, resolve: &Resolve, package: wit_parser::PackageId, world: &str) -> Vec<u8> {
     let world = resolve.select_world(&[package], Some(world)).expect("the contract has the world");
-    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8)
+    wit_component::embed_component_metadata(&mut module, resolve, world, wit_component::StringEncoding::UTF8)
         .expect("the world can be embedded");
     module
 }

@@ -29,7 +29,6 @@ fn an_answer_that_passes_the_check_is_sound() {
         }
     });
     let (passed, refused) = (passed.into_inner(), refused.into_inner());
-    eprintln!("DEBUG {passed} {refused}");
     assert!(passed > 0 && refused > 0, "both happen: {passed} passed, {refused} refused");
 }
 
@@ -41,8 +40,9 @@ fn a_damaged_component_never_takes_the_host_down() {
     let limits = Limits { memory_bytes_max: 4 << 20, deadline_ms: 1, ..Limits::default() };
     let files = [Guest::doubling().module(), Guest::doubling().component()];
     let engine = AssertUnwindSafe(engine);
+    let loaded = AtomicUsize::new(0);
     let input = Batch { rows: 2, columns: vec![Arc::new(Column { values: Values::Integers(vec![1, 2]), validity: None })] };
-    bolero::check!().with_iterations(300).with_type::<(bool, u16, Vec<(u16, u8)>)>().for_each(|(module, cut, changes)| {
+    bolero::check!().with_iterations(3_000).with_type::<(bool, u16, Vec<(u16, u8)>)>().for_each(|(module, cut, changes)| {
         let mut bytes = files[usize::from(*module)].clone();
         for (at, byte) in changes.iter().take(4) {
             let at = usize::from(*at) % bytes.len();
@@ -52,9 +52,11 @@ fn a_damaged_component_never_takes_the_host_down() {
             bytes.truncate(usize::from(*cut) % bytes.len());
         }
         if let Ok(transform) = engine.load("damaged", &bytes, "", limits) {
+            loaded.fetch_add(1, Relaxed);
             transform.apply(&input).map(drop).unwrap_or_default();
         }
     });
+    assert!(loaded.into_inner() > 0, "some changes do no harm, so loading and calling were tried too");
 }
 
 fn assert_sound(output: &Output, spec: &Spec, input_rows: usize) {

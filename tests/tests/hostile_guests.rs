@@ -20,6 +20,22 @@ fn good_guests_compute() {
 }
 
 #[test]
+fn a_guest_of_another_minor_version_runs_and_of_another_major_does_not() {
+    let engine = engine();
+    let later = engine.load("later", &Guest::doubling().module_of_version("1.4.2"), "", limits()).expect("the shapes are the same");
+    assert_doubles(&later, 10);
+    let other = engine.load("other", &Guest::doubling().module_of_version("2.0.0"), "", limits()).expect_err("it speaks another contract");
+    assert!(other.to_string().contains("this host speaks 1.0.0"), "{other}");
+}
+
+#[test]
+fn a_batch_of_another_shape_is_not_handed_over() {
+    let transform = engine().load("doubling", &Guest::doubling().module(), "", limits()).expect("it loads");
+    let error = transform.apply(&Batch::default()).expect_err("it has no columns");
+    assert_eq!(error.to_string(), "the Wasm engine failed: the batch has 0 columns and the spec of `doubling` has 1 inputs");
+}
+
+#[test]
 fn a_rich_answer_comes_back_as_it_was_given() {
     let kinds = [Kind::Boolean, Kind::Integer, Kind::Float, Kind::Text, Kind::Bytes, Kind::Timestamp, Kind::Vector];
     let outputs: Vec<_> = kinds.iter().map(|kind| (kind.as_str(), *kind, true)).collect();
@@ -78,6 +94,7 @@ fn what_cannot_run_is_refused_at_load() {
         ("a contract to come", exporting("gristmill:transform/transform@2.1.0"), "this host speaks 1.0.0"),
         ("a fold", exporting("gristmill:transform/fold@1.0.0"), "not run by this version yet"),
         ("an empty transform", exporting("gristmill:transform/transform@1.0.0"), "does not export what `row-transform` asks for"),
+        ("an empty transform that is composed", composed(), "does not export what `row-transform` asks for"),
         ("a module without its exports", with_world(core("(module)"), "row-transform"), "cannot be wrapped into a component"),
         ("more memory than the pool", loads(|guest| guest.extra = "(memory 2000)".into()), "it does not compile"),
         ("a spec with two equal outputs", answers(spec(&[("a", Kind::Float, false), ("a", Kind::Float, false)])), "declared twice"),
@@ -126,7 +143,7 @@ fn what_misbehaves_in_describe_is_contained() {
             "Trap(\"wasm trap: call stack exhausted",
         ),
         ("eats memory", loads(|guest| guest.describe = EAT.into()), "Memory { memory_bytes_max: 4194304 }"),
-        ("wants it from the start", loads(|guest| guest.extra = "(memory $more 65)".into()), "Refused"),
+        ("wants a second one from the start", loads(|guest| guest.extra = "(memory $more 65)".into()), "Refused"),
         ("a wild pointer", loads(|guest| guest.describe = "(i32.const 0x7ffffff0)".into()), "Invalid"),
         ("a wild tag", loads(|guest| guest.describe = "(i32.store8 (i32.const 1024) (i32.const 9)) (i32.const 1024)".into()), "Invalid"),
     ];
@@ -174,7 +191,9 @@ fn what_misbehaves_in_apply_is_contained() {
         ),
     ];
     let engine = engine();
-    for (what, bytes, expected) in cases {
+    for (what, bytes, expected) in
+        cases.into_iter().chain([("one text fifty times", sharing_a_text(), "Invalid(\"more than the 1048576 bytes")])
+    {
         let transform = engine.load("hostile", &bytes, "", limits()).expect(what);
         // The second call has a fresh instance and must end as the first did.
         for _ in 0..2 {
@@ -328,6 +347,10 @@ fn limits_beyond_the_pool_are_refused() {
         let refused = engine.load("greedy", &Guest::doubling().module(), "", limits).expect_err("the pool is smaller");
         assert!(refused.to_string().contains("but the pool was made for"), "{refused}");
     }
+    let memory_bytes_max = 65_536;
+    let refused = engine.load("large", &Guest::doubling().module(), "", Limits { memory_bytes_max, ..limits() });
+    assert!(matches!(refused, Err(Error::Memory { memory_bytes_max: 65_536 })), "it starts with more: {refused:?}");
+    assert_good(&engine);
 }
 
 #[test]
@@ -422,6 +445,32 @@ fn exporting(name: &str) -> Vec<u8> {
     component(&format!(r#"(component (instance $nothing) (export "{name}" (instance $nothing)))"#))
 }
 
+/// Two components in one, each with a memory of its own, and a text that goes from one to the other: the engine has to compile the copy.
+fn composed() -> Vec<u8> {
+    component(
+        r#"(component
+            (component $callee
+                (core module $m
+                    (memory (export "memory") 1)
+                    (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 0)
+                    (func (export "f") (param i32 i32)))
+                (core instance $i (instantiate $m))
+                (func (export "f") (param "text" string)
+                    (canon lift (core func $i "f") (memory $i "memory") (realloc (func $i "realloc")))))
+            (component $caller
+                (import "f" (func $f (param "text" string)))
+                (core module $libc (memory (export "memory") 1))
+                (core instance $libc (instantiate $libc))
+                (core func $lowered (canon lower (func $f) (memory $libc "memory")))
+                (core module $m (import "" "f" (func (param i32 i32))))
+                (core instance (instantiate $m (with "" (instance (export "f" (func $lowered)))))))
+            (instance $callee (instantiate $callee))
+            (instance (instantiate $caller (with "f" (func $callee "f"))))
+            (instance $nothing)
+            (export "gristmill:transform/transform@1.0.0" (instance $nothing)))"#,
+    )
+}
+
 fn loads(change: impl FnOnce(&mut Guest)) -> Vec<u8> {
     let mut guest = Guest::answering(spec(&[("value", Kind::Integer, false)]), one(Values::Integers(vec![1, 2, 3])));
     change(&mut guest);
@@ -446,6 +495,17 @@ fn refusing(message: &[u8]) -> String {
         "{store} (i32.store (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const 512))
          (i32.store (i32.const 264) (i32.const {length})) (i32.const 256)"
     )
+}
+
+/// Fifty rejections whose reasons are one and the same 50,000 bytes of memory: small for the guest, large for who copies them.
+fn sharing_a_text() -> Vec<u8> {
+    let mut guest = Guest::answering(spec(&[("value", Kind::Integer, false)]), from(&[0, 0, 0], &[1; 50]));
+    let entry = |index: usize, at: usize, number: u32| {
+        format!("(i32.store offset={} (i32.load (i32.const {})) (i32.const {number}))", index * 12 + at, ANSWER_AT + 28)
+    };
+    let stores: String = (0..50).map(|index| entry(index, 4, 8_192) + &entry(index, 8, 50_000)).collect();
+    guest.apply = format!("{stores} (i32.const {ANSWER_AT})");
+    guest.module()
 }
 
 fn answers(spec: Spec) -> Vec<u8> {

@@ -20,7 +20,7 @@ pub struct EngineOptions {
     /// Where compiled code is kept between two runs of the program; `None` compiles every time. The folder becomes readable by its
     /// owner alone, and only files that this program wrote there are used.
     pub cache_folder: Option<PathBuf>,
-    /// Instances in the pool, all transforms together.
+    /// Instances in the pool, all transforms together. By default enough for 32 transforms.
     pub instances_max: u32,
     /// Instances of one transform, and so calls to it that run at the same time; more wait. 0 stands for the number of processors.
     pub instances_per_transform_max: u32,
@@ -34,7 +34,7 @@ impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
             cache_folder: None,
-            instances_max: 256,
+            instances_max: processors().saturating_mul(INSTANCES_PER_PROCESSOR).min(INSTANCES_MAX),
             instances_per_transform_max: 0,
             memory_bytes_max: 256 << 20,
             table_elements_max: 100_000,
@@ -62,17 +62,24 @@ pub(super) struct Shared {
 const TICK: Duration = Duration::from_millis(1);
 /// Core modules that one component may instantiate. CPython's component has about two dozen.
 const CORE_INSTANCES_PER_COMPONENT_MAX: u32 = 64;
+/// Linear memories that one component may have: several when it is composed of others, as those for QuickJS are. Together they may have
+/// no more bytes than one.
+const MEMORIES_PER_COMPONENT_MAX: u32 = 4;
 /// Tables that one component may have.
 const TABLES_PER_COMPONENT_MAX: u32 = 16;
+/// The most instances of a default pool: each reserves some GiB of address space, and a process has 128 TiB.
+const INSTANCES_MAX: u32 = 2_048;
+/// Instances in the pool for each processor, unless told otherwise.
+const INSTANCES_PER_PROCESSOR: u32 = 32;
 const WASM_PAGE_BYTES: usize = 65_536;
 
 impl Engine {
     /// Starts the engine and reserves the pool's address space (not memory).
     pub fn new(mut options: EngineOptions) -> Result<Engine, Error> {
         if options.instances_per_transform_max == 0 {
-            options.instances_per_transform_max = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+            options.instances_per_transform_max = processors();
         }
-        options.memory_bytes_max = options.memory_bytes_max.next_multiple_of(WASM_PAGE_BYTES);
+        options.memory_bytes_max = options.memory_bytes_max.div_ceil(WASM_PAGE_BYTES).saturating_mul(WASM_PAGE_BYTES);
         let wasm = wasmtime::Engine::new(&config(&options)).map_err(|error| Error::Engine(format!("cannot start it: {error:#}")))?;
         let mut linker = Linker::new(&wasm);
         log::add_to_linker::<_, wasmtime::component::HasSelf<GuestLog>>(&mut linker, State::log)
@@ -110,14 +117,18 @@ impl Drop for Reservation {
     }
 }
 
+fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u32)
+}
+
 fn config(options: &EngineOptions) -> wasmtime::Config {
     let instances = options.instances_max;
     let mut pool = wasmtime::PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT_MAX))
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT_MAX)
-        .total_memories(instances)
-        .max_memories_per_component(1)
+        .total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT_MAX))
+        .max_memories_per_component(MEMORIES_PER_COMPONENT_MAX)
         .max_memory_size(options.memory_bytes_max)
         .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT_MAX))
         .max_tables_per_component(TABLES_PER_COMPONENT_MAX)
@@ -131,7 +142,6 @@ fn config(options: &EngineOptions) -> wasmtime::Config {
         .concurrency_support(false)
         .wasm_component_model(true)
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
         // The same bytes give the same answers on every processor: no bit pattern that the hardware picks reaches the guest.
         .cranelift_nan_canonicalization(true)
         .wasm_relaxed_simd(false);

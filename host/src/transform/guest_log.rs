@@ -41,7 +41,7 @@ impl Host for GuestLog {
             dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let line = line(&message);
+        let line = one_line(&message, LINE_BYTES_MAX);
         match level {
             Level::Debug => tracing::debug!(target: "guest", %transform, "{line}"),
             Level::Info => tracing::info!(target: "guest", %transform, "{line}"),
@@ -53,9 +53,10 @@ impl Host for GuestLog {
 
 impl super::bindings::gristmill::transform::types::Host for GuestLog {}
 
-/// A message as one line: cut to length, with control characters escaped so that it can neither forge lines nor drive a terminal.
-fn line(message: &str) -> String {
-    let kept = message.get(..message.floor_char_boundary(LINE_BYTES_MAX)).unwrap_or_default();
+/// A guest's message as one line: cut to this many bytes, with control characters escaped so that it can neither forge lines nor drive a
+/// terminal.
+pub(super) fn one_line(message: &str, bytes_max: usize) -> String {
+    let kept = message.get(..message.floor_char_boundary(bytes_max)).unwrap_or_default();
     let mut line = String::with_capacity(kept.len() + 16);
     for character in kept.chars() {
         if character.is_control() {
@@ -112,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_between_characters_and_cannot_forge_another() {
-        assert_eq!(line("a\nERROR forged\u{1b}[2J"), "a\\nERROR forged\\u{1b}[2J");
+        assert_eq!(one_line("a\nERROR forged\u{1b}[2J", 99), "a\\nERROR forged\\u{1b}[2J");
         let long = "é".repeat(3_000);
-        assert_eq!(line(&long), format!("{} [1904 bytes more]", "é".repeat(2_048)));
+        assert_eq!(one_line(&long, 4_096), format!("{} [1904 bytes more]", "é".repeat(2_048)));
     }
 }

@@ -8,7 +8,7 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use super::bindings::exports::gristmill::transform::transform::{Batch as BatchParam, Guest, GuestIndices};
 use super::engine::Reservation;
-use super::guest_log::GuestLog;
+use super::guest_log::{GuestLog, one_line};
 use super::{Error, Limits, Output, call, check};
 use crate::model::{Batch, Spec};
 
@@ -88,13 +88,7 @@ impl Instances {
         let mut slot = Slot::wait(self);
         let mut instance = match slot.keep.take() {
             Some(instance) => instance,
-            None => {
-                let (instance, found) = self.instantiate()?;
-                if found != *spec {
-                    return Err(Error::Invalid("it describes itself differently now than when it was loaded".into()));
-                }
-                instance
-            }
+            None => self.replacement(spec)?,
         };
         instance.calls += 1;
         let Limits { deadline_ms, .. } = self.limits;
@@ -107,12 +101,30 @@ impl Instances {
             Err(message) => {
                 // It said no and is well.
                 slot.give_back(instance);
-                return Err(Error::Guest(cut(message)));
+                return Err(Error::Guest(cut(&message)));
             }
         };
         check(&mut output, spec, input.rows, &self.limits)?;
         slot.give_back(instance);
         Ok(output)
+    }
+
+    /// A fresh instance, which must say of itself what the first one said.
+    fn replacement(&self, spec: &Spec) -> Result<Instance, Error> {
+        let (instance, found) = self.instantiate().map_err(|error| match error {
+            // It accepted the same settings when it was loaded.
+            Error::Refused(problem) => Error::Invalid(problem),
+            error @ (Error::Engine(_)
+            | Error::Trap(_)
+            | Error::Deadline { .. }
+            | Error::Memory { .. }
+            | Error::Guest(_)
+            | Error::Invalid(_)) => error,
+        })?;
+        if found != *spec {
+            return Err(Error::Invalid("it describes itself differently now than when it was loaded".into()));
+        }
+        Ok(instance)
     }
 
     fn instantiate(&self) -> Result<(Instance, Spec), Error> {
@@ -128,7 +140,7 @@ impl Instances {
         let described = guest.call_describe(&mut store, &self.settings);
         match described.map_err(|error| self.explain(error, store.data(), deadline_ms))? {
             Ok(spec) => Ok((Instance { store, guest, calls: 0 }, call::spec(spec))),
-            Err(message) => Err(Error::Refused(format!("it refused its settings: {}", cut(message)))),
+            Err(message) => Err(Error::Refused(format!("it refused its settings: {}", cut(&message)))),
         }
     }
 
@@ -159,8 +171,8 @@ impl Instances {
         }
         match (trap, error.downcast_ref::<WasmBacktrace>()) {
             // Not a trap, and not from inside the guest: the engine could not make sense of what was returned.
-            (None, None) => Error::Invalid(cut(root)),
-            (_, backtrace) => Error::Trap(cut(format!("{root}{}", frames(backtrace)))),
+            (None, None) => Error::Invalid(cut(&root)),
+            (_, backtrace) => Error::Trap(cut(&format!("{root}{}", frames(backtrace)))),
         }
     }
 
@@ -252,7 +264,6 @@ fn frames(backtrace: Option<&WasmBacktrace>) -> String {
     if names.is_empty() { String::new() } else { format!(", in {}", names.join(" called by ")) }
 }
 
-fn cut(mut message: String) -> String {
-    message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-    message
+fn cut(message: &str) -> String {
+    one_line(message, MESSAGE_BYTES_MAX)
 }

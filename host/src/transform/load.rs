@@ -88,6 +88,7 @@ fn encoding(bytes: &[u8]) -> Result<Encoding, Error> {
 }
 
 /// Wraps a core module that carries its world with it, as `cargo build --target wasm32-unknown-unknown` makes them.
+#[allow(clippy::wildcard_enum_match_arm, reason = "sections that say nothing about imports and exports; new ones come with each proposal")]
 fn wrap(module: &[u8]) -> Result<Vec<u8>, Error> {
     let mut has_world = false;
     for payload in Parser::new(0).parse_all(module) {
@@ -117,6 +118,7 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// The names that a component imports and exports. Nested components and modules are not looked into: they get what the outer one has.
+#[allow(clippy::wildcard_enum_match_arm, reason = "sections that say nothing about imports and exports; new ones come with each proposal")]
 fn surface(component: &[u8]) -> Result<(Vec<String>, Vec<String>), Error> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0_usize;
@@ -203,5 +205,6 @@ fn shown(name: &str) -> String {
 
 /// A bug in a tool that reads foreign bytes must not take the program down with it.
 fn guarded<T>(what: &str, work: impl FnOnce() -> T) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Error::Refused(format!("{what} failed on it; the component is probably damaged")))
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| Error::Refused(format!("{what} failed on it: it is damaged, or uses something that this host does not know")))
 }
