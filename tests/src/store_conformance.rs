@@ -316,8 +316,7 @@ async fn dead_letters_are_bounded(factory: Box<dyn Factory>) {
 }
 
 fn schema(view: &str) -> Schema {
-    let field =
-        Field { name: "f".into(), kind: Kind::Integer, nullable: true, width: None, default: None, doc: String::new() };
+    let field = Field { name: "f".into(), kind: Kind::Integer, nullable: true, width: None, default: None, doc: String::new() };
     Schema { view: view.into(), component: Digest([3; 32]), entity: vec![field.clone()], features: vec![field] }
 }
 

@@ -9,9 +9,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::{DeadLetterCount, DeadLetters, Error, OnlineStore, Writer, Writers};
-use crate::model::{
-    Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Location, Partition, Place, Schema, SchemaId, Timestamp, Version,
-};
+use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Location, Partition, Place, Schema, SchemaId, Timestamp, Version};
 
 /// Dead letters kept unless told otherwise.
 pub const DEAD_LETTERS_MAX: u64 = 100_000;

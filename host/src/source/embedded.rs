@@ -155,7 +155,8 @@ fn load_head(folder: &DataFolder, heads: &Keyspace, stream: &str) -> Result<Head
     }
     let mut number = 0;
     for head in heads.iter() {
-        let stored = Head::decode(&head.value().map_err(failed)?).ok_or_else(|| Error::Log("the head of a stream is not readable".into()))?;
+        let stored =
+            Head::decode(&head.value().map_err(failed)?).ok_or_else(|| Error::Log("the head of a stream is not readable".into()))?;
         number = number.max(stored.number.saturating_add(1));
     }
     let head = Head { number, first: 1, next: 1, last_ms: 0, bytes: 0 };

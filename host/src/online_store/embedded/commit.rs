@@ -39,8 +39,8 @@ impl Writer for EmbeddedWriter {
 
 /// Runs what blocks without borrowing less: on a runtime of several threads the others take over this one's tasks.
 fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
-    let several = tokio::runtime::Handle::try_current()
-        .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    let several =
+        tokio::runtime::Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
     if several { tokio::task::block_in_place(work) } else { work() }
 }
 

@@ -14,6 +14,9 @@ const OVERHEAD_BYTES: u64 = 96;
 /// Length of a row, about, from which the cache guesses how many it will hold.
 const ROW_BYTES: u64 = 256;
 
+/// How long a read waits for another that is loading the same row before it loads the row itself.
+const LOAD_WAIT: Duration = Duration::from_secs(5);
+
 /// A row as stored: eight bytes of expiry (big-endian, greatest for never), then the packed row.
 #[derive(Debug, Clone)]
 pub(super) struct StoredRow {
@@ -82,6 +85,8 @@ impl RowCache {
 
     /// Puts in what a commit wrote, and takes away the placeholders of readers that may have seen what was there before.
     pub(super) fn put(&self, key: Vec<u8>, row: StoredRow) {
+        // The cache ignores what is too large for it, and would leave in place what is there.
+        self.cache.remove(&key);
         self.cache.insert(key, Some(row));
     }
 
@@ -93,8 +98,9 @@ impl RowCache {
 impl Shared {
     /// The row under `key`, through the cache, expired or not. Blocks.
     pub(super) fn load(&self, key: &[u8]) -> Result<Option<StoredRow>, Error> {
-        match self.cache.cache.get_value_or_guard(&key.to_vec(), Some(Duration::ZERO)) {
+        match self.cache.cache.get_value_or_guard(&key.to_vec(), Some(LOAD_WAIT)) {
             GuardResult::Value(row) => Ok(row),
+            // Another thread loads the same row: waiting for it keeps all readers of a row on the same side of a commit.
             GuardResult::Timeout => self.fetch(key),
             GuardResult::Guard(guard) => {
                 let row = self.fetch(key)?;
