@@ -1,9 +1,11 @@
 //! Gristmill: events in, features out, effectively once. See ARCHITECTURE.md for the map.
 
 pub mod config;
+pub mod data_folder;
 pub mod model;
 pub mod online_store;
 pub mod pipeline;
+pub mod serve;
 pub mod source;
 pub mod telemetry;
 pub mod transform;

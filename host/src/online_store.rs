@@ -1,6 +1,9 @@
 //! Where feature rows are kept for serving, and with them everything a commit must change in the same step: each partition's place, dead
 //! letters, schemas.
 
+pub mod embedded;
+pub mod memory;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 

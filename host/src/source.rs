@@ -1,6 +1,9 @@
 //! Where entries come from. A source hands out the entries of one stream partition in order, and remembers nothing that the pipeline's
 //! commit does not.
 
+pub mod embedded;
+pub mod scripted;
+
 use async_trait::async_trait;
 
 use crate::model::{Disposition, Entries, EntryId, Location};

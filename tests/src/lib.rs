@@ -1,3 +1,6 @@
 //! What the suites share.
 
 pub mod guests;
+pub mod host;
+pub mod source_conformance;
+pub mod store_conformance;

@@ -1,0 +1,119 @@
+//! Committing: one batch for everything that a commit changes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fjall::OwnedWriteBatch;
+
+use super::rows::{StoredRow, expiry_key};
+use super::{EmbeddedWriter, Error, Shared, State, failed};
+use crate::model::{Commit, Partition, Place, RowRef, Timestamp, Version};
+use crate::online_store::Writer;
+
+#[async_trait]
+impl Writer for EmbeddedWriter {
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn acknowledges(&self) -> bool {
+        false
+    }
+
+    async fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        let (shared, partition, token) = (self.shared.clone(), &self.partition, self.token);
+        // Commits take about as long as a hop to another thread, unless they sync; either way the other tasks of this worker move on.
+        self.place = run_blocking(move || shared.commit(partition, token, commit))?;
+        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<(), Error> {
+        self.shared.state().check_token(&self.partition, self.token)
+    }
+
+    async fn release(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Runs what blocks without borrowing less: on a runtime of several threads the others take over this one's tasks.
+fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
+    let several =
+        tokio::runtime::Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    if several { tokio::task::block_in_place(work) } else { work() }
+}
+
+impl State {
+    fn check_token(&self, partition: &Partition, token: Option<u64>) -> Result<(), Error> {
+        if token.is_some() && self.tokens.get(partition).copied() != token {
+            return Err(Error::Fenced { partition: partition.to_string() });
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn commit(self: &Arc<Self>, partition: &Partition, token: Option<u64>, commit: &Commit) -> Result<Place, Error> {
+        let mut state = self.state();
+        state.check_token(partition, token)?;
+        let place = self.place(partition)?;
+        if token.is_some() && commit.number <= place.commits {
+            return Ok(place);
+        }
+        if token.is_some() && commit.number != place.commits + 1 {
+            let reason = format!("commit {} cannot follow commit {}", commit.number, place.commits);
+            return Err(Error::PlaceLost { partition: partition.to_string(), reason });
+        }
+        let place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
+        let mut batch = self.folder.batch();
+        let (written, high_water) = self.merge_rows(&mut batch, commit, state.high_water)?;
+        batch.insert(&self.places, partition.to_string(), serde_json::to_vec(&place).map_err(failed)?);
+        if let Some(high_water) = high_water.filter(|_| high_water != state.high_water) {
+            batch.insert(&self.counts, "high_water", high_water.to_bytes());
+        }
+        let crowded = self.settle_dead_letters(&mut batch, commit)?;
+        self.folder.commit(batch).map_err(failed)?;
+        state.high_water = high_water;
+        for row in written {
+            let stored = StoredRow { expires_at: row.expires_at, packed: Bytes::copy_from_slice(row.packed) };
+            self.cache.put(row.key.to_vec(), stored);
+        }
+        if crowded {
+            self.evict_dead_letters()?;
+        }
+        Ok(place)
+    }
+
+    /// Writes the rows that are newest. Returns them, and the greatest version stored once the batch is in.
+    fn merge_rows<'c>(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        commit: &'c Commit,
+        high_water: Option<Version>,
+    ) -> Result<(Vec<RowRef<'c>>, Option<Version>), Error> {
+        let now = Timestamp::now();
+        let mut written = Vec::with_capacity(commit.rows.len());
+        let mut reached = high_water;
+        for row in commit.rows.iter() {
+            let surely = high_water.is_none_or(|high_water| row.version > high_water);
+            if !surely && !self.is_newest(&row, now)? {
+                continue;
+            }
+            batch.insert(&self.rows, row.key, StoredRow::encode(row.expires_at, row.packed));
+            if let Some(at) = row.expires_at {
+                batch.insert(&self.expiry, expiry_key(at, row.key), []);
+            }
+            reached = reached.max(Some(row.version));
+            written.push(row);
+        }
+        Ok((written, reached))
+    }
+
+    fn is_newest(&self, row: &RowRef<'_>, now: Timestamp) -> Result<bool, Error> {
+        match self.load(row.key)?.filter(|stored| !stored.has_expired(now)) {
+            None => Ok(true),
+            Some(stored) => Ok(stored.version()? < row.version),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A store in this process's memory: for tests, for trying things out, and for hosts whose features may be computed anew. Nothing of it
+//! outlives the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use super::{DeadLetterCount, DeadLetters, Error, OnlineStore, Writer, Writers};
+use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Location, Partition, Place, Schema, SchemaId, Timestamp, Version};
+
+/// Dead letters kept unless told otherwise.
+pub const DEAD_LETTERS_MAX: u64 = 100_000;
+
+/// The store. Clones share it.
+#[derive(Clone)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    rows: RwLock<FxHashMap<Vec<u8>, Row>>,
+    // Held for the whole of a commit, so that commits follow one another.
+    state: Mutex<State>,
+    dead_letters_max: u64,
+}
+
+struct Row {
+    version: Version,
+    expires_at: Option<Timestamp>,
+    packed: Bytes,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: HashMap<Partition, (Place, u64)>,
+    schemas: Vec<Schema>,
+    // By time and id, the order in which they are listed and pushed out.
+    dead_letters: BTreeMap<(Timestamp, DeadLetterId), DeadLetter>,
+    dead_letter_times: HashMap<DeadLetterId, Timestamp>,
+    evicted: u64,
+}
+
+struct MemoryWriter {
+    shared: Arc<Shared>,
+    partition: Partition,
+    place: Place,
+    /// `None` among competing writers, who do not fence each other.
+    token: Option<u64>,
+}
+
+impl MemoryStore {
+    /// An empty store that keeps at most this many dead letters.
+    pub fn new(dead_letters_max: u64) -> MemoryStore {
+        MemoryStore { shared: Arc::new(Shared { rows: RwLock::default(), state: Mutex::default(), dead_letters_max }) }
+    }
+
+    /// Forgets rows that have expired by `now`, and says how many.
+    pub fn sweep(&self, now: Timestamp) -> u64 {
+        let mut rows = self.shared.rows.write().unwrap_or_else(PoisonError::into_inner);
+        let before = rows.len();
+        rows.retain(|_, row| !row.has_expired(now));
+        (before - rows.len()) as u64
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore::new(DEAD_LETTERS_MAX)
+    }
+}
+
+#[async_trait]
+impl OnlineStore for MemoryStore {
+    async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        let now = Timestamp::now();
+        let rows = self.shared.rows.read().unwrap_or_else(PoisonError::into_inner);
+        let live = |key: &Vec<u8>| rows.get(key).filter(|row| !row.has_expired(now)).map(|row| row.packed.clone());
+        Ok(keys.iter().map(live).collect())
+    }
+
+    async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {
+        let mut state = self.shared.state();
+        let (place, token) = state.partitions.entry(partition.clone()).or_default();
+        let token = match writers {
+            Writers::Single { .. } => {
+                *token += 1;
+                Some(*token)
+            }
+            Writers::Competing => None,
+        };
+        Ok(Box::new(MemoryWriter { shared: self.shared.clone(), partition: partition.clone(), place: *place, token }))
+    }
+
+    async fn intern(&self, schema: &Schema) -> Result<SchemaId, Error> {
+        let mut state = self.shared.state();
+        let known = state.schemas.iter().position(|other| other == schema);
+        let index = known.unwrap_or_else(|| {
+            state.schemas.push(schema.clone());
+            state.schemas.len() - 1
+        });
+        Ok(SchemaId(index as u32 + 1))
+    }
+
+    async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
+        let state = self.shared.state();
+        Ok((1..).map(SchemaId).zip(state.schemas.iter().cloned()).collect())
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn location(&self) -> Location {
+        Location::Memory
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self
+    }
+}
+
+#[async_trait]
+impl Writer for MemoryWriter {
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn acknowledges(&self) -> bool {
+        false
+    }
+
+    async fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        let mut state = self.shared.state();
+        let (place, token) = state.partitions.entry(self.partition.clone()).or_default();
+        if self.token.is_some_and(|own| own != *token) {
+            return Err(Error::Fenced { partition: self.partition.to_string() });
+        }
+        if self.token.is_some() && commit.number <= place.commits {
+            self.place = *place;
+            return Ok(());
+        }
+        if self.token.is_some() && commit.number != place.commits + 1 {
+            let reason = format!("commit {} cannot follow commit {}", commit.number, place.commits);
+            return Err(Error::PlaceLost { partition: self.partition.to_string(), reason });
+        }
+        *place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
+        self.place = *place;
+        self.shared.merge_rows(commit);
+        state.settle(commit, self.shared.dead_letters_max);
+        Ok(())
+    }
+
+    async fn renew(&mut self) -> Result<(), Error> {
+        let state = self.shared.state();
+        let current = state.partitions.get(&self.partition).map(|(_, token)| *token);
+        if self.token.is_some() && current != self.token {
+            return Err(Error::Fenced { partition: self.partition.to_string() });
+        }
+        Ok(())
+    }
+
+    async fn release(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for MemoryStore {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, Error> {
+        let state = self.shared.state();
+        let wanted = state.dead_letters.values().rev().filter(|letter| is_wanted(query, letter));
+        Ok(wanted.take(query.limit).cloned().collect())
+    }
+
+    async fn drop(&self, query: &DeadLetterQuery) -> Result<u64, Error> {
+        let mut state = self.shared.state();
+        let wanted = state.dead_letters.values().rev().filter(|letter| is_wanted(query, letter));
+        let ids: Vec<DeadLetterId> = wanted.take(query.limit).map(|letter| letter.id.clone()).collect();
+        ids.iter().for_each(|id| state.forget(id));
+        Ok(ids.len() as u64)
+    }
+
+    async fn count(&self) -> Result<DeadLetterCount, Error> {
+        let state = self.shared.state();
+        Ok(DeadLetterCount { kept: state.dead_letters.len() as u64, evicted: state.evicted })
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn merge_rows(&self, commit: &Commit) {
+        let now = Timestamp::now();
+        let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        for row in commit.rows.iter() {
+            let newer = rows.get(row.key).is_none_or(|stored| stored.has_expired(now) || stored.version < row.version);
+            if newer {
+                let packed = Bytes::copy_from_slice(row.packed);
+                rows.insert(row.key.to_vec(), Row { version: row.version, expires_at: row.expires_at, packed });
+            }
+        }
+    }
+}
+
+impl Row {
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+impl State {
+    fn settle(&mut self, commit: &Commit, dead_letters_max: u64) {
+        commit.settled_dead_letters.iter().for_each(|id| self.forget(id));
+        for letter in &commit.dead_letters {
+            self.forget(&letter.id);
+            self.dead_letter_times.insert(letter.id.clone(), letter.at);
+            self.dead_letters.insert((letter.at, letter.id.clone()), letter.clone());
+        }
+        while self.dead_letters.len() as u64 > dead_letters_max
+            && let Some(((_, id), _)) = self.dead_letters.pop_first()
+        {
+            self.dead_letter_times.remove(&id);
+            self.evicted += 1;
+        }
+    }
+
+    fn forget(&mut self, id: &DeadLetterId) {
+        if let Some(at) = self.dead_letter_times.remove(id) {
+            self.dead_letters.remove(&(at, id.clone()));
+        }
+    }
+}
+
+fn is_wanted(query: &DeadLetterQuery, letter: &DeadLetter) -> bool {
+    query.transform.as_ref().is_none_or(|transform| *transform == letter.id.transform)
+        && query.stream.as_ref().is_none_or(|stream| *stream == letter.id.stream)
+}

@@ -1,0 +1,380 @@
+//! What every online store must do, as functions over the trait. `tests/tests/stores.rs` runs all of them for every implementation.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use gristmill::model::{
+    Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Digest, EntryId, Field, Kind, Partition, Place, RawField, Reason, Rows, Schema,
+    SchemaId, Timestamp, Version, pack_row,
+};
+use gristmill::online_store::{Error, OnlineStore, Writer, Writers};
+
+/// Opens stores that all see the same data, one after the other: opening again after dropping is a restart.
+pub trait Factory: Send + Sync {
+    /// Opens the store.
+    fn open(&self) -> Arc<dyn OnlineStore>;
+    /// Whether what was committed is there after everything was dropped and opened again.
+    fn durable(&self) -> bool;
+    /// Dead letters that the store is opened to keep, at most; at least 4 and at most 1,000.
+    fn dead_letters_max(&self) -> u64;
+}
+
+/// A test over one fresh, empty store.
+pub type Check = fn(Box<dyn Factory>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// All of them, by name.
+pub const CHECKS: &[(&str, Check)] = &[
+    ("rows_round_trip", |factory| Box::pin(rows_round_trip(factory))),
+    ("newest_wins_in_any_order", |factory| Box::pin(newest_wins_in_any_order(factory))),
+    ("equal_time_higher_entry_id_wins", |factory| Box::pin(equal_time_higher_entry_id_wins(factory))),
+    ("fenced_writer_applies_nothing", |factory| Box::pin(fenced_writer_applies_nothing(factory))),
+    ("commit_is_applied_once", |factory| Box::pin(commit_is_applied_once(factory))),
+    ("commit_out_of_turn_is_refused", |factory| Box::pin(commit_out_of_turn_is_refused(factory))),
+    ("place_survives_and_never_falls", |factory| Box::pin(place_survives_and_never_falls(factory))),
+    ("expired_rows_are_gone", |factory| Box::pin(expired_rows_are_gone(factory))),
+    ("many_keys", |factory| Box::pin(many_keys(factory))),
+    ("big_rows", |factory| Box::pin(big_rows(factory))),
+    ("empty_commits_count", |factory| Box::pin(empty_commits_count(factory))),
+    ("dead_letters_add_list_drop", |factory| Box::pin(dead_letters_add_list_drop(factory))),
+    ("dead_letters_replace_and_settle", |factory| Box::pin(dead_letters_replace_and_settle(factory))),
+    ("dead_letters_are_bounded", |factory| Box::pin(dead_letters_are_bounded(factory))),
+    ("schemas_are_stable", |factory| Box::pin(schemas_are_stable(factory))),
+    ("readers_see_whole_rows", |factory| Box::pin(readers_see_whole_rows(factory))),
+];
+
+/// The only writer of a partition, as the pipeline opens it.
+pub fn single() -> Writers {
+    Writers::Single { holder: "host-a".into(), lease_ms: 10_000 }
+}
+
+/// A partition of the stream `s`.
+pub fn partition(index: u32) -> Partition {
+    Partition { stream: "s".into(), group: "g".into(), index }
+}
+
+/// The version of an event at `time` brought by entry `1-seq`.
+pub fn version(time: i64, seq: u64) -> Version {
+    Version { event_time: Timestamp(time), entry_id: EntryId { ms: 1, seq } }
+}
+
+/// A packed row without columns, followed by `payload`: stores must not look behind the header.
+pub fn row(version: Version, payload: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    pack_row(&mut packed, version, SchemaId(1), &[], 0);
+    packed.extend_from_slice(payload);
+    packed
+}
+
+/// Commit `number` of these rows.
+pub fn commit_of<K: AsRef<[u8]>>(number: u64, rows_in: &[(K, Version, Vec<u8>)]) -> Commit {
+    let mut rows = Rows::default();
+    for (key, version, packed) in rows_in {
+        rows.push(key.as_ref(), packed, *version, None);
+    }
+    Commit { number, last: Some(EntryId { ms: 1, seq: number }), rows, ..Commit::default() }
+}
+
+async fn writer(store: &Arc<dyn OnlineStore>) -> Box<dyn Writer> {
+    store.writer(&partition(0), &single()).await.unwrap()
+}
+
+async fn read_one(store: &Arc<dyn OnlineStore>, key: &[u8]) -> Option<Vec<u8>> {
+    store.read(&[key.to_vec()]).await.unwrap().remove(0).map(|row| row.to_vec())
+}
+
+async fn rows_round_trip(factory: Box<dyn Factory>) {
+    let mut store = factory.open();
+    let (one, two) = (row(version(5, 1), b"one"), row(version(-3, 2), b"two\0\xff"));
+    let commit = commit_of(1, &[(b"v:1", version(5, 1), one.clone()), (b"v:2", version(-3, 2), two.clone())]);
+    writer(&store).await.commit(&commit).await.unwrap();
+    for reopened in [false, factory.durable()] {
+        if reopened {
+            drop(store);
+            store = factory.open();
+        }
+        let found = store.read(&[b"v:2".to_vec(), b"v:none".to_vec(), b"v:1".to_vec(), b"v:2".to_vec()]).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|row| row.map(|row| row.to_vec())).collect();
+        assert_eq!(found, [Some(two.clone()), None, Some(one.clone()), Some(two.clone())]);
+    }
+    assert!(store.read(&[]).await.unwrap().is_empty());
+    store.check().await.unwrap();
+}
+
+/// Rows of few keys in every order, in commits of changing size, with restarts: the store holds the greatest version of each key.
+async fn newest_wins_in_any_order(factory: Box<dyn Factory>) {
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let commits = prop::collection::vec((prop::collection::btree_map(0u8..12, (-20i64..20, 1u64..6), 0..10), any::<bool>()), 120);
+    let commits = commits.new_tree(&mut runner).unwrap().current();
+    let mut model: HashMap<u8, Version> = HashMap::new();
+    let mut store = factory.open();
+    let mut open = writer(&store).await;
+    for (index, (rows, restart)) in commits.into_iter().enumerate() {
+        let mut listed = Vec::new();
+        for (key, (time, seq)) in rows {
+            let version = version(time, seq);
+            let newest = model.entry(key).or_insert(version);
+            *newest = (*newest).max(version);
+            listed.push((format!("v:{key}"), version, row(version, b"x")));
+        }
+        open.commit(&commit_of(index as u64 + 1, &listed)).await.unwrap();
+        if restart && index % 10 == 0 && factory.durable() {
+            drop((open, store));
+            store = factory.open();
+            open = writer(&store).await;
+        }
+        for (key, version) in &model {
+            assert_eq!(read_one(&store, format!("v:{key}").as_bytes()).await, Some(row(*version, b"x")), "key {key}, commit {index}");
+        }
+    }
+}
+
+async fn equal_time_higher_entry_id_wins(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    for (number, seq) in [(1, 5), (2, 9), (3, 7)] {
+        writer.commit(&commit_of(number, &[(b"v:1", version(1, seq), row(version(1, seq), b""))])).await.unwrap();
+    }
+    assert_eq!(read_one(&store, b"v:1").await, Some(row(version(1, 9), b"")));
+}
+
+async fn fenced_writer_applies_nothing(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut first = writer(&store).await;
+    first.commit(&commit_of(1, &[(b"v:1", version(1, 1), row(version(1, 1), b""))])).await.unwrap();
+    let mut second = writer(&store).await;
+    assert_eq!(second.place().commits, 1);
+    let mut late = commit_of(2, &[(b"v:1", version(9, 9), row(version(9, 9), b""))]);
+    late.dead_letters.push(letter(1, "t", 1, "late"));
+    assert!(matches!(first.commit(&late).await, Err(Error::Fenced { .. })));
+    assert!(matches!(first.renew().await, Err(Error::Fenced { .. })));
+    assert_eq!(read_one(&store, b"v:1").await, Some(row(version(1, 1), b"")));
+    assert_eq!(store.dead_letters().count().await.unwrap().kept, 0);
+    second.renew().await.unwrap();
+    second.commit(&commit_of(2, &[(b"v:1", version(2, 2), row(version(2, 2), b""))])).await.unwrap();
+    assert_eq!(second.place().commits, 2);
+    // Another partition is another lease.
+    store.writer(&partition(1), &single()).await.unwrap();
+    second.renew().await.unwrap();
+    second.release().await.unwrap();
+}
+
+async fn commit_is_applied_once(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    writer.commit(&commit_of(1, &[(b"v:1", version(1, 1), row(version(1, 1), b""))])).await.unwrap();
+    let mut again = commit_of(1, &[(b"v:1", version(7, 7), row(version(7, 7), b""))]);
+    again.dead_letters.push(letter(1, "t", 1, "again"));
+    writer.commit(&again).await.unwrap();
+    assert_eq!(writer.place().commits, 1);
+    assert_eq!(read_one(&store, b"v:1").await, Some(row(version(1, 1), b"")));
+    assert_eq!(store.dead_letters().count().await.unwrap().kept, 0);
+}
+
+async fn commit_out_of_turn_is_refused(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    let early = commit_of(3, &[(b"v:1", version(1, 1), row(version(1, 1), b""))]);
+    assert!(matches!(writer.commit(&early).await, Err(Error::PlaceLost { .. })));
+    assert_eq!(read_one(&store, b"v:1").await, None);
+}
+
+async fn place_survives_and_never_falls(factory: Box<dyn Factory>) {
+    let mut store = factory.open();
+    let mut open = writer(&store).await;
+    assert_eq!(open.place(), Place::default());
+    for (number, seq) in [(1, 10), (2, 4)] {
+        let last = Some(EntryId { ms: 2, seq });
+        open.commit(&Commit { number, last, ..Commit::default() }).await.unwrap();
+    }
+    open.commit(&Commit { number: 3, last: None, ..Commit::default() }).await.unwrap();
+    let expected = Place { last: Some(EntryId { ms: 2, seq: 10 }), commits: 3 };
+    assert_eq!(open.place(), expected);
+    drop(open);
+    if factory.durable() {
+        drop(store);
+        store = factory.open();
+    }
+    assert_eq!(writer(&store).await.place(), expected);
+    assert_eq!(store.writer(&partition(1), &single()).await.unwrap().place(), Place::default());
+}
+
+async fn expired_rows_are_gone(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let now = Timestamp::now().0;
+    let mut rows = Rows::default();
+    rows.push(b"v:past", &row(version(1, 1), b""), version(1, 1), Some(Timestamp(now - 1_000_000)));
+    rows.push(b"v:future", &row(version(1, 1), b""), version(1, 1), Some(Timestamp(now + 3_600_000_000)));
+    let mut writer = writer(&store).await;
+    writer.commit(&Commit { number: 1, rows, ..Commit::default() }).await.unwrap();
+    assert_eq!(read_one(&store, b"v:past").await, None);
+    assert!(read_one(&store, b"v:future").await.is_some());
+    // What has expired does not stand in the way of an older row.
+    writer.commit(&commit_of(2, &[(b"v:past", version(0, 1), row(version(0, 1), b""))])).await.unwrap();
+    assert_eq!(read_one(&store, b"v:past").await, Some(row(version(0, 1), b"")));
+}
+
+async fn many_keys(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    let keys: Vec<_> = (0..20_000).map(|key| format!("v:{key}").into_bytes()).collect();
+    for (number, chunk) in (1..).zip(keys.chunks(5_000)) {
+        let rows: Vec<_> = chunk.iter().map(|key| (key, version(1, 1), row(version(1, 1), key))).collect();
+        writer.commit(&commit_of(number, &rows)).await.unwrap();
+    }
+    let found = store.read(&keys).await.unwrap();
+    let right = |(key, row_found): (&Vec<u8>, &Option<_>)| row_found.as_deref() == Some(&row(version(1, 1), key)[..]);
+    assert!(keys.iter().zip(&found).all(right));
+    assert_eq!(found.len(), keys.len());
+}
+
+async fn big_rows(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let payload: Vec<u8> = (0..1 << 20).map(|byte| (byte % 251) as u8).collect();
+    let mut writer = writer(&store).await;
+    for number in 1..=3 {
+        let version = version(number as i64, number);
+        writer.commit(&commit_of(number, &[(b"v:big", version, row(version, &payload))])).await.unwrap();
+        assert!(read_one(&store, b"v:big").await == Some(row(version, &payload)), "commit {number}");
+    }
+}
+
+async fn empty_commits_count(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    let commit = Commit { number: 1, ..Commit::default() };
+    assert!(commit.is_empty());
+    writer.commit(&commit).await.unwrap();
+    assert_eq!(writer.place(), Place { last: None, commits: 1 });
+}
+
+fn letter(seq: u64, transform: &str, at: i64, message: &str) -> DeadLetter {
+    let id = DeadLetterId { stream: "s/1".into(), entry_id: EntryId { ms: 1, seq }, transform: transform.into() };
+    let event = vec![RawField { name: b"n".to_vec(), value: vec![0xff, 0] }];
+    DeadLetter { id, reason: Reason::Rejected, message: message.into(), component: Digest([7; 32]), at: Timestamp(at), event }
+}
+
+fn all() -> DeadLetterQuery {
+    DeadLetterQuery { transform: None, stream: None, limit: usize::MAX }
+}
+
+async fn dead_letters_add_list_drop(factory: Box<dyn Factory>) {
+    let mut store = factory.open();
+    let letters = vec![letter(1, "a", 10, "one"), letter(2, "b", 30, "two"), letter(3, "a", 20, "three")];
+    let commit = Commit { number: 1, dead_letters: letters.clone(), ..Commit::default() };
+    writer(&store).await.commit(&commit).await.unwrap();
+    if factory.durable() {
+        drop(store);
+        store = factory.open();
+    }
+    let letters_kept = store.dead_letters();
+    let newest_first = [letters[1].clone(), letters[2].clone(), letters[0].clone()];
+    assert_eq!(letters_kept.list(&all()).await.unwrap(), newest_first);
+    assert_eq!(letters_kept.list(&DeadLetterQuery { limit: 2, ..all() }).await.unwrap(), newest_first[..2]);
+    let of_a = DeadLetterQuery { transform: Some("a".into()), ..all() };
+    assert_eq!(letters_kept.list(&of_a).await.unwrap(), newest_first[1..]);
+    assert!(letters_kept.list(&DeadLetterQuery { stream: Some("other".into()), ..all() }).await.unwrap().is_empty());
+    assert_eq!(letters_kept.drop(&DeadLetterQuery { limit: 1, ..of_a }).await.unwrap(), 1);
+    assert_eq!(letters_kept.list(&all()).await.unwrap(), [letters[1].clone(), letters[0].clone()]);
+    assert_eq!(letters_kept.count().await.unwrap().kept, 2);
+    assert_eq!(letters_kept.drop(&all()).await.unwrap(), 2);
+    assert_eq!(letters_kept.count().await.unwrap().kept, 0);
+}
+
+async fn dead_letters_replace_and_settle(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    let first = vec![letter(1, "a", 10, "first"), letter(2, "a", 11, "other"), letter(1, "a", 12, "second")];
+    writer.commit(&Commit { number: 1, dead_letters: first, ..Commit::default() }).await.unwrap();
+    let again = vec![letter(1, "a", 5, "third")];
+    writer.commit(&Commit { number: 2, dead_letters: again.clone(), ..Commit::default() }).await.unwrap();
+    let kept = store.dead_letters().list(&all()).await.unwrap();
+    assert_eq!(kept, [letter(2, "a", 11, "other"), again[0].clone()]);
+    assert_eq!(store.dead_letters().count().await.unwrap().kept, 2);
+    let settled = vec![letter(2, "a", 0, "").id, letter(9, "a", 0, "").id];
+    writer.commit(&Commit { number: 3, settled_dead_letters: settled, ..Commit::default() }).await.unwrap();
+    assert_eq!(store.dead_letters().list(&all()).await.unwrap(), again);
+    assert_eq!(store.dead_letters().count().await.unwrap().kept, 1);
+}
+
+async fn dead_letters_are_bounded(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let max = factory.dead_letters_max();
+    let mut writer = writer(&store).await;
+    for (number, first) in [(1, 0), (2, max)] {
+        let dead_letters = (first..first + max).map(|seq| letter(seq, "a", seq as i64, "")).collect();
+        writer.commit(&Commit { number, dead_letters, ..Commit::default() }).await.unwrap();
+    }
+    let count = store.dead_letters().count().await.unwrap();
+    assert_eq!((count.kept, count.evicted), (max, max));
+    let kept = store.dead_letters().list(&all()).await.unwrap();
+    let expected: Vec<_> = (max..2 * max).rev().collect();
+    assert_eq!(kept.iter().map(|letter| letter.id.entry_id.seq).collect::<Vec<_>>(), expected);
+}
+
+fn schema(view: &str) -> Schema {
+    let field = Field { name: "f".into(), kind: Kind::Integer, nullable: true, width: None, default: None, doc: String::new() };
+    Schema { view: view.into(), component: Digest([3; 32]), entity: vec![field.clone()], features: vec![field] }
+}
+
+async fn schemas_are_stable(factory: Box<dyn Factory>) {
+    let mut store = factory.open();
+    let mut tasks = Vec::new();
+    for task in 0..16 {
+        let store = store.clone();
+        tasks.push(tokio::spawn(async move { (task % 4, store.intern(&schema(&format!("view{}", task % 4))).await.unwrap()) }));
+    }
+    let mut ids = HashMap::new();
+    for task in tasks {
+        let (view, id) = task.await.unwrap();
+        assert_eq!(*ids.entry(view).or_insert(id), id);
+    }
+    if factory.durable() {
+        drop(store);
+        store = factory.open();
+    }
+    let mut listed = store.schemas().await.unwrap();
+    listed.sort_by_key(|(id, _)| *id);
+    let mut expected: Vec<_> = ids.iter().map(|(view, id)| (*id, schema(&format!("view{view}")))).collect();
+    expected.sort_by_key(|(id, _)| *id);
+    assert_eq!(listed, expected);
+    assert_eq!(store.intern(&schema("view2")).await.unwrap(), ids[&2]);
+    let fresh = store.intern(&schema("view9")).await.unwrap();
+    assert!(!ids.values().any(|id| *id == fresh));
+}
+
+/// While rows are overwritten, a reader sees the old or the new row, never an older one after a newer, and what was acknowledged at once.
+async fn readers_see_whole_rows(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        let (store, stop) = (store.clone(), stop.clone());
+        readers.push(tokio::spawn(async move {
+            let mut newest = Version::MIN;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                if let Some(found) = read_one(&store, b"v:1").await {
+                    let header = gristmill::model::Header::read(&found).unwrap();
+                    assert_eq!(found, row(header.version, &header.version.entry_id.seq.to_le_bytes().repeat(40)));
+                    assert!(header.version >= newest, "a reader went back in time");
+                    newest = header.version;
+                }
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    for number in 1..=300 {
+        let version = version(number as i64, number);
+        let packed = row(version, &number.to_le_bytes().repeat(40));
+        writer.commit(&commit_of(number, &[(b"v:1", version, packed.clone())])).await.unwrap();
+        assert_eq!(read_one(&store, b"v:1").await, Some(packed));
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
