@@ -29,7 +29,7 @@ use crate::online_store::OnlineStore;
 use crate::source::Appender;
 use crate::telemetry::Telemetry;
 
-pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, Replayed, ReplayWanted, TransformInfo};
+pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
 use plan::Plans;
 
 /// What the edge works with.

@@ -53,7 +53,10 @@ impl Host {
             .spawn()
             .context("the program is not built; build the workspace first")?;
         let stdout = child.stdout.take().context("stdout is piped")?;
-        let url = BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
+        let url = BufReader::new(stdout)
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
         let Some(url) = url else {
             let status = child.wait()?;
             bail!("the host ended ({status}) before it listened:\n{}", std::fs::read_to_string(folder.join("log"))?);

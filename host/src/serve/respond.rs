@@ -15,13 +15,7 @@ pub(super) enum Found<'r> {
 pub(super) type Tally = Vec<[u64; 4]>;
 
 /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`.
-pub(super) fn push_result(
-    out: &mut Vec<u8>,
-    plan: &Plan,
-    entity: &str,
-    found: &[Found<'_>],
-    tally: &mut Tally,
-) -> Result<(), RowError> {
+pub(super) fn push_result(out: &mut Vec<u8>, plan: &Plan, entity: &str, found: &[Found<'_>], tally: &mut Tally) -> Result<(), RowError> {
     let rows = found.iter().map(|found| match found {
         Found::Row(row, mapping) => row.values(mapping.kinds.iter().copied()).collect::<Result<Vec<_>, _>>(),
         Found::Nothing | Found::TooOld(_) => Ok(Vec::new()),

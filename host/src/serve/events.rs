@@ -1,0 +1,120 @@
+//! Events over HTTP: one object, a list of objects, or lines of objects.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Shared;
+use super::error::ApiError;
+use super::features::body_error;
+use crate::model::{Disposition, Entries, EntryId, Format};
+
+/// Ids of the entries that the events became, in their order.
+#[derive(Serialize)]
+pub(super) struct Appended {
+    ids: Vec<EntryId>,
+}
+
+pub(super) async fn append(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Appended>, ApiError> {
+    let streams = shared.state.streams.load_full();
+    let known = || streams.keys().map(String::as_str);
+    let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;
+    let body = body?;
+    let events = parse(&body)?;
+    let max = shared.state.limits.entities_max;
+    if events.len() > max {
+        return Err(ApiError::too_large(format!("{} events are sent at once; {max} are allowed", events.len())));
+    }
+    let mut entries = Entries::default();
+    for (index, event) in events.iter().enumerate() {
+        push(&mut entries, &stream.format, event).map_err(|error| ApiError::unusable(format!("events[{index}]: {error}")))?;
+    }
+    if entries.is_empty() {
+        return Ok(Json(Appended { ids: Vec::new() }));
+    }
+    let ids = stream.appender.append(&entries).await.map_err(|error| match error.disposition() {
+        Disposition::Retry => ApiError::unavailable(format!("the events were perhaps not appended: {error}")),
+        Disposition::Reject => ApiError::unusable(error.to_string()),
+        Disposition::Stop => ApiError::internal(&error.to_string()),
+    })?;
+    Ok(Json(Appended { ids }))
+}
+
+/// The events of a body, each as the text of a JSON value.
+fn parse(body: &[u8]) -> Result<Vec<&RawValue>, ApiError> {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return serde_json::from_slice(body).map_err(|error| body_error(&error));
+    }
+    // One object is a list of lines with one line; an object may also stretch over several.
+    let events = serde_json::Deserializer::from_slice(body).into_iter::<&RawValue>();
+    events.collect::<Result<Vec<_>, _>>().map_err(|error| body_error(&error))
+}
+
+fn push(entries: &mut Entries, format: &Format, event: &RawValue) -> Result<(), String> {
+    let text = event.get();
+    if !text.starts_with('{') {
+        let shown: String = text.chars().take(40).collect();
+        return Err(format!("an event is a JSON object, not {shown}"));
+    }
+    match format {
+        Format::Json { field } => entries.push(EntryId::ZERO, [(field.as_bytes(), text.as_bytes())]),
+        Format::Fields => {
+            let fields = fields(text)?;
+            entries.push(EntryId::ZERO, fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())));
+        }
+    }
+    Ok(())
+}
+
+/// The members of an object as flat fields: texts without their quotes, null left out, everything else as JSON writes it.
+fn fields(text: &str) -> Result<Vec<(String, Cow<'_, str>)>, String> {
+    let members: Members<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut fields = Vec::with_capacity(members.0.len());
+    for (name, value) in members.0 {
+        let value = match value.get() {
+            "null" => continue,
+            quoted if quoted.starts_with('"') => Cow::Owned(serde_json::from_str::<String>(quoted).map_err(|error| error.to_string())?),
+            plain => Cow::Borrowed(plain),
+        };
+        fields.push((name, value));
+    }
+    if fields.is_empty() {
+        return Err("an event has at least one member that is not null".into());
+    }
+    Ok(fields)
+}
+
+/// An object's members in their order.
+struct Members<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'de: 't, 't> Deserialize<'de> for Members<'t> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Members<'t>, D::Error> {
+        struct Visit;
+        impl<'de> serde::de::Visitor<'de> for Visit {
+            type Value = Members<'de>;
+
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("a JSON object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Visit)
+    }
+}

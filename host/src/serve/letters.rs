@@ -1,0 +1,103 @@
+//! Dead letters over HTTP: list, show, replay, drop.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::command::{Command, ReplayWanted};
+use super::error::ApiError;
+use super::features::body_error;
+use super::transforms::send;
+use crate::model::{DeadLetterId, DeadLetterQuery};
+
+/// Dead letters shown or replayed at once, at most.
+const LIMIT_MAX: usize = 10_000;
+
+/// Which dead letters.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Filter {
+    transform: Option<String>,
+    stream: Option<String>,
+    limit: Option<usize>,
+}
+
+impl Filter {
+    fn query(self, default: usize) -> DeadLetterQuery {
+        let limit = self.limit.unwrap_or(default).min(LIMIT_MAX);
+        DeadLetterQuery { transform: self.transform, stream: self.stream, limit }
+    }
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Query(filter) = filter?;
+    let letters = shared.state.store.dead_letters();
+    let found = letters.list(&filter.query(100)).await?;
+    let count = letters.count().await?;
+    Ok(Json(json!({"dead_letters": found, "kept": count.kept, "evicted": count.evicted})))
+}
+
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path((stream, entry_id, transform)): Path<(String, String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let id: DeadLetterId = format!("{stream}/{entry_id}/{transform}").parse().map_err(ApiError::unusable)?;
+    let query = DeadLetterQuery { transform: Some(id.transform.clone()), stream: Some(id.stream.clone()), limit: usize::MAX };
+    let found = shared.state.store.dead_letters().list(&query).await?.into_iter().find(|letter| letter.id == id);
+    let found = found.ok_or_else(|| ApiError::not_found("dead letter", &id.to_string(), std::iter::empty()))?;
+    Ok(Json(serde_json::to_value(found).map_err(|error| ApiError::internal(&error.to_string()))?))
+}
+
+pub(super) async fn drop(
+    State(shared): State<Arc<Shared>>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Query(filter) = filter?;
+    if filter.transform.is_none() && filter.stream.is_none() && filter.limit.is_none() {
+        return Err(ApiError::unusable("say which dead letters to drop: transform, stream, limit, or several of them"));
+    }
+    let dropped = shared.state.store.dead_letters().drop(&filter.query(usize::MAX)).await?;
+    Ok(Json(json!({"dropped": dropped})))
+}
+
+/// The body of a replay: ids, or a filter.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct ReplayAsked {
+    ids: Option<Vec<String>>,
+    transform: Option<String>,
+    stream: Option<String>,
+    limit: Option<usize>,
+}
+
+pub(super) async fn replay(
+    State(shared): State<Arc<Shared>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<super::Replayed>, ApiError> {
+    let body = body?;
+    let asked: ReplayAsked =
+        if body.is_empty() { ReplayAsked::default() } else { serde_json::from_slice(&body).map_err(|error| body_error(&error))? };
+    let wanted = match asked {
+        ReplayAsked { ids: Some(ids), transform: None, stream: None, limit: None } => {
+            if ids.len() > LIMIT_MAX {
+                return Err(ApiError::too_large(format!("{} dead letters are named; {LIMIT_MAX} are allowed", ids.len())));
+            }
+            let ids = ids.iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>();
+            ReplayWanted::Ids(ids.map_err(ApiError::unusable)?)
+        }
+        ReplayAsked { ids: Some(_), .. } => return Err(ApiError::unusable("give `ids` or a filter, not both")),
+        ReplayAsked { ids: None, transform, stream, limit } => ReplayWanted::Matching(Filter { transform, stream, limit }.query(LIMIT_MAX)),
+    };
+    let (reply, answer) = oneshot::channel();
+    Ok(Json(send(&shared, Command::Replay { wanted, reply }, answer).await??))
+}

@@ -1,0 +1,64 @@
+//! What the host says about itself.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::command::Command;
+use super::error::ApiError;
+use super::transforms::send;
+use crate::model::View;
+
+/// The description of this interface, checked against the routes by a test.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+const INDEX: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Gristmill</title><h1>Gristmill</h1>\
+<ul><li><a href=\"/v1/views\">views</a><li><a href=\"/v1/transforms\">transforms</a><li><a href=\"/v1/dead-letters\">dead letters</a>\
+<li><a href=\"/readyz\">readiness</a><li><a href=\"/metrics\">metrics</a><li><a href=\"/openapi.json\">the interface (OpenAPI)</a></ul></html>";
+
+pub(super) async fn index() -> Html<&'static str> {
+    Html(INDEX)
+}
+
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> Result<Response, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    let readiness = send(&shared, Command::Ready { reply }, answer).await?;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(readiness)).into_response())
+}
+
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    if let Ok(count) = shared.state.store.dead_letters().count().await {
+        shared.state.telemetry.dead_letters_kept(count.kept, count.evicted);
+    }
+    let text = shared.state.telemetry.encode();
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+pub(super) async fn views(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let catalog = shared.state.catalog.load_full();
+    let views: Vec<&View> = catalog.views.values().map(|view| &**view).collect();
+    // Clients that want a moment in the past ask whether this host can, instead of guessing from its version.
+    Json(json!({"as_of": false, "views": views}))
+}
+
+pub(super) async fn view(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+    let catalog = shared.state.catalog.load_full();
+    let known = || catalog.views.keys().map(String::as_str);
+    let view = catalog.views.get(&name).ok_or_else(|| ApiError::not_found("feature view", &name, known()))?;
+    Ok(Json(serde_json::to_value(&**view).map_err(|error| ApiError::internal(&error.to_string()))?))
+}

@@ -1,0 +1,61 @@
+//! Transforms over HTTP. The work is done on the floor above.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::command::{Binding, Command, TransformInfo};
+use super::error::ApiError;
+
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({"transforms": all(&shared).await?})))
+}
+
+pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Json<TransformInfo>, ApiError> {
+    let all = all(&shared).await?;
+    match all.iter().find(|transform| transform.name == name) {
+        Some(found) => Ok(Json(found.clone())),
+        None => Err(ApiError::not_found("transform", &name, all.iter().map(|transform| transform.name.as_str()))),
+    }
+}
+
+pub(super) async fn put(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    binding: Result<Query<Binding>, QueryRejection>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<TransformInfo>, ApiError> {
+    let Query(binding) = binding?;
+    let component = body?;
+    if component.is_empty() {
+        return Err(ApiError::malformed("the body is empty; send the component's bytes"));
+    }
+    let (reply, answer) = oneshot::channel();
+    let put = Command::PutTransform { name, component, binding, reply };
+    Ok(Json(send(&shared, put, answer).await??))
+}
+
+pub(super) async fn delete(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    send(&shared, Command::DeleteTransform { name, reply }, answer).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn all(shared: &Shared) -> Result<Vec<TransformInfo>, ApiError> {
+    let (reply, answer) = oneshot::channel();
+    send(shared, Command::ListTransforms { reply }, answer).await
+}
+
+/// Hands a command to the floor above and waits for its answer.
+pub(super) async fn send<T>(shared: &Shared, command: Command, answer: oneshot::Receiver<T>) -> Result<T, ApiError> {
+    let stopping = || ApiError::unavailable("the host is shutting down");
+    shared.state.commands.send(command).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())
+}
