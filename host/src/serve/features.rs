@@ -198,7 +198,6 @@ impl<'de: 'b, 'b> Deserialize<'de> for Entity<'b> {
 enum Scalar<'b> {
     Boolean(bool),
     Integer(i64),
-    Float(f64),
     #[serde(borrow)]
     Text(Cow<'b, str>),
     Other(serde::de::IgnoredAny),
@@ -269,6 +268,8 @@ fn as_of_not_supported() -> ApiError {
 pub(super) fn body_error(error: &serde_json::Error) -> ApiError {
     match error.classify() {
         serde_json::error::Category::Data => ApiError::unusable(format!("the body is not as it should be: {error}")),
-        _ => ApiError::malformed(format!("the body is not JSON: {error}")),
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+            ApiError::malformed(format!("the body is not JSON: {error}"))
+        }
     }
 }

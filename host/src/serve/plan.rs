@@ -105,8 +105,11 @@ fn view_of(catalog: &Catalog, name: &str) -> Result<Arc<View>, ApiError> {
 /// Plans by the text that asked for them, for as long as the catalog stays the same.
 #[derive(Default)]
 pub(super) struct Plans {
-    known: RwLock<(Option<Arc<Catalog>>, BTreeMap<String, Arc<Plan>>)>,
+    known: RwLock<Known>,
 }
+
+/// The catalog that the plans were made from, and the plans.
+type Known = (Option<Arc<Catalog>>, BTreeMap<String, Arc<Plan>>);
 
 impl Plans {
     /// The plan for this text, made by `resolve` when it is not known.

@@ -16,7 +16,7 @@ use super::transforms::send;
 use crate::model::View;
 
 /// The description of this interface, checked against the routes by a test.
-pub const OPENAPI: &str = include_str!("openapi.json");
+const OPENAPI: &str = include_str!("openapi.json");
 
 const INDEX: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Gristmill</title><h1>Gristmill</h1>\
 <ul><li><a href=\"/v1/views\">views</a><li><a href=\"/v1/transforms\">transforms</a><li><a href=\"/v1/dead-letters\">dead letters</a>\
