@@ -40,8 +40,7 @@ pub struct Features {
 #[transform(columns, entity = "id", event_time = "ts", stream = "orders")]
 pub fn bench_orders(orders: &OrderColumns) -> FeaturesColumns {
     let (prices, quantities, fees) = (orders.price.values(), orders.qty.values(), orders.fee.values());
-    let total: Vec<f64> =
-        prices.iter().zip(quantities).zip(fees).map(|((price, quantity), fee)| price * *quantity as f64 + fee).collect();
+    let total: Vec<f64> = prices.iter().zip(quantities).zip(fees).map(|((price, quantity), fee)| price * *quantity as f64 + fee).collect();
     FeaturesColumns {
         fee_share: total.iter().zip(fees).map(|(total, fee)| (*total != 0.0).then_some(fee / total)).collect(),
         total: total.into(),

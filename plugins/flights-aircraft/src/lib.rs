@@ -55,8 +55,13 @@ mod tests {
     #[test]
     fn a_flight_gives_its_speed_and_the_minutes_gained() {
         let flight = Flight {
-            tailnum: "N14228", sched_dep: Timestamp::default(), dep_delay: Some(2.0), arr_delay: Some(-3.0),
-            air_time: Some(120.0), distance: 900.0, dest: "IAH",
+            tailnum: "N14228",
+            sched_dep: Timestamp::default(),
+            dep_delay: Some(2.0),
+            arr_delay: Some(-3.0),
+            air_time: Some(120.0),
+            distance: 900.0,
+            dest: "IAH",
         };
         let features = aircraft(flight);
         assert_eq!((features.gained_min, features.speed_mph, features.cancelled), (Some(5.0), Some(450.0), false));
@@ -65,8 +70,13 @@ mod tests {
     #[test]
     fn a_cancelled_flight_has_no_times() {
         let flight = Flight {
-            tailnum: "N14228", sched_dep: Timestamp::default(), dep_delay: None, arr_delay: None,
-            air_time: None, distance: 900.0, dest: "IAH",
+            tailnum: "N14228",
+            sched_dep: Timestamp::default(),
+            dep_delay: None,
+            arr_delay: None,
+            air_time: None,
+            distance: 900.0,
+            dest: "IAH",
         };
         let features = aircraft(flight);
         assert_eq!((features.arr_delay_min, features.speed_mph, features.cancelled), (None, None, true));

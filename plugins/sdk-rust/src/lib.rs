@@ -57,9 +57,7 @@ pub use transform::{Meta, Transform};
 
 /// The types that cross the boundary, as the contract defines them. Only benches and tools need them.
 pub mod wire {
-    pub use crate::bindings::gristmill::transform::types::{
-        Batch, Column, Field, Kind, Output, Packed, Rejection, Spec, Values, Vectors,
-    };
+    pub use crate::bindings::gristmill::transform::types::{Batch, Column, Field, Kind, Output, Packed, Rejection, Spec, Values, Vectors};
 }
 
 /// What a transform usually needs.

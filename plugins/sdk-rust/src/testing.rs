@@ -92,7 +92,12 @@ pub fn run<T: Transform>(settings: &str, events: &[Row]) -> Result<Outcome, Stri
     let rows = (0..output.batch.rows as usize)
         .map(|row| Feature {
             origin: output.origins.as_ref().map_or(row, |origins| origins.get(row).map_or(row, |origin| *origin as usize)),
-            values: spec.outputs.iter().zip(&output.batch.columns).map(|(field, column)| (field.name.clone(), decode(column, row))).collect(),
+            values: spec
+                .outputs
+                .iter()
+                .zip(&output.batch.columns)
+                .map(|(field, column)| (field.name.clone(), decode(column, row)))
+                .collect(),
         })
         .collect();
     let rejected = output.rejected.into_iter().map(|rejection| (rejection.row as usize, rejection.reason)).collect();
