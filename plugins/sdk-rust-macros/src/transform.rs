@@ -120,6 +120,11 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
             }
         }
 
+        // A private function is used too, by the host, which the compiler cannot see.
+        const _: #handle = #handle;
+        const _: fn(::gristmill_sdk::wire::Batch) -> ::std::result::Result<::gristmill_sdk::wire::Output, ::std::string::String> =
+            <#handle as ::gristmill_sdk::Transform>::apply;
+
         #[cfg(target_arch = "wasm32")]
         ::gristmill_sdk::private::export!(#handle with_types_in ::gristmill_sdk::bindings);
     })
@@ -163,10 +168,12 @@ fn meta(arguments: &Arguments, function: &ItemFn) -> TokenStream {
 
 fn parameter_type(parameter: &FnArg) -> Result<&Type> {
     match parameter {
-        FnArg::Typed(typed) => Ok(match &*typed.ty {
-            Type::Reference(reference) => &reference.elem,
-            other => other,
-        }),
+        FnArg::Typed(typed) => {
+            if let Type::Reference(reference) = &*typed.ty {
+                return Ok(&reference.elem);
+            }
+            Ok(&typed.ty)
+        }
         FnArg::Receiver(receiver) => Err(Error::new_spanned(receiver, "a transform is a free function")),
     }
 }
