@@ -1,1 +1,74 @@
-//! SDK.
+//! Write Gristmill transforms in Rust: a typed function over rows or over columns, and nothing else.
+//!
+//! ```
+//! use gristmill_sdk::prelude::*;
+//!
+//! #[derive(Input)]
+//! struct Reading<'a> {
+//!     id: &'a str,
+//!     value: f64,
+//!     at: Timestamp,
+//! }
+//!
+//! #[derive(Output)]
+//! struct Features {
+//!     /// Twice the value.
+//!     doubled: f64,
+//! }
+//!
+//! /// Doubles a reading.
+//! #[transform(entity = "id", event_time = "at", stream = "readings")]
+//! fn double(reading: Reading) -> Features {
+//!     let _ = (reading.id, reading.at);
+//!     Features { doubled: reading.value * 2.0 }
+//! }
+//!
+//! assert_eq!(double(Reading { id: "a", value: 2.0, at: Timestamp::default() }).doubled, 4.0);
+//! ```
+//!
+//! The function stays an ordinary function, so its unit tests are ordinary tests. [`testing`] runs the whole batch path natively.
+//!
+//! Field types: `bool`, `i64`, `f64`, `&str` (outputs also `String`), `&[u8]` (outputs also `Vec<u8>`), [`Timestamp`],
+//! `[f32; N]`, and `Option` of each where null is a legal value.
+//!
+//! A row function returns `T`, `Option<T>` (none: the row is filtered out), `Result<T, Rejected>` (the event becomes a dead
+//! letter with that reason) or `Vec<T>` (several rows from one event). A columnar function, `#[transform(columns, ..)]`, takes
+//! `&XColumns` and returns `YColumns`: the structs that the derives make beside the row structs `X` and `Y`.
+
+#[doc(hidden)]
+pub mod bindings;
+mod input;
+pub mod log;
+mod output;
+mod returned;
+pub mod settings;
+pub mod testing;
+mod timestamp;
+mod transform;
+
+pub use gristmill_sdk_macros::{Input, Output, transform};
+pub use input::{
+    BoolColumn, BytesColumn, FloatColumn, Input, InputColumns, InputValue, IntColumn, TextColumn, TimestampColumn, VectorColumn,
+};
+pub use output::{Builder, BytesBuilder, Output, OutputColumns, OutputValue, VectorBuilder};
+pub use returned::{Rejected, ReturnedColumns, ReturnedRows, Sink};
+pub use timestamp::Timestamp;
+pub use transform::{Meta, Transform};
+
+/// The types that cross the boundary, as the contract defines them. Only benches and tools need them.
+pub mod wire {
+    pub use crate::bindings::gristmill::transform::types::{Batch, Column, Field, Kind, Output, Packed, Rejection, Spec, Values, Vectors};
+}
+
+/// What a transform usually needs.
+pub mod prelude {
+    pub use crate::{Input, Output, Rejected, Timestamp, log, transform};
+}
+
+// What the macros expand to; not for people.
+#[doc(hidden)]
+pub mod private {
+    pub use crate::bindings::export;
+    pub use crate::input::{ReadColumn, field, next_column};
+    pub use crate::output::{BuildColumn, check_len};
+}

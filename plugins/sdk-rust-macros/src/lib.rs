@@ -1,0 +1,37 @@
+//! The macros of `gristmill-sdk`; use them through that crate, which documents them.
+
+mod fields;
+mod input;
+mod output;
+mod transform;
+
+use proc_macro::TokenStream;
+
+/// Makes a struct a row that a transform reads, and `XColumns` beside it: its columns.
+///
+/// A field takes `#[field(name = "..", default = "..")]`; its doc comment becomes the spec's.
+#[proc_macro_derive(Input, attributes(field))]
+pub fn derive_input(item: TokenStream) -> TokenStream {
+    expand(syn::parse(item).and_then(|item| input::derive(&item)))
+}
+
+/// Makes a struct a row that a transform returns, and `YColumns` beside it: the builders of its columns.
+///
+/// A field takes `#[field(name = "..")]`; its doc comment becomes the spec's.
+#[proc_macro_derive(Output, attributes(field))]
+pub fn derive_output(item: TokenStream) -> TokenStream {
+    expand(syn::parse(item).and_then(|item| output::derive(&item)))
+}
+
+/// Makes a function the transform of its crate: `#[transform(entity = "id", event_time = "at", stream = "readings")]`.
+///
+/// `entity` and `stream` take one text or several (`["origin", "dest"]`); `name` and `version` replace the function's name and
+/// the crate's version; `columns` says that the function takes and returns whole columns.
+#[proc_macro_attribute]
+pub fn transform(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand(syn::parse(arguments).and_then(|arguments| transform::expand(&arguments, &syn::parse(item)?)))
+}
+
+fn expand(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {
+    result.unwrap_or_else(syn::Error::into_compile_error).into()
+}
