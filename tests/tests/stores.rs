@@ -17,11 +17,13 @@ use gristmill_tests::store_conformance::{CHECKS, Factory, commit_of, partition, 
 use tempfile::TempDir;
 
 /// Every implementation. A new one is added here and nowhere else.
-const STORES: &[(&str, fn() -> Box<dyn Factory>)] = &[
+const STORES: &[(&str, Make)] = &[
     ("memory", || Box::new(Memory(MemoryStore::new(50)))),
     ("embedded", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 << 20 })),
     ("embedded with hardly any cache", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 })),
 ];
+
+type Make = fn() -> Box<dyn Factory>;
 
 struct Memory(MemoryStore);
 
