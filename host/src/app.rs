@@ -18,11 +18,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
-use crate::data_folder::DataFolder;
+use crate::config::{Config, Durability, Store};
+use crate::data_folder::{self, DataFolder};
 use crate::model::Catalog;
-use crate::online_store::OnlineStore;
 use crate::serve;
+use crate::source::embedded::Log;
 use crate::telemetry::Telemetry;
 use crate::transform::{Engine, EngineOptions};
 
@@ -30,18 +30,22 @@ pub use binding_options::BindingOptions;
 pub use demo::{DemoOptions, Progress, demo};
 use folder::FolderWatch;
 use shelf::Shelf;
-use streams::Worker;
+use streams::{OpenStore, Worker};
 use transforms::{Origin, Registry};
+
+/// How often expired rows are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What every part of a running host shares.
 struct Core {
     config: Config,
     folder: DataFolder,
-    store: Arc<dyn OnlineStore>,
+    store: OpenStore,
     engine: Engine,
     telemetry: Arc<Telemetry>,
     catalog: Arc<ArcSwap<Catalog>>,
     streams: Arc<ArcSwap<BTreeMap<String, serve::Stream>>>,
+    logs: std::sync::Mutex<BTreeMap<String, Log>>,
     registry: Mutex<Registry>,
     workers: Mutex<BTreeMap<String, Worker>>,
     shutdown: watch::Sender<bool>,
@@ -67,7 +71,7 @@ impl Host {
     pub async fn start(config: Config) -> anyhow::Result<Host> {
         serve::may_listen(config.host.listen, config.http.allow_remote)?;
         let core = Arc::new(Core::open(config).await?);
-        core.open_appenders().await?;
+        core.open_streams().await?;
         core.install_declared().await?;
         if let Some(folder) = core.config.host.transforms_folder.clone() {
             FolderWatch::start(&core, folder).await?;
@@ -81,11 +85,11 @@ impl Host {
         commands::start(&core, requests);
         let state = serve::State {
             catalog: Arc::clone(&core.catalog),
-            store: Arc::clone(&core.store),
+            store: core.store.as_store(),
             streams: Arc::clone(&core.streams),
             telemetry: Arc::clone(&core.telemetry),
             commands,
-            limits: core.config.http.limits(),
+            limits: limits(&core.config),
         };
         let mut shutdown = core.shutdown.subscribe();
         let server = tokio::spawn(serve::serve(listener, state, async move {
@@ -105,7 +109,9 @@ impl Host {
         let Host { core, server, .. } = self;
         core.shutdown.send_replace(true);
         let workers = std::mem::take(&mut *core.workers.lock().await);
-        workers.values().for_each(|worker| drop(worker.stop.send_replace(true)));
+        for worker in workers.values() {
+            worker.stop.send_replace(true);
+        }
         let grace = Duration::from_millis(core.config.host.shutdown_grace_ms);
         let ended = async {
             for (stream, worker) in workers {
@@ -126,12 +132,13 @@ impl Host {
 impl Core {
     async fn open(config: Config) -> anyhow::Result<Core> {
         let telemetry = Arc::new(Telemetry::new());
-        let folder = DataFolder::open(&config.host.data_folder, config.folder_options())?;
-        let store = streams::open_store(&config, &folder).await?;
+        let folder = DataFolder::open(&config.host.data_folder, folder_options(&config))?;
+        let store = OpenStore::open(&config, &folder).await?;
         let engine = Engine::new(EngineOptions {
-            cache_folder: config.engine.compile_cache.then(|| folder.compiled()),
+            cache_folder: config.engine.compile_cache.then(|| folder.compile_cache()),
             instances_max: config.engine.instances_max,
             memory_bytes_max: config.engine.memory_bytes_max,
+            ..EngineOptions::default()
         })?;
         let shelf = Shelf::open(folder.components())?;
         Ok(Core {
@@ -141,6 +148,7 @@ impl Core {
             telemetry,
             catalog: Arc::default(),
             streams: Arc::default(),
+            logs: std::sync::Mutex::default(),
             registry: Mutex::new(Registry::new(shelf)),
             workers: Mutex::default(),
             shutdown: watch::Sender::new(false),
@@ -153,9 +161,49 @@ impl Core {
         for (name, transform) in &self.config.transforms {
             let path = &transform.component;
             let component = tokio::fs::read(path).await.with_context(|| format!("transforms.{name}: cannot read {}", path.display()))?;
-            let options = BindingOptions::from_config(transform);
+            let options = BindingOptions::of(transform);
             self.install(name, component, Some(options), Origin::Declared).await.with_context(|| format!("transforms.{name}"))?;
         }
         Ok(())
+    }
+
+    /// Forgets what has expired, now and then, until the host stops.
+    fn keep_house(self: &Arc<Core>) {
+        let (core, mut shutdown) = (Arc::clone(self), self.shutdown.subscribe());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = shutdown.changed() => return,
+                    () = tokio::time::sleep(SWEEP_EVERY) => {}
+                }
+                if let Err(error) = core.store.sweep().await {
+                    tracing::warn!("cannot forget expired rows, will try again: {error}");
+                }
+            }
+        });
+    }
+}
+
+fn folder_options(config: &Config) -> data_folder::Options {
+    let mut options = data_folder::Options::default();
+    if let Store::Embedded(store) = &config.store {
+        options.durability = match store.durability {
+            Durability::Sync => data_folder::Durability::Sync,
+            Durability::Buffer => data_folder::Durability::Interval { sync_ms: store.sync_every_ms },
+        };
+    }
+    options
+}
+
+fn limits(config: &Config) -> serve::Limits {
+    let http = &config.http;
+    serve::Limits {
+        body_bytes_max: http.body_bytes_max,
+        component_bytes_max: http.component_bytes_max,
+        entities_max: http.entities_max,
+        features_max: http.features_max,
+        connections_max: http.connections_max,
+        concurrency_max: http.concurrency_max,
+        request_timeout_ms: http.request_timeout_ms,
     }
 }

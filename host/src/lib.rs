@@ -1,5 +1,6 @@
 //! Gristmill: events in, features out, effectively once. See ARCHITECTURE.md for the map.
 
+pub mod app;
 pub mod config;
 pub mod data_folder;
 pub mod model;

@@ -2,8 +2,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config;
 use crate::model::InputBinding;
 use crate::transform::Limits;
+
+/// Time to find the rows at fault in one failing batch, in milliseconds, unless configured otherwise.
+const BISECT_MS_MAX: u64 = 2_000;
 
 /// How a component is bound: everything about a transform except the component's bytes. Kept beside pushed components.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,12 +38,25 @@ impl Default for BindingOptions {
             expire_secs: None,
             inputs: BTreeMap::new(),
             limits: Limits::default(),
-            bisect_ms_max: 2_000,
+            bisect_ms_max: BISECT_MS_MAX,
         }
     }
 }
 
 impl BindingOptions {
+    /// As configured.
+    pub fn of(transform: &config::Transform) -> BindingOptions {
+        BindingOptions {
+            stream: transform.stream.clone(),
+            settings: transform.settings_json(),
+            max_age_secs: transform.max_age_secs,
+            expire_secs: transform.expire_secs,
+            inputs: transform.inputs.clone(),
+            limits: transform.limits,
+            bisect_ms_max: transform.bisect_ms_max.unwrap_or(BISECT_MS_MAX),
+        }
+    }
+
     /// How long rows are kept.
     pub fn expire_secs(&self) -> Option<u64> {
         self.expire_secs.or(self.max_age_secs.map(|secs| secs.saturating_mul(2)))

@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -23,10 +22,10 @@ const AHEAD_EVENTS_MAX: u64 = 4_000;
 
 /// The components, built from `plugins/` and carried in the program, so that the demonstration needs nothing else.
 const COMPONENTS: [(&str, &[u8]); 4] = [
-    ("aircraft", include_bytes!("../../../plugins/prebuilt/flights_aircraft.wasm")),
-    ("airport", include_bytes!("../../../plugins/prebuilt/flights_airport.wasm")),
-    ("carrier", include_bytes!("../../../plugins/prebuilt/flights_carrier.wasm")),
-    ("route", include_bytes!("../../../plugins/prebuilt/flights_route.wasm")),
+    ("aircraft", include_bytes!("../../../plugins/prebuilt/flights-aircraft.wasm")),
+    ("airport", include_bytes!("../../../plugins/prebuilt/flights-airport.wasm")),
+    ("carrier", include_bytes!("../../../plugins/prebuilt/flights-carrier.wasm")),
+    ("route", include_bytes!("../../../plugins/prebuilt/flights-route.wasm")),
 ];
 /// The events: gzipped lines of JSON. See `examples/flights`.
 const EVENTS: &[u8] = include_bytes!("../../../examples/flights/flights-2013-01.ndjson.gz");
@@ -88,7 +87,8 @@ pub async fn demo(options: DemoOptions, progress: watch::Sender<Progress>) -> an
 }
 
 async fn replay(host: &Host, lines: &[String], rate: Option<u64>, progress: &watch::Sender<Progress>) -> anyhow::Result<()> {
-    let stream = host.core.streams.load().get(STREAM).cloned().ok_or_else(|| anyhow!("the demonstration's components read no `{STREAM}`"))?;
+    let stream =
+        host.core.streams.load().get(STREAM).cloned().ok_or_else(|| anyhow!("the demonstration's components read no `{STREAM}`"))?;
     let Format::Json { field } = &stream.format else { return Err(anyhow!("the stream `{STREAM}` does not take JSON")) };
     let started = Instant::now();
     let mut sent = 0;
@@ -135,7 +135,7 @@ fn read_lines(data: Option<PathBuf>) -> anyhow::Result<Vec<String>> {
 }
 
 fn requests(address: SocketAddr) -> Vec<String> {
-    let features = r#"{"features":["carrier:dep_delay","route:air_time","aircraft:speed_mph"],"#;
+    let features = r#"{"features":["carrier:dep_delay_min","route:air_time_min","aircraft:speed_mph"],"#;
     let entities = r#""entities":[{"carrier":"UA","origin":"EWR","dest":"SFO","tailnum":"N14228"}]}"#;
     vec![
         format!("curl -s 'http://{address}/v1/features/aircraft?tailnum=N14228'"),

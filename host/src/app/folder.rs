@@ -39,7 +39,9 @@ impl FolderWatch {
         watch.look(core).await;
         let (changes, mut changed) = mpsc::channel(1);
         // A full channel already holds the news that something changed.
-        let mut watcher = notify::recommended_watcher(move |_| drop(changes.try_send(())))?;
+        let mut watcher = notify::recommended_watcher(move |_| {
+            let _ = changes.try_send(());
+        })?;
         watcher
             .watch(&folder, RecursiveMode::NonRecursive)
             .with_context(|| format!("cannot watch the transforms folder {}", folder.display()))?;
@@ -92,7 +94,9 @@ fn list(folder: &Path) -> std::io::Result<BTreeMap<String, (PathBuf, Stamp)>> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let is_component = path.extension().is_some_and(|extension| extension == "wasm");
-        let (true, Some(name), Ok(about)) = (is_component, path.file_stem().and_then(|name| name.to_str()), path.metadata()) else { continue };
+        let (true, Some(name), Ok(about)) = (is_component, path.file_stem().and_then(|name| name.to_str()), path.metadata()) else {
+            continue;
+        };
         if about.is_file() {
             found.insert(name.to_owned(), (path.clone(), Stamp { bytes: about.len(), changed: about.modified().ok() }));
         }

@@ -34,7 +34,9 @@ impl Shelf {
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let contents = folder.join("pushed.json");
         let pushed = match std::fs::read(&contents) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged; restore or remove it", contents.display()))?,
+            Ok(text) => {
+                serde_json::from_slice(&text).with_context(|| format!("{} is damaged; restore or remove it", contents.display()))?
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", contents.display())),
         };

@@ -1,21 +1,24 @@
-//! The streams of this host: their appenders, and one pipeline for each stream that has transforms.
+//! The store, the streams, and one pipeline for each stream that has transforms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::Context;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::Core;
-use crate::config;
-use crate::model::{Format, Partition, Place};
-use crate::online_store::Writers;
+use crate::config::{self, Config, Start, Store, StreamSource};
+use crate::data_folder::DataFolder;
+use crate::model::{Format, Partition, Place, Timestamp};
+use crate::online_store::embedded::{self, EmbeddedStore};
+use crate::online_store::memory::MemoryStore;
+use crate::online_store::{self, OnlineStore, Writers};
 use crate::pipeline::{Health, OpenSource, Pipeline, Replay, Transforms};
 use crate::serve;
-use crate::source::embedded::Log;
-use crate::source::redis_streams::RedisStreams;
-use crate::source::{self, Source};
+use crate::source::embedded::{Log, Retention};
+use crate::source::{self, Appender, Source};
 
 /// A stream that is being worked on.
 pub(super) struct Worker {
@@ -26,38 +29,82 @@ pub(super) struct Worker {
     pub(super) task: JoinHandle<()>,
 }
 
-impl Core {
-    /// How events stand in a stream, as configured or by default.
-    pub(super) fn stream_format(&self, stream: &str) -> Format {
-        self.stream_config(stream).format.clone()
+/// The store that the configuration names.
+pub(super) enum OpenStore {
+    Memory(Arc<MemoryStore>),
+    Embedded(Arc<EmbeddedStore>),
+}
+
+impl OpenStore {
+    pub(super) async fn open(config: &Config, folder: &DataFolder) -> anyhow::Result<OpenStore> {
+        let dead_letters_max = config.dead_letters.max;
+        Ok(match &config.store {
+            Store::Memory => OpenStore::Memory(Arc::new(MemoryStore::new(dead_letters_max))),
+            Store::Embedded(store) => {
+                let options = embedded::Options { row_cache_bytes: store.cache_bytes, dead_letters_max };
+                OpenStore::Embedded(Arc::new(EmbeddedStore::open(folder, options)?))
+            }
+            Store::Redis(_) => anyhow::bail!("redis"),
+        })
     }
 
-    /// The configuration of a stream; one that no section names is embedded.
-    pub(super) fn stream_config(&self, stream: &str) -> config::Stream {
-        self.config.streams.get(stream).cloned().unwrap_or_default()
-    }
-
-    /// Opens the writing ends of all configured streams, so that events can be sent before any transform is there.
-    pub(super) async fn open_appenders(&self) -> anyhow::Result<()> {
-        for name in self.config.streams.keys() {
-            self.open_appender(name).await?;
+    /// Forgets rows that have expired; stores that do so by themselves are left alone.
+    pub(super) async fn sweep(&self) -> Result<(), online_store::Error> {
+        const ROWS: usize = 1_000;
+        match self {
+            OpenStore::Memory(store) => drop(store.sweep(Timestamp::now())),
+            OpenStore::Embedded(store) => while store.sweep(Timestamp::now(), ROWS).await? == ROWS {},
         }
         Ok(())
     }
 
-    async fn open_appender(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) fn as_store(&self) -> Arc<dyn OnlineStore> {
+        match self {
+            OpenStore::Memory(store) => Arc::clone(store) as Arc<dyn OnlineStore>,
+            OpenStore::Embedded(store) => Arc::clone(store) as Arc<dyn OnlineStore>,
+        }
+    }
+}
+
+impl Core {
+    /// How events stand in a stream, as configured or by default.
+    pub(super) fn stream_format(&self, stream: &str) -> Format {
+        self.stream_config(stream).format()
+    }
+
+    /// The configuration of a stream; one that no section names is embedded.
+    fn stream_config(&self, stream: &str) -> config::Stream {
+        self.config.streams.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// Opens the writing ends of all configured streams, so that events can be sent before any transform is there.
+    pub(super) async fn open_streams(&self) -> anyhow::Result<()> {
+        for name in self.config.streams.keys() {
+            self.open_stream(name)?;
+        }
+        Ok(())
+    }
+
+    fn open_stream(&self, name: &str) -> anyhow::Result<()> {
         if self.streams.load().contains_key(name) {
             return Ok(());
         }
         let config = self.stream_config(name);
-        let appender: Arc<dyn source::Appender> = match &config.source {
-            config::Source::Embedded(retention) => Arc::new(Log::open(&self.folder, name, retention.clone())?),
-            config::Source::RedisStreams(redis) => Arc::new(source::redis_streams::RedisAppender::open(&redis.url, &redis.key)?),
+        let appender: Arc<dyn Appender> = match config.source {
+            StreamSource::Embedded => {
+                let retention = Retention { entries_max: Some(config.entries_max), ..Retention::default() };
+                let log = Log::open(&self.folder, name, retention).with_context(|| format!("stream `{name}`"))?;
+                if let Ok(mut logs) = self.logs.lock() {
+                    logs.insert(name.to_owned(), log.clone());
+                }
+                Arc::new(log)
+            }
+            StreamSource::RedisStreams => anyhow::bail!("redis"),
         };
-        let stream = serve::Stream { appender, format: config.format };
+        let stream = serve::Stream { appender, format: config.format() };
         self.streams.rcu(|streams| {
             let mut streams = BTreeMap::clone(streams);
-            streams.entry(name.to_owned()).or_insert_with(|| stream.clone());
+            streams.insert(name.to_owned(), stream.clone());
             streams
         });
         Ok(())
@@ -65,8 +112,8 @@ impl Core {
 
     /// Puts a set of transforms to work on a stream, from the next batch on. Starts the stream's pipeline if there is none yet, and ends it when the
     /// set is empty: what arrives then waits in the stream for the next transform.
-    pub(super) async fn start_stream(&self, name: &str, transforms: Transforms) -> anyhow::Result<()> {
-        self.open_appender(name).await?;
+    pub(super) async fn set_transforms(&self, name: &str, transforms: Transforms) -> anyhow::Result<()> {
+        self.open_stream(name)?;
         let mut workers = self.workers.lock().await;
         if transforms.is_empty() {
             if let Some(worker) = workers.remove(name) {
@@ -83,21 +130,49 @@ impl Core {
         let transforms = Arc::new(ArcSwap::from_pointee(transforms));
         let (replays, replay_requests) = mpsc::channel(16);
         let (health_sender, health) = watch::channel(Health::Starting);
-        let partition = Partition { stream: name.to_owned(), group: config.group.clone(), index: 0 };
         let pipeline = Pipeline {
+            partition: Partition { stream: name.to_owned(), group: config.group.clone(), index: 0 },
             writers: self.writers(&config),
-            store: Arc::clone(&self.store),
+            store: self.store.as_store(),
             open_source: self.open_source(name, &config)?,
-            format: config.format.clone(),
+            format: config.format(),
             batch_events_max: config.batch_events_max,
             transforms: Arc::clone(&transforms),
             telemetry: self.telemetry.stream(name),
             health: health_sender,
-            partition,
         };
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(pipeline.run(replay_requests, stopped));
         workers.insert(name.to_owned(), Worker { transforms, replays, health, stop, task });
         Ok(())
+    }
+
+    fn writers(&self, _config: &config::Stream) -> Writers {
+        let lease_ms = match &self.config.store {
+            Store::Redis(redis) => redis.lease_ms,
+            Store::Embedded(_) | Store::Memory => 60_000,
+        };
+        Writers::Single { holder: self.folder.host_id().to_owned(), lease_ms }
+    }
+
+    fn open_source(&self, name: &str, config: &config::Stream) -> anyhow::Result<OpenSource> {
+        match config.source {
+            StreamSource::Embedded => {
+                let log = self.logs.lock().ok().and_then(|logs| logs.get(name).cloned()).context("the stream's log is not open")?;
+                let log_start = log.last();
+                let start = config.start;
+                Ok(Box::new(move |place: Place| {
+                    let reader = match (place.last, start) {
+                        (Some(last), _) => log.reader(Some(last), source::embedded::Start::Oldest),
+                        (None, Start::Beginning) => log.reader(None, source::embedded::Start::Oldest),
+                        // The end as it was when the host took the stream up, not when this try to open it was made.
+                        (None, Start::End) => log.reader(log_start, source::embedded::Start::Oldest),
+                        (None, Start::After(id)) => log.reader(Some(id), source::embedded::Start::Oldest),
+                    };
+                    Box::pin(async move { Ok(Arc::new(reader) as Arc<dyn Source>) })
+                }))
+            }
+            StreamSource::RedisStreams => anyhow::bail!("redis"),
+        }
     }
 }

@@ -99,10 +99,10 @@ impl Core {
             let pushed = Pushed { digest, options: active.options.clone(), replaces: active.declared };
             registry.shelf.put(name, &component, pushed)?;
         }
-        self.start_stream(&stream, transforms).await?;
+        self.set_transforms(&stream, transforms).await?;
         if let Some(old) = moved_from {
             let rest = Transforms::new(self.stream_format(&old), registry.bindings_of(&old, name))?;
-            self.start_stream(&old, rest).await?;
+            self.set_transforms(&old, rest).await?;
         }
         registry.refused.remove(name);
         registry.active.insert(name.to_owned(), active.clone());
@@ -120,7 +120,7 @@ impl Core {
         let Some(active) = registry.active.remove(name) else { return Ok(false) };
         let stream = &active.binding.view.stream;
         let rest = Transforms::new(self.stream_format(stream), registry.bindings_of(stream, name))?;
-        self.start_stream(stream, rest).await?;
+        self.set_transforms(stream, rest).await?;
         self.publish(&registry);
         tracing::info!(transform = name, "transform removed");
         Ok(true)
@@ -138,7 +138,10 @@ impl Core {
                 (registry.active.get(&name).and_then(|active| active.declared), registry.shelf.read(pushed.digest))
             };
             if declared.is_some() && declared != pushed.replaces {
-                tracing::info!(transform = name, "the component declared under this name has changed since one was pushed over it, and counts");
+                tracing::info!(
+                    transform = name,
+                    "the component declared under this name has changed since one was pushed over it, and counts"
+                );
                 continue;
             }
             let installed = match component {
@@ -197,13 +200,9 @@ impl Core {
             Origin::Declared => Some(transform.digest()),
             Origin::Pushed => old.and_then(|old| old.declared),
         };
-        let schema = Schema {
-            view: view.name.clone(),
-            component: view.component,
-            entity: view.entity.clone(),
-            features: view.features.clone(),
-        };
-        let schema = self.store.intern(&schema).await.context("cannot register the view with the online store")?;
+        let schema =
+            Schema { view: view.name.clone(), component: view.component, entity: view.entity.clone(), features: view.features.clone() };
+        let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
         let inputs = spec.inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
         let binding = Binding {
             transform,

@@ -176,6 +176,8 @@ pub struct Http {
     pub entities_max: usize,
     /// Features in one query.
     pub features_max: usize,
+    /// Connections open at the same time.
+    pub connections_max: usize,
     /// Requests answered at the same time.
     pub concurrency_max: usize,
     /// Time for one request in milliseconds.
@@ -191,6 +193,7 @@ impl Default for Http {
             component_bytes_max: 64 << 20,
             entities_max: 10_000,
             features_max: 1_000,
+            connections_max: 4_096,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
             allow_remote: false,

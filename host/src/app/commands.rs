@@ -1,0 +1,189 @@
+//! What requests want done to the host.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Core;
+use super::binding_options::BindingOptions;
+use super::transforms::{Active, Origin};
+use crate::model::{DeadLetter, DeadLetterQuery};
+use crate::pipeline::{Health, Replay};
+use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
+
+/// Carries out commands until nobody can send any; each in a task of its own, because compiling takes its time.
+pub(super) fn start(core: &Arc<Core>, mut commands: mpsc::Receiver<Command>) {
+    let core = Arc::clone(core);
+    tokio::spawn(async move {
+        while let Some(command) = commands.recv().await {
+            tokio::spawn(carry_out(Arc::clone(&core), command));
+        }
+    });
+}
+
+async fn carry_out(core: Arc<Core>, command: Command) {
+    // A client that has gone away does not need its answer.
+    match command {
+        Command::PutTransform { name, component, binding, reply } => {
+            let _ = reply.send(core.put(&name, component.to_vec(), binding).await);
+        }
+        Command::DeleteTransform { name, reply } => {
+            let _ = reply.send(core.delete(&name).await);
+        }
+        Command::ListTransforms { reply } => {
+            let _ = reply.send(core.list().await);
+        }
+        Command::Replay { wanted, reply } => {
+            let _ = reply.send(core.replay(wanted).await);
+        }
+        Command::Ready { reply } => {
+            let _ = reply.send(core.readiness().await);
+        }
+    }
+}
+
+fn unusable(error: &anyhow::Error) -> Refusal {
+    Refusal { kind: RefusalKind::Unusable, message: format!("{error:#}") }
+}
+
+impl Core {
+    async fn put(self: &Arc<Core>, name: &str, component: Vec<u8>, binding: Binding) -> Result<TransformInfo, Refusal> {
+        let known = self.registry.lock().await.active.get(name).map(|active| active.options.clone());
+        let mut options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
+        options.stream = binding.stream.or(options.stream);
+        options.settings = binding.settings.unwrap_or(options.settings);
+        options.max_age_secs = binding.max_age_secs.or(options.max_age_secs);
+        options.expire_secs = binding.expire_secs.or(options.expire_secs);
+        self.install(name, component, Some(options), Origin::Pushed).await.map_err(|error| unusable(&error))?;
+        let all = self.list().await;
+        let gone = || Refusal { kind: RefusalKind::Conflict, message: format!("transform `{name}` was removed at the same time") };
+        all.into_iter().find(|transform| transform.name == name).ok_or_else(gone)
+    }
+
+    async fn delete(self: &Arc<Core>, name: &str) -> Result<(), Refusal> {
+        match self.remove(name).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal { kind: RefusalKind::NotFound, message: format!("there is no transform `{name}`") }),
+            Err(error) => Err(Refusal { kind: RefusalKind::Unavailable, message: format!("{error:#}") }),
+        }
+    }
+
+    async fn list(&self) -> Vec<TransformInfo> {
+        let registry = self.registry.lock().await;
+        let workers = self.workers.lock().await;
+        let running = registry.active.iter().map(|(name, active)| {
+            let health = workers.get(&active.binding.view.stream).map(|worker| worker.health.borrow().clone());
+            info(name, active, &health.unwrap_or(Health::Stopped))
+        });
+        let refused = registry.refused.iter().map(|(name, reason)| TransformInfo {
+            name: name.clone(),
+            state: "refused",
+            reason: Some(reason.clone()),
+            refused: None,
+            stream: None,
+            component: None,
+            origin: None,
+            spec: None,
+        });
+        let mut all: Vec<TransformInfo> = running.chain(refused).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    async fn readiness(&self) -> Readiness {
+        let mut parts = Vec::new();
+        let (ready, state) = match self.store.as_store().check().await {
+            Ok(()) => (true, "answers".to_owned()),
+            Err(error) => (false, error.to_string()),
+        };
+        parts.push(PartState { part: "store".into(), ready, state });
+        {
+            let workers = self.workers.lock().await;
+            for (stream, worker) in workers.iter() {
+                let (state, reason) = describe(&worker.health.borrow());
+                let ready = matches!(state, "running" | "standing_by");
+                let state = reason.map_or(state.to_owned(), |reason| format!("{state}: {reason}"));
+                parts.push(PartState { part: format!("stream {stream}"), ready, state });
+            }
+        }
+        for transform in self.list().await {
+            let ready = matches!(transform.state, "running" | "standing_by");
+            let state = transform.reason.map_or(transform.state.to_owned(), |reason| format!("{}: {reason}", transform.state));
+            parts.push(PartState { part: format!("transform {}", transform.name), ready, state });
+        }
+        Readiness { ready: parts.iter().all(|part| part.ready), parts }
+    }
+
+    async fn replay(&self, wanted: ReplayWanted) -> Result<Replayed, Refusal> {
+        let letters = self.letters(wanted).await?;
+        let mut groups: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
+        for letter in letters {
+            groups.entry((letter.id.stream.clone(), letter.id.transform.clone())).or_default().push(letter);
+        }
+        let mut outcome = Replayed::default();
+        for ((stream, _), mut letters) in groups {
+            // In the order of the stream, as the first time.
+            letters.sort_by_key(|letter| letter.id.entry_id);
+            let count = letters.len() as u64;
+            let unavailable = |message: String| Refusal { kind: RefusalKind::Unavailable, message };
+            let sender = self.workers.lock().await.get(&stream).map(|worker| worker.replays.clone());
+            let sender = sender.ok_or_else(|| unavailable(format!("nothing runs on stream `{stream}`; load its transform first")))?;
+            let (reply, answer) = oneshot::channel();
+            let gone = |_| unavailable(format!("stream `{stream}` is starting over; try again"));
+            sender.send(Replay { letters, reply }).await.map_err(|_| gone(()))?;
+            let settled = answer.await.map_err(|_| gone(()))?.map_err(unavailable)?;
+            outcome.replayed += count;
+            outcome.settled += settled;
+            outcome.still_dead += count - settled.min(count);
+        }
+        Ok(outcome)
+    }
+
+    async fn letters(&self, wanted: ReplayWanted) -> Result<Vec<DeadLetter>, Refusal> {
+        let store = self.store.as_store();
+        let list = async |query: DeadLetterQuery| {
+            let found = store.dead_letters().list(&query).await;
+            found.map_err(|error| Refusal { kind: RefusalKind::Unavailable, message: error.to_string() })
+        };
+        match wanted {
+            ReplayWanted::Matching(query) => list(query).await,
+            ReplayWanted::Ids(ids) => {
+                let all = list(DeadLetterQuery { limit: usize::MAX, ..DeadLetterQuery::default() }).await?;
+                let found: BTreeMap<_, _> = all.into_iter().map(|letter| (letter.id.clone(), letter)).collect();
+                let pick = |id| {
+                    let missing = || Refusal { kind: RefusalKind::NotFound, message: format!("there is no dead letter {id}") };
+                    found.get(&id).cloned().ok_or_else(missing)
+                };
+                ids.into_iter().map(pick).collect()
+            }
+        }
+    }
+}
+
+fn info(name: &str, active: &Active, health: &Health) -> TransformInfo {
+    let (state, reason) = describe(health);
+    TransformInfo {
+        name: name.to_owned(),
+        state,
+        reason,
+        refused: active.refused.clone(),
+        stream: Some(active.binding.view.stream.clone()),
+        component: Some(active.binding.transform.digest()),
+        origin: Some(match active.origin {
+            Origin::Declared => "declared",
+            Origin::Pushed => "pushed",
+        }),
+        spec: Some(active.binding.transform.spec().as_ref().clone()),
+    }
+}
+
+fn describe(health: &Health) -> (&'static str, Option<String>) {
+    match health {
+        Health::Starting => ("starting", None),
+        Health::Running => ("running", None),
+        Health::StandingBy(reason) => ("standing_by", Some(reason.clone())),
+        Health::Waiting(reason) => ("waiting", Some(reason.clone())),
+        Health::Stopped => ("stopped", None),
+    }
+}
