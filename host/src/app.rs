@@ -1,6 +1,7 @@
 //! Wiring: a configuration becomes a running host. Knows every part below and decides nothing about data.
 
 mod binding_options;
+mod check;
 mod commands;
 mod demo;
 mod folder;
@@ -27,6 +28,7 @@ use crate::telemetry::Telemetry;
 use crate::transform::{Engine, EngineOptions};
 
 pub use binding_options::BindingOptions;
+pub use check::{Checked, check};
 pub use demo::{DemoOptions, Progress, demo};
 use folder::FolderWatch;
 use shelf::Shelf;

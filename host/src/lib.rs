@@ -1,6 +1,7 @@
 //! Gristmill: events in, features out, effectively once. See ARCHITECTURE.md for the map.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod data_folder;
 pub mod model;

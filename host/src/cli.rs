@@ -1,0 +1,106 @@
+//! The command line: arguments, printing, exit codes. The work is done on the floors below, or by a running host.
+
+mod client;
+mod dead_letters;
+mod demo;
+mod get;
+mod ingest;
+mod inspect;
+mod logging;
+mod print;
+mod run;
+mod toolchain;
+mod transforms;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Features from streams, computed by WebAssembly components while the events arrive.
+#[derive(Parser)]
+#[command(name = "gristmill", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done · 1 the work failed · 2 wrong arguments or configuration · 3 no host answers · 4 not found\n\n\
+Start with: gristmill demo")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Replay two weeks of real flights through the host and serve their features
+    #[command(after_help = "Example: gristmill demo --listen 127.0.0.1:7171")]
+    Demo(demo::Arguments),
+    /// Run a host
+    #[command(after_help = "Example: gristmill run --config gristmill.toml")]
+    Run(run::Arguments),
+    /// Check a configuration and everything it names, without running it
+    #[command(after_help = "Example: gristmill check --config gristmill.toml")]
+    Check(run::CheckArguments),
+    /// Show what a component is: its digest, imports, inputs and outputs
+    #[command(after_help = "Example: gristmill inspect plugins/prebuilt/tutorial.wasm --json")]
+    Inspect(inspect::Arguments),
+    /// Build a plugin's folder into a component
+    #[command(after_help = "Example: gristmill build examples/own-plugin --out own.wasm")]
+    Build(toolchain::Arguments),
+    /// Load a component into a running host
+    #[command(after_help = "Example: gristmill push own.wasm --name own --stream payments")]
+    Push(transforms::PushArguments),
+    /// List, show or delete the transforms of a running host
+    #[command(after_help = "Example: gristmill transforms --json")]
+    Transforms(transforms::Arguments),
+    /// Send events from a file to a stream of a running host
+    #[command(after_help = "Example: gristmill ingest flights examples/flights/flights-2013-01.ndjson.gz")]
+    Ingest(ingest::Arguments),
+    /// Read features from a running host
+    #[command(after_help = "Example: gristmill get aircraft tailnum=N14228")]
+    Get(get::Arguments),
+    /// List, show, replay or drop events that no transform could use
+    #[command(after_help = "Example: gristmill dead-letters replay --transform aircraft")]
+    DeadLetters(dead_letters::Arguments),
+}
+
+/// Why a command did not succeed, as scripts see it.
+pub(crate) enum Failure {
+    /// The work failed.
+    Failed(anyhow::Error),
+    /// Arguments or configuration are wrong.
+    Wrong(anyhow::Error),
+    /// No host answers.
+    Unreachable(anyhow::Error),
+    /// What was named does not exist.
+    NotFound(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Failed(error.into())
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // A reader that has seen enough (`| head`) ends the program quietly instead of failing its next write.
+    print::end_on_broken_pipe();
+    let outcome = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::demo(arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => run::check(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Build(arguments) => toolchain::build(&arguments),
+        Command::Push(arguments) => transforms::push(&arguments),
+        Command::Transforms(arguments) => transforms::transforms(&arguments),
+        Command::Ingest(arguments) => ingest::ingest(&arguments),
+        Command::Get(arguments) => get::get(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::dead_letters(&arguments),
+    };
+    let (code, error) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => (1, error),
+        Err(Failure::Wrong(error)) => (2, error),
+        Err(Failure::Unreachable(error)) => (3, error),
+        Err(Failure::NotFound(error)) => (4, error),
+    };
+    print::complain(&format!("{error:#}"));
+    ExitCode::from(code)
+}

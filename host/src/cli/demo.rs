@@ -1,0 +1,86 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
+
+use super::run::{interrupted, runtime};
+use super::{Failure, logging, print};
+use crate::app::{self, DemoOptions, Progress};
+use crate::config::HostSection;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Gzipped lines of JSON to replay instead of the flights that the program carries
+    #[arg(long, value_name = "FILE.gz")]
+    data: Option<PathBuf>,
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7171")]
+    listen: SocketAddr,
+    /// Events a second, at most
+    #[arg(long, value_name = "N")]
+    rate: Option<u64>,
+    /// End when all events are replayed instead of going on serving
+    #[arg(long)]
+    exit_when_done: bool,
+}
+
+pub(super) fn demo(arguments: Arguments) -> Result<(), Failure> {
+    logging::start(&HostSection { log: "error".into(), ..HostSection::default() })?;
+    print::note("Replaying flights that left New York in 2013 through four components, into an embedded store.");
+    let Arguments { data, listen, rate, exit_when_done } = arguments;
+    runtime()?.block_on(async {
+        let started = Instant::now();
+        let (progress, shown) = watch::channel(Progress::default());
+        let bar = tokio::spawn(show(shown));
+        let demo = app::demo(DemoOptions { data, listen, rate }, progress).await;
+        let last = bar.await.unwrap_or_default();
+        let demo = demo?;
+        summary(&last, started.elapsed());
+        print::line("\nThe features are served. Try:\n");
+        for request in &demo.requests {
+            print::line(&format!("  {request}\n"));
+        }
+        if !exit_when_done {
+            print::note("Ctrl-C ends the demonstration.");
+            interrupted()?.await;
+        }
+        demo.host.stop().await
+    })?;
+    Ok(())
+}
+
+fn summary(last: &Progress, took: Duration) {
+    let rate = last.events as f64 / took.as_secs_f64().max(1e-9);
+    print::line(&format!(
+        "{} events in {:.2} s ({rate:.0}/s) through 4 transforms: {} rows, {} dead letters (an aircraft without a registration has no key); \
+         freshness p50 {:.1} ms, p99 {:.1} ms",
+        last.events,
+        took.as_secs_f64(),
+        last.rows_committed,
+        last.dead_letters,
+        last.freshness_p50_ms,
+        last.freshness_p99_ms
+    ));
+}
+
+/// Draws the progress until the sender is gone; returns the last state.
+async fn show(mut progress: watch::Receiver<Progress>) -> Progress {
+    let mut last = Progress::default();
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} events  {per_sec}  {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    while progress.changed().await.is_ok() {
+        let now = *progress.borrow_and_update();
+        last = now;
+        bar.set_length(now.events_total);
+        bar.set_position(now.events_done);
+        let (p50, p99) = (now.freshness_p50_ms, now.freshness_p99_ms);
+        bar.set_message(format!("freshness p50 {p50:.1} ms p99 {p99:.1} ms  dead letters {}", now.dead_letters));
+        // Faster than this nobody can read.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bar.finish_and_clear();
+    last
+}

@@ -1,0 +1,49 @@
+use anyhow::anyhow;
+use serde_json::{Map, Value, json};
+
+use super::client::HostArgument;
+use super::transforms::text;
+use super::{Failure, print};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A view, then the entity's join keys as key=value
+    #[arg(value_name = "VIEW|KEY=VALUE", required = true)]
+    words: Vec<String>,
+    /// These features only, as view:feature with commas between, over any number of views
+    #[arg(long, value_delimiter = ',', value_name = "VIEW:FEATURE,…")]
+    features: Vec<String>,
+    /// Print the host's answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    host: HostArgument,
+}
+
+pub(super) fn get(arguments: &Arguments) -> Result<(), Failure> {
+    let (keys, views): (Vec<&String>, Vec<&String>) = arguments.words.iter().partition(|word| word.contains('='));
+    let pairs = keys.iter().filter_map(|word| word.split_once('='));
+    let entity: Map<String, Value> = pairs.map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
+    let body = match (views.as_slice(), arguments.features.as_slice()) {
+        ([view], []) => json!({"view": view, "entities": [entity]}),
+        ([], [_, ..]) => json!({"features": arguments.features, "entities": [entity]}),
+        ([view], features) => {
+            let full = features.iter().map(|name| if name.contains(':') { name.clone() } else { format!("{view}:{name}") });
+            json!({"features": full.collect::<Vec<_>>(), "entities": [entity]})
+        }
+        _ => return Err(Failure::Wrong(anyhow!("name one view and its join keys (get VIEW key=value), or --features view:feature"))),
+    };
+    let answer = arguments.host.client().post("/v1/features", &body)?;
+    if arguments.json {
+        print::json(&answer);
+        return Ok(());
+    }
+    let features = answer.pointer("/features").and_then(Value::as_array).cloned().unwrap_or_default();
+    let rows = features.iter().enumerate().map(|(index, feature)| {
+        let of = |what: &str| text(&answer, &format!("/results/0/{what}/{index}"));
+        vec![feature.as_str().unwrap_or_default().to_owned(), of("values"), of("statuses"), of("event_times")]
+    });
+    print::table(&["FEATURE", "VALUE", "STATUS", "EVENT TIME"], &rows.collect::<Vec<_>>());
+    let found = answer.pointer("/results/0/statuses").and_then(Value::as_array).is_some_and(|all| all.iter().any(|one| one != "not_found"));
+    if found { Ok(()) } else { Err(Failure::NotFound(anyhow!("the host has no row for this entity"))) }
+}

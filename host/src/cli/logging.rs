@@ -1,0 +1,16 @@
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use crate::config::{HostSection, LogFormat};
+
+/// Starts writing the log to standard error, as configured; the environment variable `GRISTMILL_LOG` overrides what is logged.
+pub(super) fn start(host: &HostSection) -> Result<(), Failure> {
+    let filter = std::env::var("GRISTMILL_LOG").unwrap_or_else(|_| host.log.clone());
+    let filter = EnvFilter::try_new(&filter).map_err(|error| Failure::Wrong(anyhow::anyhow!("host.log: {filter:?}: {error}")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let started = match host.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    started.map_err(|error| Failure::Failed(anyhow::anyhow!("cannot start the log: {error}")))
+}

@@ -1,0 +1,124 @@
+//! Building a Rust plugin into a component, with whatever toolchain for WebAssembly this machine has.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use indicatif::ProgressBar;
+use sha2::{Digest as _, Sha256};
+
+use super::{Failure, print};
+use crate::model::Digest;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The plugin's folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+    /// Where the component goes; NAME.wasm in the plugin's folder when absent
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// How Rust becomes WebAssembly here.
+enum Toolchain {
+    /// rustup's target is installed.
+    Rustup,
+    /// Debian's compiler with the sources of std, linked by rustup's tools in this folder.
+    Debian(PathBuf),
+}
+
+pub(super) fn build(arguments: &Arguments) -> Result<(), Failure> {
+    let folder = &arguments.folder;
+    if !folder.join("Cargo.toml").is_file() {
+        let message = "has no Cargo.toml; this version builds Rust plugins, and loads components that other tools have built";
+        return Err(Failure::Wrong(anyhow!("{} {message}", folder.display())));
+    }
+    let toolchain = find().map_err(Failure::Wrong)?;
+    let name = package_name(folder).map_err(Failure::Wrong)?;
+    if let Toolchain::Debian(_) = toolchain {
+        print::note("building with Debian's Rust and its sources of std; the first time takes about two minutes");
+    }
+    let spinner = ProgressBar::new_spinner().with_message(format!("building {name}"));
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let built = compile(folder, &toolchain);
+    spinner.finish_and_clear();
+    built?;
+    let module = target_folder(folder)?.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
+    let component =
+        std::fs::read(&module).with_context(|| format!("{} was not built; is `crate-type = [\"cdylib\"]` set?", module.display()))?;
+    let out = arguments.out.clone().unwrap_or_else(|| folder.join(format!("{}.wasm", name.replace('-', "_"))));
+    std::fs::write(&out, &component).with_context(|| format!("cannot write {}", out.display()))?;
+    print::line(&format!("{} ({} bytes, {})", out.display(), component.len(), Digest(Sha256::digest(&component).into())));
+    Ok(())
+}
+
+fn find() -> anyhow::Result<Toolchain> {
+    let output = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let installed = output("rustup", &["target", "list", "--installed"]).unwrap_or_default();
+    if installed.lines().any(|line| line == TARGET) {
+        return Ok(Toolchain::Rustup);
+    }
+    if Path::new("/usr/bin/cargo").is_file() && Path::new("/usr/lib/rustlib/src/rust/library").is_dir() {
+        let sysroot = output("rustup", &["run", "stable", "rustc", "--print", "sysroot"]);
+        let host = output("rustc", &["-vV"]).and_then(|text| Some(text.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned()));
+        if let (Some(sysroot), Some(host)) = (sysroot, host) {
+            return Ok(Toolchain::Debian([&sysroot, "lib", "rustlib", &host, "bin"].iter().collect()));
+        }
+    }
+    bail!(
+        "no Rust for {TARGET} on this machine. Install it with `rustup target add {TARGET}`; where only Debian's packages can be had, with \
+         `apt-get install --no-install-recommends rustc-web cargo-web rust-web-src`"
+    )
+}
+
+fn compile(folder: &Path, toolchain: &Toolchain) -> anyhow::Result<()> {
+    let mut command = match toolchain {
+        Toolchain::Rustup => Command::new("cargo"),
+        Toolchain::Debian(tools) => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let path = std::env::join_paths(std::iter::once(tools.join("gcc-ld")).chain(std::env::split_paths(&path)))?;
+            let mut command = Command::new("/usr/bin/cargo");
+            // RUSTC is set because cargo would otherwise pick rustup's compiler, which cannot build Debian's std.
+            command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env("PATH", path);
+            command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", tools.join("wasm-component-ld"));
+            command
+        }
+    };
+    command.args(["build", "--release", "--target", TARGET]).arg("--target-dir").arg(target_folder(folder)?);
+    if let Toolchain::Debian(_) = toolchain {
+        command.arg("-Zbuild-std=std,panic_abort");
+    }
+    for (key, value) in [("OPT_LEVEL", "3"), ("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort"), ("STRIP", "symbols")] {
+        command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+    }
+    // A program started by cargo is told about that cargo's own settings, which are not this build's.
+    for inherited in ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
+        command.env_remove(inherited);
+    }
+    let output = command.current_dir(folder).stdin(Stdio::null()).output().context("cannot start cargo; is Rust installed?")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    bail!("cargo could not build {}:\n{}", folder.display(), String::from_utf8_lossy(&output.stderr).trim_end())
+}
+
+/// A folder of its own: guests are built with other flags than the rest of a workspace.
+fn target_folder(folder: &Path) -> anyhow::Result<PathBuf> {
+    let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
+    Ok(folder.join("target").join("guest"))
+}
+
+fn package_name(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest: toml::Table = text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
+    let name = manifest.get("package").and_then(|package| package.get("name")).and_then(|name| name.as_str());
+    Ok(name.with_context(|| format!("{} names no package", path.display()))?.to_owned())
+}

@@ -1,0 +1,125 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use indicatif::ProgressBar;
+use serde_json::Value;
+
+use super::client::{HostArgument, escape};
+use super::{Failure, print};
+
+#[derive(clap::Args)]
+pub(super) struct PushArguments {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    file: PathBuf,
+    /// The transform's name; the file's, with `_` for `-`, when absent
+    #[arg(long)]
+    name: Option<String>,
+    /// The stream; the component's own when absent
+    #[arg(long)]
+    stream: Option<String>,
+    /// JSON handed to the component
+    #[arg(long, value_name = "JSON")]
+    settings: Option<String>,
+    /// Age in seconds beyond which a row is no answer
+    #[arg(long, value_name = "N")]
+    max_age_secs: Option<u64>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    host: HostArgument,
+}
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Show this one only
+    name: Option<String>,
+    /// Delete it instead
+    #[arg(long, requires = "name")]
+    delete: bool,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    host: HostArgument,
+}
+
+pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
+    let file = &arguments.file;
+    let component = std::fs::read(file).with_context(|| format!("cannot read {}", file.display())).map_err(Failure::Wrong)?;
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).map(|stem| stem.replace('-', "_"));
+    let name = arguments.name.clone().or(stem).ok_or_else(|| Failure::Wrong(anyhow!("give the transform a name with --name")))?;
+    let options = [
+        ("stream", arguments.stream.clone()),
+        ("settings", arguments.settings.clone()),
+        ("max_age_secs", arguments.max_age_secs.map(|secs| secs.to_string())),
+    ];
+    let query: Vec<String> = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?)))).collect();
+    let spinner = ProgressBar::new_spinner().with_message(format!("sending {} bytes; the host compiles and checks them", component.len()));
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let result = arguments.host.client().put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component);
+    spinner.finish_and_clear();
+    let result = result?;
+    if arguments.json {
+        print::json(&result);
+    } else {
+        print::line(&format!("{name} is in force on stream `{}`, component {}", text(&result, "/stream"), text(&result, "/component")));
+    }
+    Ok(())
+}
+
+pub(super) fn transforms(arguments: &Arguments) -> Result<(), Failure> {
+    let client = arguments.host.client();
+    let Some(name) = &arguments.name else {
+        let all = client.get("/v1/transforms")?;
+        if arguments.json {
+            print::json(&all);
+            return Ok(());
+        }
+        let transforms = all.pointer("/transforms").and_then(Value::as_array).cloned().unwrap_or_default();
+        let row = |transform: &Value| {
+            let digest: String = text(transform, "/component").chars().take(12).collect();
+            vec![text(transform, "/name"), text(transform, "/state"), text(transform, "/stream"), text(transform, "/spec/version"), digest]
+        };
+        print::table(&["NAME", "STATE", "STREAM", "VERSION", "COMPONENT"], &transforms.iter().map(row).collect::<Vec<_>>());
+        return Ok(());
+    };
+    if arguments.delete {
+        client.delete(&format!("/v1/transforms/{}", escape(name)))?;
+        print::line(&format!("{name} is deleted; its rows stay in the store until they expire"));
+        return Ok(());
+    }
+    let one = client.get(&format!("/v1/transforms/{}", escape(name)))?;
+    if arguments.json {
+        print::json(&one);
+        return Ok(());
+    }
+    for (label, pointer) in [
+        ("name", "/name"),
+        ("state", "/state"),
+        ("reason", "/reason"),
+        ("refused", "/refused"),
+        ("stream", "/stream"),
+        ("component", "/component"),
+        ("origin", "/origin"),
+        ("version", "/spec/version"),
+        ("doc", "/spec/doc"),
+    ] {
+        let value = text(&one, pointer);
+        if !value.is_empty() {
+            print::line(&format!("{label:<10} {value}"));
+        }
+    }
+    Ok(())
+}
+
+/// The text at a place in a value; empty when there is none.
+pub(super) fn text(value: &Value, pointer: &str) -> String {
+    match value.pointer(pointer) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
