@@ -2,5 +2,6 @@
 
 pub mod guests;
 pub mod host;
+pub mod redis_server;
 pub mod source_conformance;
 pub mod store_conformance;
