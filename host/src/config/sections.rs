@@ -281,6 +281,11 @@ impl Default for Stream {
 }
 
 impl Stream {
+    /// The key of a Redis stream.
+    pub fn key<'s>(&'s self, name: &'s str) -> &'s str {
+        self.key.as_deref().unwrap_or(name)
+    }
+
     /// How events stand in the entries.
     pub fn format(&self) -> Format {
         self.format.clone().unwrap_or(match self.source {
@@ -289,15 +294,12 @@ impl Stream {
         })
     }
 
-    pub(super) fn check(&mut self, name: &str, key: &str, complain: &mut impl FnMut(String, String)) {
+    pub(super) fn check(&mut self, key: &str, complain: &mut impl FnMut(String, String)) {
         if !(1..=10_000).contains(&self.batch_events_max) {
             complain(format!("{key}.batch_events_max"), "use 1 to 10000".into());
         }
         if self.group.is_empty() {
             complain(format!("{key}.group"), "a consumer group has a name".into());
-        }
-        if self.key.is_none() {
-            self.key = Some(name.to_owned());
         }
         match self.source {
             StreamSource::RedisStreams => {
