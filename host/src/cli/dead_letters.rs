@@ -6,7 +6,6 @@ use super::transforms::text;
 use super::{Failure, print};
 
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,

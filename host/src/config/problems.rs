@@ -72,7 +72,11 @@ impl<'t> Document<'t> {
             let message = error.inner().message().to_owned();
             let key = self.key_at_fault(&error.path().to_string(), &message);
             let removed = remove(table.get_mut(), &key);
-            problems.push(Problem { key, message: explain(&message) });
+            // What is missing is no news where something was taken out.
+            let inside = format!("{key}.");
+            if !(message.starts_with("missing field") && problems.iter().any(|problem: &Problem| problem.key.starts_with(&inside))) {
+                problems.push(Problem { key, message: explain(&message) });
+            }
             if !removed {
                 break;
             }
@@ -100,6 +104,9 @@ impl<'t> Document<'t> {
     /// A name in the message leads further than the path where a whole section is refused.
     fn key_at_fault(&self, path: &str, message: &str) -> String {
         let path = if path == "." { "" } else { path };
+        if message.starts_with("missing field") {
+            return path.to_owned();
+        }
         let inner = message.split('`').nth(1).map(|name| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") });
         inner.filter(|inner| find(self.table.get_ref(), inner).is_some()).unwrap_or_else(|| path.to_owned())
     }
@@ -162,6 +169,9 @@ pub(super) fn explain(message: &str) -> String {
     let message = message.trim().replace('\n', "; ");
     if message.starts_with("unknown ") {
         return suggest(&message);
+    }
+    if let Some(name) = message.strip_prefix("missing field ") {
+        return format!("{name} is missing");
     }
     if message.contains("socket address") {
         return "not an address and port; write for example \"127.0.0.1:7171\"".into();
