@@ -346,3 +346,18 @@ fn the_demonstration_ends_with_features() {
     assert!(text.contains("through 4 transforms"), "{text}");
     assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("curl ")).count(), 3, "{text}");
 }
+
+#[test]
+fn gzipped_events_are_taken_and_what_was_sent_is_left_out() {
+    let (_folder, host) = embedded_host();
+    let carrier = repository().join("plugins/prebuilt/flights-carrier.wasm");
+    json(&on(&host, &["push", carrier.to_str().unwrap(), "--name", "carrier", "--json"]));
+    let events = repository().join("examples/flights/flights-2013-01.ndjson.gz");
+    let count = |arguments: &[&str]| {
+        let all = [&["ingest", "flights", events.to_str().unwrap(), "--json"], arguments].concat();
+        json(&on(&host, &all))["events"].as_u64().unwrap()
+    };
+    let all = count(&[]);
+    assert!(all > 10_000, "{all}");
+    assert_eq!(count(&["--skip", &(all - 7).to_string()]), 7);
+}

@@ -135,10 +135,8 @@ fn find<'a, 't>(table: &'a DeTable<'t>, key: &str) -> Option<Entry<'a, 't>> {
         if rest.is_empty() {
             return Some((name, value));
         }
-        match value.get_ref() {
-            DeValue::Table(inner) => find(inner, rest.strip_prefix('.')?),
-            _ => None,
-        }
+        let DeValue::Table(inner) = value.get_ref() else { return None };
+        find(inner, rest.strip_prefix('.')?)
     })
 }
 
