@@ -166,6 +166,10 @@ fn every_command_has_help_with_an_example() {
         assert_eq!(help.status.code(), Some(0));
         assert!(out(&help).contains(&format!("Example: gristmill {command}")), "{}", out(&help));
     }
+    for action in ["list", "show", "replay", "drop"] {
+        let help = out(&gristmill(&["dead-letters", action, "--help"]));
+        assert!(help.contains(&format!("Example: gristmill dead-letters {action}")), "{help}");
+    }
     let listed = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     assert_eq!(listed.lines().count(), COMMANDS.len() + 1, "a command is not in this test:\n{listed}");
     assert!(all.contains("Exit codes"), "{all}");
