@@ -3,5 +3,6 @@
 pub mod config_cases;
 pub mod guests;
 pub mod host;
+pub mod redis_server;
 pub mod source_conformance;
 pub mod store_conformance;
