@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::resp::Address;
+
 /// A text that may hold a password: never printed, never serialised.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -39,8 +41,8 @@ pub(super) fn resolve_url(key: &str, text: Option<Secret>, env: Option<&str>, co
             }
         },
     };
-    if !["redis://", "redis+unix://", "unix://"].iter().any(|scheme| url.starts_with(scheme)) {
-        complain(format!("{key}.{place}"), "not a Redis URL; write redis://HOST:PORT/DB".into());
+    if let Err(message) = Address::parse(&url) {
+        complain(format!("{key}.{place}"), message);
     } else if place == "url" && holds_password(&url) {
         let advice = "a password does not belong in the file; put the URL into an environment variable and name that in `url_env`";
         complain(format!("{key}.url"), advice.into());
