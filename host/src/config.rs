@@ -96,7 +96,7 @@ impl Config {
             if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
                 complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
             }
-            stream.check(name, &key, &document.keys(&key), &mut complain);
+            stream.check(&key, &document.keys(&key), &mut complain);
         }
         for (name, transform) in &mut self.transforms {
             let key = format!("transforms.{name}");

@@ -73,6 +73,11 @@ impl Default for Stream {
 }
 
 impl Stream {
+    /// The key of a Redis stream.
+    pub fn key<'s>(&'s self, name: &'s str) -> &'s str {
+        self.key.as_deref().unwrap_or(name)
+    }
+
     /// How events stand in the entries.
     pub fn format(&self) -> Format {
         self.format.clone().unwrap_or(match self.source {
@@ -81,15 +86,12 @@ impl Stream {
         })
     }
 
-    pub(super) fn check(&mut self, name: &str, key: &str, given: &[&str], complain: &mut impl FnMut(String, String)) {
+    pub(super) fn check(&mut self, key: &str, given: &[&str], complain: &mut impl FnMut(String, String)) {
         within(format!("{key}.batch_events_max"), self.batch_events_max as u64, 1..=10_000, complain);
         within(format!("{key}.entries_max"), self.entries_max, 1..=u64::MAX, complain);
         within(format!("{key}.deliveries_max"), self.deliveries_max, 1..=u64::MAX, complain);
         if self.group.is_empty() {
             complain(format!("{key}.group"), "a consumer group has a name".into());
-        }
-        if self.key.is_none() {
-            self.key = Some(name.to_owned());
         }
         let (others, owner, advice) = match self.source {
             StreamSource::Embedded => (REDIS_SETTINGS, "Redis", "; did you mean type = \"redis_streams\"?"),

@@ -81,9 +81,12 @@ pub struct RedisStreams {
 struct Reader {
     connection: Option<Connection>,
     phase: Phase,
-    /// The greatest id handed out in order, or the place that reading began at.
-    cursor: EntryId,
-    /// Whether the group or stream was looked at since the reader was made or has lost it.
+    /// Everything up to here is applied or with the pipeline; `None` until that is known. Where a lost group is made again, and where a reader
+    /// without a group goes on.
+    cursor: Option<EntryId>,
+    /// The greatest id handed out by this reader.
+    handed: EntryId,
+    /// Whether stream and group were looked at since the reader was made or lost its connection.
     prepared: bool,
     tended: Option<Instant>,
     ledger: Ledger,
@@ -106,7 +109,8 @@ impl RedisStreams {
         let reader = Reader {
             connection: None,
             phase: Phase::Pending(EntryId::ZERO),
-            cursor: options.place.unwrap_or(EntryId::ZERO),
+            cursor: options.place,
+            handed: EntryId::ZERO,
             prepared: false,
             tended: None,
             ledger: Ledger::default(),
@@ -122,9 +126,6 @@ impl RedisStreams {
         if reader.connection.is_none() {
             let opened = Connection::open(&self.address, &self.options.consumer).await;
             reader.connection = Some(opened.map_err(|error| self.failed("connect", error))?);
-            if reader.phase == Phase::New {
-                reader.phase = Phase::Pending(reader.cursor);
-            }
         }
         if reader.tended.is_none_or(|last| last.elapsed() >= TEND_EVERY) {
             let delivery = self.tend(reader, entries_max).await?;
@@ -145,38 +146,33 @@ impl RedisStreams {
         }
     }
 
-    /// Finds or makes the group, and where reading begins.
+    /// Finds or makes the group, and where reading goes on.
     async fn prepare(&self, reader: &mut Reader) -> Result<(), Error> {
         let state = self.admin.state().await?;
-        let start = match (reader.cursor, self.options.start) {
-            (cursor, _) if cursor != EntryId::ZERO => cursor,
-            (_, Start::Beginning) => EntryId::ZERO,
-            (_, Start::End) => state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last),
-            (_, Start::After(id)) => id,
-        };
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
-        // A stream whose last id is before our place is not the one that we have read.
-        let start = if start > last && reader.cursor != EntryId::ZERO && self.options.start != Start::After(start) {
-            tracing::warn!(stream = %self.options.key, place = %start, last = %last, "the stream begins anew; what it held after the place is lost");
+        if let Some(cursor) = reader.cursor.filter(|cursor| *cursor > last) {
+            tracing::warn!(stream = %self.options.key, place = %cursor, %last, "the stream begins anew; what it held after the place is lost");
             reader.lost += 1;
-            EntryId::ZERO
-        } else {
-            start
-        };
+            reader.cursor = Some(EntryId::ZERO);
+            reader.handed = EntryId::ZERO;
+        }
+        let begin = reader.cursor.unwrap_or(match self.options.start {
+            Start::Beginning => EntryId::ZERO,
+            Start::End => last,
+            Start::After(id) => id,
+        });
         match &state.group {
             None => {
-                if reader.cursor != EntryId::ZERO {
-                    tracing::warn!(stream = %self.options.key, group = %self.options.group, at = %start, "the group is gone and is made again");
+                if reader.cursor.is_some() {
+                    tracing::warn!(stream = %self.options.key, group = %self.options.group, at = %begin, "the group is gone and is made again");
                 }
-                self.admin.create_group(start).await?;
-                reader.cursor = start;
+                self.admin.create_group(begin, state.stream.as_ref()).await?;
+                reader.cursor = Some(begin);
             }
-            Some(group) if !self.options.checkpoint => reader.cursor = group.last_delivered,
-            Some(_) => reader.cursor = start,
+            Some(group) if !self.options.checkpoint => reader.cursor = Some(reader.cursor.unwrap_or(group.last_delivered)),
+            Some(_) => reader.cursor = Some(begin),
         }
-        if !self.options.checkpoint && reader.phase == Phase::New {
-            reader.phase = Phase::Pending(reader.cursor);
-        }
+        reader.phase = Phase::Pending(reader.handed);
         reader.ledger = Ledger::default();
         reader.tended = None;
         reader.prepared = true;
@@ -187,19 +183,26 @@ impl RedisStreams {
     async fn tend(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
         reader.tended = Some(Instant::now());
         let state = self.admin.state().await?;
-        if let Some(stream) = &state.stream {
-            if self.options.checkpoint && stream.last < reader.cursor {
-                reader.prepared = false;
-                return Err(Error::Refused { command: "XINFO".into(), reason: "the stream was deleted and begins anew".into() });
-            }
-            let group = state.group.as_ref().filter(|_| !self.options.checkpoint && !self.options.competing);
-            let lost = reader.ledger.audit(stream, group, reader.cursor, self.options.checkpoint);
-            if let (Some(missed), Some(group)) = (lost.unread, group)
-                && missed > 0
+        let cursor = reader.cursor.unwrap_or_default();
+        let deleted = state.stream.as_ref().is_none_or(|stream| stream.last < cursor) && cursor != EntryId::ZERO;
+        if deleted || state.group.is_none() {
+            reader.prepared = false;
+            return Err(Error::Refused { command: "XINFO".into(), reason: "the stream or its group is gone; it is made again".into() });
+        }
+        if let Some(stream) = &state.stream
+            && !self.options.competing
+        {
+            let group = state.group.as_ref().filter(|_| !self.options.checkpoint);
+            let lost = match group {
+                Some(group) => reader.ledger.audit_group(stream, group),
+                None => reader.ledger.audit_place(stream, cursor),
+            };
+            if let Some(group) = group
+                && lost.unread > 0
             {
                 self.admin.skip_trimmed(group.last_delivered, stream).await?;
             }
-            reader.lost += lost.total();
+            reader.lost += lost.skipped + lost.unread;
         }
         if self.options.checkpoint || reader.phase != Phase::New {
             return Ok(Delivery::default());
@@ -217,7 +220,8 @@ impl RedisStreams {
         let StreamEntries { entries, gone, last } = self.exchange(reader, &commands, 0).await?.unwrap_or_default();
         let Some(last) = last else { return Ok(None) };
         reader.phase = Phase::Pending(last);
-        reader.cursor = reader.cursor.max(last);
+        reader.handed = reader.handed.max(last);
+        reader.cursor = reader.cursor.max(Some(last));
         if !gone.is_empty() {
             reader.lost += gone.len() as u64;
             self.admin.acknowledge(&gone).await?;
@@ -238,7 +242,8 @@ impl RedisStreams {
     }
 
     async fn read_after_place(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
-        let (count, block, after) = (entries_max.to_string(), self.options.block_ms.to_string(), reader.cursor.to_string());
+        let (count, block, after) =
+            (entries_max.to_string(), self.options.block_ms.to_string(), reader.cursor.unwrap_or_default().to_string());
         let mut commands = Commands::default();
         commands.begin(8).arg(b"XREAD").arg(b"COUNT").arg(count.as_bytes()).arg(b"BLOCK").arg(block.as_bytes());
         commands.arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
@@ -249,7 +254,8 @@ impl RedisStreams {
 
     fn advance(&self, reader: &mut Reader, found: &StreamEntries) {
         if let Some(last) = found.last {
-            reader.cursor = reader.cursor.max(last);
+            reader.handed = reader.handed.max(last);
+            reader.cursor = reader.cursor.max(Some(last));
             reader.ledger.handed_out(found.entries.len() as u64);
         }
     }
