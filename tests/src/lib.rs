@@ -1,6 +1,7 @@
 //! What the suites share.
 
 pub mod config_cases;
+pub mod flights;
 pub mod guests;
 pub mod host;
 pub mod redis_server;
