@@ -2,11 +2,13 @@
 //! said as one request after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gristmill_tests::guests::Guest;
-use gristmill_tests::host::{Answer, Host, wait_for};
+use gristmill_tests::host::{Answer, DEADLINE, Host, wait_for};
 use gristmill_tests::openapi::Description;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -57,7 +59,7 @@ fn answers_are_as_the_cases_say() {
     let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty());
-    let mut asked = BTreeSet::new();
+    let (mut asked, mut failures) = (BTreeSet::new(), Vec::new());
     for path in &paths {
         let case: Case =
             serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -68,13 +70,14 @@ fn answers_are_as_the_cases_say() {
             let place = format!("{} (step {}, {}; {})", path.display(), index + 1, step.send, case.shows);
             if step.until {
                 wait_for(&place, || take(&host, &description, step, &mut kept).ok());
-            } else {
-                take(&host, &description, step, &mut kept).unwrap_or_else(|message| panic!("{place}: {message}"));
+            } else if let Err(message) = take(&host, &description, step, &mut kept) {
+                failures.push(format!("{place}: {message}"));
             }
             asked.extend(description.template_of(&step.send));
         }
         host.stop();
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
     let (host, _folder) = start(LIMITS);
     let description = Description::new(host.get("/openapi.json").unwrap().1);
     let all: BTreeSet<String> =
@@ -90,8 +93,8 @@ fn the_description_holds() {
     for operation in description.operations() {
         let body = matches!(operation.method.as_str(), "POST" | "PUT").then_some(b"{".as_slice());
         let answer = host.send(&operation.method, &operation.path, body).unwrap();
-        let text = String::from_utf8_lossy(&answer.body);
-        assert!(answer.status != 405 && !text.contains("no_route"), "{} {}: {text}", operation.method, operation.path);
+        let code = serde_json::from_slice::<Value>(&answer.body).ok().map(|body| body["error"]["code"].clone());
+        assert!(answer.status != 405 && code != Some("no_route".into()), "{} {}", operation.method, operation.path);
         description.check(&operation.method, &operation.path, answer.status, &answer.body).unwrap();
     }
 }
@@ -168,6 +171,94 @@ fn no_body_makes_the_host_fail() {
     wait_for("the event after", || (host.get("/v1/features/tutorial?id=after").unwrap().1["results"][0]["values"][0] == 2.0).then_some(()));
     assert_eq!(host.get("/readyz").unwrap().0, 200);
     host.stop();
+}
+
+#[test]
+fn a_busy_host_says_so_and_goes_on_answering_those_who_watch_it() {
+    let (host, _folder) = start("[http]\nconcurrency_max = 1\nrequest_timeout_ms = 20000\n");
+    // A request whose body never comes to its end keeps the only place.
+    let mut slow = connect(&host);
+    slow.write_all(b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    let busy = wait_for("the place to be taken", || {
+        let answer = host.send("GET", "/v1/views", None).unwrap();
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!((busy.status, busy.headers["retry-after"].to_str().unwrap()), (429, "1"));
+    assert_eq!(serde_json::from_slice::<Value>(&busy.body).unwrap()["error"]["code"], "busy");
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_ne!(host.send("GET", path, None).unwrap().status, 429, "{path}");
+    }
+    drop(slow);
+    wait_for("the place to be free again", || (host.send("GET", "/v1/views", None).unwrap().status == 200).then_some(()));
+    host.stop();
+}
+
+#[test]
+fn a_request_that_takes_too_long_is_answered_all_the_same() {
+    let (host, _folder) = start("[http]\nrequest_timeout_ms = 100\n");
+    let mut slow = connect(&host);
+    slow.write_all(b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(r#""code":"unavailable""#), "{answer}");
+    host.stop();
+}
+
+#[test]
+fn clients_that_break_the_protocol_harm_nobody() {
+    let (host, _folder) = start(LIMITS);
+    let long = "a".repeat(100_000);
+    let many: String = (0..200).map(|number| format!("h{number}: x\r\n")).collect();
+    // Half of a head each, left standing.
+    let halves: Vec<TcpStream> = (0..100).map(|_| connect(&host)).collect();
+    halves.iter().for_each(|mut half| half.write_all(b"GET /livez HTTP/1.1\r\nho").unwrap());
+    for (sent, expected) in [
+        ("\r\n\r\n\u{0}\u{1}\u{2}\r\n\r\n".to_owned(), "HTTP/1.1 400 "),
+        (format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"), "HTTP/1.1 414 "),
+        (format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many}\r\n"), "HTTP/1.1 431 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}".to_owned(), "HTTP/1.1 400 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_owned(), "HTTP/1.1 400 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(), "HTTP/1.1 400 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n".to_owned(), "HTTP/1.1 400 "),
+    ] {
+        let mut client = connect(&host);
+        // The host may hang up before it has been told everything.
+        let _ = client.write_all(sent.as_bytes());
+        let _ = client.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(expected), "{}: {answer}", sent.split_at(60.min(sent.len())).0);
+    }
+    assert_eq!(host.send("GET", "/livez", None).unwrap().status, 200);
+    drop(halves);
+    host.stop();
+}
+
+#[test]
+fn a_request_id_comes_back() {
+    let (host, _folder) = start(LIMITS);
+    let ask = |id: &str| {
+        let mut client = connect(&host);
+        client.write_all(format!("GET /none HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = ask("given-7");
+    assert!(answer.contains("x-request-id: given-7\r\n") && answer.contains(r#""request_id":"given-7""#), "{answer}");
+    for bad in [r#"a"b"#, "a b", &"a".repeat(129)] {
+        let answer = ask(bad);
+        assert!(!answer.contains(bad) && answer.contains("x-request-id: 0000000"), "{answer}");
+    }
+    host.stop();
+}
+
+/// A bare connection, for what no proper client sends.
+fn connect(host: &Host) -> TcpStream {
+    let stream = TcpStream::connect(host.url().trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
 }
 
 /// Bodies of no shape, of any JSON, and of nearly the right shape.

@@ -68,7 +68,9 @@ impl ApiError {
 
 /// `; did you mean …?`, or nothing when no known name is near.
 pub(super) fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
-    let nearest = known.map(|known| (strsim::jaro_winkler(name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let measured = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    // Of equally near names the first, which is the first that was declared.
+    let nearest = measured.reduce(|nearest, next| if next.0 > nearest.0 { next } else { nearest });
     nearest.filter(|(near, _)| *near > 0.75).map_or(String::new(), |(_, known)| format!("; did you mean `{known}`?"))
 }
 

@@ -24,6 +24,8 @@ use super::error::{ApiError, ErrorBody};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Time for a client to send a request's head, and then to send its next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is answered however busy the host is: whoever watches over it must not take a busy host for a dead one.
+const ALWAYS_ANSWERED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// Bytes in a request's head, at most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -135,11 +137,11 @@ async fn around_request(State(around): State<Arc<Around>>, request: Request, nex
     let route = around.template(&request);
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_request_id(id)).map(str::to_owned);
     let response = match around.places.try_acquire() {
-        Err(_) => {
+        Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
             let message = "the host answers as many requests as it may at the same time; try again";
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
         }
-        Ok(_place) => match tokio::time::timeout(around.timeout, next.run(request)).await {
+        _place => match tokio::time::timeout(around.timeout, next.run(request)).await {
             Ok(response) => response,
             Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response(),
         },
