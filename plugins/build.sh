@@ -24,6 +24,8 @@ fi
 if ! has_target && ! has_debian && command -v apt-get >/dev/null; then
     say "installing Debian's rustc-web, cargo-web and rust-web-src, which bring the sources of std"
     sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+    export DEBIAN_FRONTEND=noninteractive
+    $sudo apt-get update -q >/dev/null || say "apt-get update failed; trying with the lists that are here"
     $sudo apt-get install -y --no-install-recommends rustc-web cargo-web rust-web-src || say "apt-get could not install them"
 fi
 
@@ -40,7 +42,7 @@ elif has_debian && command -v rustup >/dev/null; then
         CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER="$tools/wasm-component-ld" \
         /usr/bin/cargo build --release --locked -Zbuild-std=std,panic_abort --target "$target" --target-dir target/guests $packages
 else
-    say "no Rust for $target: run 'rustup target add $target' on a machine that reaches static.rust-lang.org, then this again" >&2
+    say "no Rust for $target: install it with 'rustup target add $target', then run this again" >&2
     exit 1
 fi
 

@@ -7,6 +7,7 @@ pub mod data_folder;
 pub mod model;
 pub mod online_store;
 pub mod pipeline;
+pub mod resp;
 pub mod serve;
 pub mod source;
 pub mod telemetry;

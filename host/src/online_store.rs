@@ -3,6 +3,8 @@
 
 pub mod embedded;
 pub mod memory;
+mod newest;
+pub mod redis;
 
 use async_trait::async_trait;
 use bytes::Bytes;

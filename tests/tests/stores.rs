@@ -1,5 +1,6 @@
 //! Every online store and every log passes the same suite, and the embedded ones survive being killed.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,9 +10,11 @@ use gristmill::data_folder::{DataFolder, Durability, Error, Options};
 use gristmill::model::{Commit, EntryId, Header, Rows, Timestamp};
 use gristmill::online_store::embedded::EmbeddedStore;
 use gristmill::online_store::memory::MemoryStore;
+use gristmill::online_store::redis::{self, RedisStore};
 use gristmill::online_store::{OnlineStore, embedded};
 use gristmill::source::embedded::{Log, Retention, Start};
 use gristmill::source::{Appender, Source};
+use gristmill_tests::redis_server::RedisServer;
 use gristmill_tests::source_conformance::{self, Stream, entries, read_values};
 use gristmill_tests::store_conformance::{CHECKS, Factory, commit_of, partition, row, single, version};
 use tempfile::TempDir;
@@ -21,6 +24,7 @@ const STORES: &[(&str, Make)] = &[
     ("memory", || Box::new(Memory(MemoryStore::new(50)))),
     ("embedded", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 << 20 })),
     ("embedded with hardly any cache", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 })),
+    ("redis", || Box::new(Redis(RedisServer::start()))),
 ];
 
 type Make = fn() -> Box<dyn Factory>;
@@ -50,6 +54,23 @@ impl Factory for Embedded {
     fn open(&self) -> Arc<dyn OnlineStore> {
         let options = embedded::Options { row_cache_bytes: self.row_cache_bytes, dead_letters_max: self.dead_letters_max() };
         Arc::new(EmbeddedStore::open(&open_folder(self.folder.path()), options).unwrap())
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+
+    fn dead_letters_max(&self) -> u64 {
+        50
+    }
+}
+
+struct Redis(RedisServer);
+
+impl Factory for Redis {
+    fn open(&self) -> Arc<dyn OnlineStore> {
+        let options = redis::Options { prefix: "test".into(), dead_letters_max: self.dead_letters_max(), streams: BTreeMap::new() };
+        Arc::new(RedisStore::new(&self.0.url(), options).unwrap())
     }
 
     fn durable(&self) -> bool {

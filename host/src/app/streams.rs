@@ -9,15 +9,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::Core;
-use crate::config::{self, Config, Start, Store, StreamSource};
+use crate::config::{self, Config, Consumers, PlaceKept, Secret, Start, Store, StreamSource};
 use crate::data_folder::DataFolder;
 use crate::model::{Format, Partition, Place, Timestamp};
 use crate::online_store::embedded::{self, EmbeddedStore};
 use crate::online_store::memory::MemoryStore;
+use crate::online_store::redis::{self, Acknowledgement, RedisStore};
 use crate::online_store::{self, OnlineStore, Writers};
 use crate::pipeline::{Health, OpenSource, Pipeline, Replay, Transforms};
+use crate::resp::Address;
 use crate::serve;
 use crate::source::embedded::{Log, Retention};
+use crate::source::redis_streams::{self, RedisAppender, RedisStreams};
 use crate::source::{self, Appender, Source};
 
 /// A stream that is being worked on.
@@ -33,6 +36,7 @@ pub(super) struct Worker {
 pub(super) enum OpenStore {
     Memory(Arc<MemoryStore>),
     Embedded(Arc<EmbeddedStore>),
+    Redis(Arc<RedisStore>),
 }
 
 impl OpenStore {
@@ -44,7 +48,10 @@ impl OpenStore {
                 let options = embedded::Options { row_cache_bytes: store.cache_bytes, dead_letters_max };
                 OpenStore::Embedded(Arc::new(EmbeddedStore::open(folder, options)?))
             }
-            Store::Redis(_) => anyhow::bail!("redis"),
+            Store::Redis(store) => {
+                let options = redis::Options { prefix: store.prefix.clone(), dead_letters_max, streams: settled_together(config, store)? };
+                OpenStore::Redis(Arc::new(RedisStore::new(store.url.reveal(), options)?))
+            }
         })
     }
 
@@ -53,6 +60,7 @@ impl OpenStore {
         const ROWS: usize = 1_000;
         match self {
             OpenStore::Memory(store) => drop(store.sweep(Timestamp::now())),
+            OpenStore::Redis(_) => {}
             OpenStore::Embedded(store) => while store.sweep(Timestamp::now(), ROWS).await? == ROWS {},
         }
         Ok(())
@@ -62,6 +70,7 @@ impl OpenStore {
         match self {
             OpenStore::Memory(store) => Arc::clone(store) as Arc<dyn OnlineStore>,
             OpenStore::Embedded(store) => Arc::clone(store) as Arc<dyn OnlineStore>,
+            OpenStore::Redis(store) => Arc::clone(store) as Arc<dyn OnlineStore>,
         }
     }
 }
@@ -99,7 +108,7 @@ impl Core {
                 }
                 Arc::new(log)
             }
-            StreamSource::RedisStreams => anyhow::bail!("redis"),
+            StreamSource::RedisStreams => Arc::new(RedisAppender::open(config.url.reveal(), config.key(name))?),
         };
         let stream = serve::Stream { appender, format: config.format() };
         self.streams.rcu(|streams| {
@@ -147,7 +156,10 @@ impl Core {
         Ok(())
     }
 
-    fn writers(&self, _config: &config::Stream) -> Writers {
+    fn writers(&self, config: &config::Stream) -> Writers {
+        if config.source == StreamSource::RedisStreams && config.consumers == Consumers::Competing {
+            return Writers::Competing;
+        }
         let lease_ms = match &self.config.store {
             Store::Redis(redis) => redis.lease_ms,
             Store::Embedded(_) | Store::Memory => 60_000,
@@ -172,7 +184,44 @@ impl Core {
                     Box::pin(async move { Ok(Arc::new(reader) as Arc<dyn Source>) })
                 }))
             }
-            StreamSource::RedisStreams => anyhow::bail!("redis"),
+            StreamSource::RedisStreams => {
+                let options = redis_streams::Options {
+                    key: config.key(name).to_owned(),
+                    group: config.group.clone(),
+                    consumer: self.folder.host_id().to_owned(),
+                    checkpoint: config.place == PlaceKept::Checkpoint,
+                    competing: config.consumers == Consumers::Competing,
+                    start: match config.start {
+                        Start::Beginning => redis_streams::Start::Beginning,
+                        Start::End => redis_streams::Start::End,
+                        Start::After(id) => redis_streams::Start::After(id),
+                    },
+                    place: None,
+                    claim_idle_ms: config.claim_idle_ms,
+                    deliveries_max: config.deliveries_max,
+                    block_ms: config.block_ms,
+                };
+                let url = config.url.clone();
+                Ok(Box::new(move |place: Place| {
+                    let options = redis_streams::Options { place: place.last, ..options.clone() };
+                    let opened = RedisStreams::open(url.reveal(), options);
+                    Box::pin(async move { Ok(Arc::new(opened?) as Arc<dyn Source>) })
+                }))
+            }
         }
     }
+}
+
+/// The streams on the store's own server and database: their entries are acknowledged by the commit itself.
+fn settled_together(config: &Config, store: &config::RedisStore) -> anyhow::Result<BTreeMap<String, Acknowledgement>> {
+    let location = |url: &Secret| Ok::<_, anyhow::Error>(Address::parse(url.reveal()).map_err(anyhow::Error::msg)?.location());
+    let of_store = location(&store.url)?;
+    let mut together = BTreeMap::new();
+    for (name, stream) in config.streams.iter().filter(|(_, stream)| stream.source == StreamSource::RedisStreams) {
+        if location(&stream.url)? == of_store {
+            let checkpoint = stream.place == PlaceKept::Checkpoint;
+            together.insert(name.clone(), Acknowledgement { key: stream.key(name).to_owned(), checkpoint });
+        }
+    }
+    Ok(together)
 }

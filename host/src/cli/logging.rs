@@ -1,3 +1,5 @@
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
@@ -6,8 +8,14 @@ use crate::config::{HostSection, LogFormat};
 /// Starts writing the log to standard error, as configured; the environment variable `GRISTMILL_LOG` overrides what is logged.
 pub(super) fn start(host: &HostSection) -> Result<(), Failure> {
     let filter = std::env::var("GRISTMILL_LOG").unwrap_or_else(|_| host.log.clone());
+    // The database's own log is about files, not about features.
+    let filter = format!("fjall=warn,lsm_tree=warn,{filter}");
     let filter = EnvFilter::try_new(&filter).map_err(|error| Failure::Wrong(anyhow::anyhow!("host.log: {filter:?}: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match host.log_format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().try_init(),

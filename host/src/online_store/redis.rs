@@ -1,0 +1,192 @@
+//! Rows in a Redis server: any number of hosts read and write them.
+//!
+//! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
+//! `token` the last fencing token · `high` the greatest version written to each view · `schemas`, `schema_ids` · `dead`, `dead_order`,
+//! `dead_evicted`.
+//!
+//! A commit is one transaction on a connection of its own that watches the lease, so that it applies nothing once another host has taken the
+//! partition. Redis does not roll back, so everything in it is a command that cannot fail on keys under our prefix, and what can fail for want of
+//! memory fails when it is queued, which aborts the whole. When stream and store are the same server, the transaction acknowledges too.
+
+mod dead_letters;
+mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
+
+use super::{DeadLetters, Error, OnlineStore, Writer, Writers};
+use crate::model::{Location, Partition, Schema, SchemaId};
+use crate::resp::Address;
+use writer::RedisWriter;
+
+/// Time for one answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to open the store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// First part of every key.
+    pub prefix: String,
+    /// Dead letters kept, at most.
+    pub dead_letters_max: u64,
+    /// Streams on the same server and database, which commits acknowledge in the same step, by their names.
+    pub streams: BTreeMap<String, Acknowledgement>,
+}
+
+/// How a commit settles the entries of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// The stream's key.
+    pub key: String,
+    /// Whether the group is only moved along, for its tools to see; otherwise the batch's entries are acknowledged to it.
+    pub checkpoint: bool,
+}
+
+/// A store in a Redis server.
+pub struct RedisStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    address: Address,
+    queries: ConnectionManager,
+    options: Options,
+}
+
+impl RedisStore {
+    /// Prepares the store; the server is first spoken to when something is asked of it.
+    pub fn new(url: &str, options: Options) -> Result<RedisStore, Error> {
+        let address = Address::parse(url).map_err(|error| Error::Config(format!("store.url: {error}")))?;
+        let client = redis::Client::open(url).map_err(|_| Error::Config("store.url: not a Redis URL".into()))?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(5)))
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_number_of_retries(2);
+        let queries =
+            ConnectionManager::new_lazy_with_config(client, config).map_err(|error| Error::Config(format!("store.url: {error}")))?;
+        Ok(RedisStore { shared: Arc::new(Shared { address, queries, options }) })
+    }
+}
+
+impl Shared {
+    fn key(&self, rest: &str) -> String {
+        format!("{}:{rest}", self.options.prefix)
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd, name: &str) -> Result<T, Error> {
+        command.query_async(&mut self.queries.clone()).await.map_err(|error| self.failed(name, &error))
+    }
+
+    async fn ask_all<T: FromRedisValue>(&self, pipeline: &Pipeline, name: &str) -> Result<T, Error> {
+        pipeline.query_async(&mut self.queries.clone()).await.map_err(|error| self.failed(name, &error))
+    }
+
+    fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
+        if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
+            Error::Unreachable { address: self.address.to_string(), reason: error.to_string() }
+        } else {
+            Error::Refused { command: command.to_owned(), reason: error.to_string() }
+        }
+    }
+}
+
+/// Gives a schema its number, the next one if it has none.
+const INTERN: &str = "
+local id = redis.call('HGET', KEYS[1], ARGV[1])
+if id then return tonumber(id) end
+id = redis.call('HLEN', KEYS[1]) + 1
+redis.call('HSET', KEYS[1], ARGV[1], id)
+redis.call('HSET', KEYS[2], id, ARGV[1])
+return id";
+
+/// Takes a lease that is free or the holder's own, with a new token; answers {token} or {0, holder, remaining ms}.
+const LEASE: &str = "
+local held = redis.call('GET', KEYS[1])
+if held then
+  local holder = string.match(held, '^%d+|(.*)$')
+  if holder ~= ARGV[1] then return {0, holder or '?', redis.call('PTTL', KEYS[1])} end
+end
+local token = redis.call('INCR', KEYS[2])
+redis.call('SET', KEYS[1], token .. '|' .. ARGV[1], 'PX', ARGV[2])
+return {token}";
+
+#[async_trait]
+impl OnlineStore for RedisStore {
+    async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut mget = cmd("MGET");
+        let prefix = self.shared.key("row:");
+        for key in keys {
+            mget.arg([prefix.as_bytes(), key].concat());
+        }
+        let rows: Vec<Option<Vec<u8>>> = self.shared.ask(&mget, "MGET").await?;
+        Ok(rows.into_iter().map(|row| row.map(Bytes::from)).collect())
+    }
+
+    async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {
+        let token = match writers {
+            Writers::Competing => None,
+            Writers::Single { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms).await?),
+        };
+        Ok(Box::new(RedisWriter::open(Arc::clone(&self.shared), partition.clone(), writers.clone(), token).await?))
+    }
+
+    async fn intern(&self, schema: &Schema) -> Result<SchemaId, Error> {
+        let text = serde_json::to_string(schema).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let script = Script::new(INTERN);
+        let mut call = script.key(self.shared.key("schema_ids"));
+        call.key(self.shared.key("schemas")).arg(text);
+        let id: u32 = call.invoke_async(&mut self.shared.queries.clone()).await.map_err(|error| self.shared.failed("EVAL", &error))?;
+        Ok(SchemaId(id))
+    }
+
+    async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
+        let all: HashMap<u32, String> = self.shared.ask(cmd("HGETALL").arg(self.shared.key("schemas")), "HGETALL").await?;
+        let parse = |(id, text): (u32, String)| {
+            let schema = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("schema {id}: {error}")))?;
+            Ok((SchemaId(id), schema))
+        };
+        all.into_iter().map(parse).collect()
+    }
+
+    async fn check(&self) -> Result<(), Error> {
+        self.shared.ask::<String>(&cmd("PING"), "PING").await.map(drop)
+    }
+
+    fn location(&self) -> Location {
+        self.shared.address.location()
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        &*self.shared
+    }
+}
+
+impl RedisStore {
+    async fn take_lease(&self, partition: &Partition, holder: &str, lease_ms: u64) -> Result<String, Error> {
+        let script = Script::new(LEASE);
+        let mut call = script.key(self.shared.key(&format!("lease:{partition}")));
+        call.key(self.shared.key("token")).arg(holder).arg(lease_ms);
+        let answer = call.invoke_async::<Vec<redis::Value>>(&mut self.shared.queries.clone()).await;
+        let answer = answer.map_err(|error| self.shared.failed("EVAL", &error))?;
+        let odd = || Error::Corrupt(format!("the lease of {partition} holds something that is not a lease"));
+        let mut parts = answer.into_iter();
+        let mut number = || parts.next().and_then(|part| u64::from_redis_value(part).ok());
+        match number().ok_or_else(odd)? {
+            0 => {
+                let mut text = || parts.next().and_then(|part| String::from_redis_value(part).ok()).unwrap_or_default();
+                let (holder, remaining) = (text(), text());
+                Err(Error::Held { partition: partition.to_string(), holder, remaining_ms: remaining.parse().unwrap_or(0) })
+            }
+            token => Ok(format!("{token}|{holder}")),
+        }
+    }
+}

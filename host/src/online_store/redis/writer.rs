@@ -1,0 +1,423 @@
+//! Committing to Redis.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::cmd;
+
+use super::{Acknowledgement, Error, Shared, Writer, Writers};
+use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
+use crate::online_store::newest::Newest;
+use crate::resp::{self, Commands, Connection, Reply};
+
+/// Time for a commit to be answered.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sets each row unless the stored one has the same or a newer version (bytes 2 to 25 of a packed row). Compared byte by byte, because Lua compares texts
+/// by the server's locale. Given whole with every call: a script that the server has forgotten would fail inside the transaction, and the rows
+/// would be lost.
+const MERGE: &str = "
+for i = 1, #KEYS do
+  local old = redis.pcall('GETRANGE', KEYS[i], 1, 24)
+  local row = ARGV[2 * i - 1]
+  local newer = type(old) ~= 'string' or #old < 24
+  if not newer then
+    for j = 1, 24 do
+      local a, b = string.byte(old, j), string.byte(row, j + 1)
+      if a ~= b then newer = a < b break end
+    end
+  end
+  if newer then
+    if ARGV[2 * i] == '' then redis.call('SET', KEYS[i], row) else redis.call('SET', KEYS[i], row, 'PXAT', ARGV[2 * i]) end
+  end
+end
+return #KEYS";
+
+/// Drops the oldest dead letters beyond the bound and counts them.
+const EVICT: &str = "
+local over = math.min(redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[1]), 4000)
+if over <= 0 then return 0 end
+local oldest = redis.call('ZRANGE', KEYS[1], 0, over - 1)
+redis.call('ZREM', KEYS[1], unpack(oldest))
+redis.call('HDEL', KEYS[2], unpack(oldest))
+return redis.call('INCRBY', KEYS[3], over)";
+
+pub(super) struct RedisWriter {
+    shared: Arc<Shared>,
+    partition: Partition,
+    /// What the lease must hold, and how long it is to last; `None` among competing writers.
+    lease: Option<(String, u64)>,
+    acknowledgement: Option<Acknowledgement>,
+    keys: Keys,
+    place: Place,
+    newest: HashMap<Vec<u8>, Newest>,
+    /// Watching the lease, which held our token when it was last looked at; `None` after any failure.
+    connection: Option<Connection>,
+    commands: Commands,
+}
+
+/// Keys that every commit needs.
+struct Keys {
+    rows: String,
+    place: String,
+    lease: String,
+    high: String,
+    dead: String,
+    dead_order: String,
+    dead_evicted: String,
+}
+
+impl RedisWriter {
+    pub(super) async fn open(
+        shared: Arc<Shared>,
+        partition: Partition,
+        writers: Writers,
+        token: Option<String>,
+    ) -> Result<RedisWriter, Error> {
+        let keys = Keys {
+            rows: shared.key("row:"),
+            place: shared.key(&format!("place:{partition}")),
+            lease: shared.key(&format!("lease:{partition}")),
+            high: shared.key("high"),
+            dead: shared.key("dead"),
+            dead_order: shared.key("dead_order"),
+            dead_evicted: shared.key("dead_evicted"),
+        };
+        let lease = match writers {
+            Writers::Single { lease_ms, .. } => token.map(|token| (token, lease_ms)),
+            Writers::Competing => None,
+        };
+        let acknowledgement = shared.options.streams.get(&partition.stream).cloned();
+        let (place, newest, commands) = (Place::default(), HashMap::new(), Commands::default());
+        let mut writer = RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, connection: None, commands };
+        writer.place = writer.stored_place().await?;
+        Ok(writer)
+    }
+
+    async fn stored_place(&self) -> Result<Place, Error> {
+        let mut hmget = cmd("HMGET");
+        hmget.arg(&self.keys.place).arg("last").arg("commits");
+        let (last, commits): (Option<String>, Option<u64>) = self.shared.ask(&hmget, "HMGET").await?;
+        let last = last.map(|last| last.parse::<EntryId>()).transpose();
+        let last = last.map_err(|error| Error::Corrupt(format!("the place of {}: {error}", self.partition)))?;
+        Ok(Place { last, commits: commits.unwrap_or(0) })
+    }
+
+    fn fenced(&self) -> Error {
+        Error::Fenced { partition: self.partition.to_string() }
+    }
+
+    fn broken(&mut self, error: resp::Error) -> Error {
+        self.connection = None;
+        let address = self.shared.address.to_string();
+        match error {
+            resp::Error::Server(reason) => Error::Refused { command: "the commit".into(), reason },
+            resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::Protocol(_) => {
+                Error::Unreachable { address, reason: error.to_string() }
+            }
+        }
+    }
+
+    /// Connects, watches the lease, and finds out whether the commit that was under way has been applied.
+    async fn connect(&mut self, commit: Option<u64>) -> Result<Attempt, Error> {
+        let opened = Connection::open(&self.shared.address, "gristmill-writer").await;
+        let mut connection = opened.map_err(|error| self.broken(error))?;
+        if let Some((token, _)) = self.lease.clone() {
+            self.commands.clear();
+            push_watch(&mut self.commands, &self.keys.lease);
+            let held = watch(&mut connection, &self.commands).await;
+            let holds = held.map_err(|error| self.broken(error))?.as_deref() == Some(token.as_bytes());
+            if !holds {
+                return Err(self.lost_lease().await);
+            }
+        }
+        let stored = self.stored_place().await?;
+        self.connection = Some(connection);
+        match commit {
+            _ if self.lease.is_none() => Ok(Attempt::Send),
+            Some(number) if stored.commits == number => Ok(Attempt::AlreadyApplied),
+            _ if stored.commits == self.place.commits => Ok(Attempt::Send),
+            _ => Err(self.place_lost(stored)),
+        }
+    }
+
+    /// Another host has the partition, or the store was emptied, which takes the lease away too.
+    async fn lost_lease(&mut self) -> Error {
+        self.connection = None;
+        match self.stored_place().await {
+            Ok(stored) if stored.commits < self.place.commits => self.place_lost(stored),
+            Ok(_) => self.fenced(),
+            Err(error) => error,
+        }
+    }
+
+    fn place_lost(&self, stored: Place) -> Error {
+        let reason = format!("{} commits are stored, and this host made {}", stored.commits, self.place.commits);
+        Error::PlaceLost { partition: self.partition.to_string(), reason }
+    }
+
+    /// Loads the greatest version of views that this writer has not written to yet.
+    async fn load_high_water(&mut self, commit: &Commit) -> Result<(), Error> {
+        if self.lease.is_none() {
+            return Ok(());
+        }
+        let mut last: &[u8] = &[];
+        for row in commit.rows.iter() {
+            let view = view_of(row.key);
+            if view == last || self.newest.contains_key(view) {
+                last = view;
+                continue;
+            }
+            let mut hget = cmd("HGET");
+            hget.arg(&self.keys.high).arg(view);
+            let high: Option<Vec<u8>> = self.shared.ask(&hget, "HGET").await?;
+            let high = high.map(|bytes| <[u8; 24]>::try_from(bytes.as_slice())).transpose();
+            let high = high.map_err(|_| Error::Corrupt(format!("{} is not what this version writes", self.keys.high)))?;
+            self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes)));
+            last = view;
+        }
+        Ok(())
+    }
+
+    /// Puts the commit's transaction together.
+    fn queue(&mut self, commit: &Commit) {
+        let place = Place { last: self.place.last.max(commit.last), commits: commit.number };
+        let RedisWriter { commands, keys, newest, lease, acknowledgement, partition, shared, .. } = self;
+        commands.clear();
+        commands.command(&[b"MULTI"]);
+        let (sure, compared): (Vec<RowRef<'_>>, Vec<RowRef<'_>>) = commit.rows.iter().partition(|row| {
+            let known = newest.get_mut(view_of(row.key));
+            lease.is_some() && known.is_some_and(|newest| newest.surely(row.key, row.version))
+        });
+        push_rows(commands, keys.rows.as_bytes(), &sure, &compared);
+        let highs: Vec<(&[u8], [u8; 24])> = if lease.is_some() && !commit.rows.is_empty() {
+            newest.iter().map(|(view, newest)| (view.as_slice(), newest.high_water().to_bytes())).collect()
+        } else {
+            Vec::new()
+        };
+        if !highs.is_empty() {
+            commands.begin(2 + highs.len() * 2).arg(b"HSET").arg(keys.high.as_bytes());
+            for (view, high) in &highs {
+                commands.arg(view).arg(high);
+            }
+        }
+        let last = place.last.map(|last| last.to_string());
+        let commits = place.commits.to_string();
+        match &last {
+            Some(last) => commands.command(&[b"HSET", keys.place.as_bytes(), b"last", last.as_bytes(), b"commits", commits.as_bytes()]),
+            None => commands.command(&[b"HSET", keys.place.as_bytes(), b"commits", commits.as_bytes()]),
+        };
+        if let Some((_, lease_ms)) = lease {
+            commands.command(&[b"PEXPIRE", keys.lease.as_bytes(), lease_ms.to_string().as_bytes()]);
+        }
+        push_letters(commands, keys, commit, shared.options.dead_letters_max);
+        if let Some(acknowledgement) = acknowledgement {
+            push_settled(commands, acknowledgement, &partition.group, commit);
+        }
+        commands.command(&[b"EXEC"]);
+        if lease.is_some() {
+            push_watch(commands, &keys.lease);
+        }
+    }
+
+    /// Sends the transaction and looks at every reply.
+    async fn execute(&mut self) -> Result<Outcome, resp::Error> {
+        let Some(connection) = self.connection.as_mut() else { return Err(resp::Error::Io("not connected".into())) };
+        connection.send(&self.commands).await?;
+        let watching = if self.lease.is_some() { 2 } else { 0 };
+        let queued = self.commands.count() - 1 - watching;
+        let mut refused = None;
+        for _ in 0..queued {
+            if let Reply::Error(words) = connection.reply(COMMIT_TIMEOUT).await? {
+                refused.get_or_insert(words);
+            }
+        }
+        let executed = connection.reply(COMMIT_TIMEOUT).await?;
+        let holder = if watching > 0 {
+            connection.reply(COMMIT_TIMEOUT).await?.ok()?;
+            connection.reply(COMMIT_TIMEOUT).await?.ok()?
+        } else {
+            Reply::Null
+        };
+        match executed {
+            Reply::Null => Ok(Outcome::Fenced),
+            Reply::Error(words) => Err(resp::Error::Server(refused.unwrap_or(words))),
+            Reply::Array(replies) => {
+                let failed = replies.into_iter().find_map(|reply| if let Reply::Error(words) = reply { Some(words) } else { None });
+                let still_ours = self.lease.as_ref().is_none_or(|(token, _)| holder == Reply::Bulk(token.clone().into_bytes()));
+                Ok(Outcome::Applied { failed, still_ours })
+            }
+            Reply::Status(_) | Reply::Integer(_) | Reply::Bulk(_) => Err(resp::Error::Protocol("EXEC answered with no array")),
+        }
+    }
+}
+
+enum Attempt {
+    Send,
+    AlreadyApplied,
+}
+
+enum Outcome {
+    Fenced,
+    Applied { failed: Option<String>, still_ours: bool },
+}
+
+#[async_trait]
+impl Writer for RedisWriter {
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn acknowledges(&self) -> bool {
+        self.acknowledgement.is_some()
+    }
+
+    async fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        let applied = Place { last: self.place.last.max(commit.last), commits: commit.number };
+        if self.lease.is_some() && commit.number <= self.place.commits {
+            return Ok(());
+        }
+        if self.lease.is_some() && commit.number != self.place.commits + 1 {
+            return Err(self.place_lost(self.place));
+        }
+        if self.connection.is_none()
+            && let Attempt::AlreadyApplied = self.connect(Some(commit.number)).await?
+        {
+            self.place = applied;
+            return Ok(());
+        }
+        self.load_high_water(commit).await?;
+        self.queue(commit);
+        match self.execute().await {
+            Err(error) => Err(self.broken(error)),
+            Ok(Outcome::Fenced) => Err(self.lost_lease().await),
+            Ok(Outcome::Applied { failed, still_ours }) => {
+                self.place = applied;
+                if !still_ours {
+                    // This commit counts; the next one finds out who has the lease.
+                    self.connection = None;
+                }
+                match failed {
+                    None => Ok(()),
+                    Some(words) => Err(Error::Corrupt(format!("a key under its prefix is not what this version writes: {words}"))),
+                }
+            }
+        }
+    }
+
+    async fn renew(&mut self) -> Result<(), Error> {
+        if self.lease.is_none() {
+            return Ok(());
+        }
+        if self.connection.is_none() {
+            self.connect(None).await?;
+        }
+        let Some((_, lease_ms)) = &self.lease else { return Ok(()) };
+        self.commands.clear();
+        self.commands.command(&[b"MULTI"]);
+        self.commands.command(&[b"PEXPIRE", self.keys.lease.as_bytes(), lease_ms.to_string().as_bytes()]);
+        self.commands.command(&[b"EXEC"]);
+        push_watch(&mut self.commands, &self.keys.lease);
+        match self.execute().await {
+            Err(error) => Err(self.broken(error)),
+            Ok(Outcome::Applied { failed: None, still_ours: true }) => Ok(()),
+            Ok(Outcome::Applied { .. } | Outcome::Fenced) => Err(self.lost_lease().await),
+        }
+    }
+
+    async fn release(self: Box<Self>) -> Result<(), Error> {
+        const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
+        let Some((token, _)) = &self.lease else { return Ok(()) };
+        let mut eval = cmd("EVAL");
+        eval.arg(RELEASE).arg(1).arg(&self.keys.lease).arg(token);
+        self.shared.ask::<i64>(&eval, "EVAL").await.map(drop)
+    }
+}
+
+/// Rows that are surely the newest in one MSET, or one SET each when they expire; the others through the script.
+fn push_rows(commands: &mut Commands, prefix: &[u8], sure: &[RowRef<'_>], compared: &[RowRef<'_>]) {
+    let lasting = sure.iter().filter(|row| row.expires_at.is_none());
+    let count = lasting.clone().count();
+    if count > 0 {
+        commands.begin(1 + count * 2).arg(b"MSET");
+        for row in lasting {
+            commands.arg_joined(prefix, row.key).arg(row.packed);
+        }
+    }
+    for row in sure {
+        if let Some(expires_at) = row.expires_at {
+            commands.begin(5).arg(b"SET").arg_joined(prefix, row.key).arg(row.packed).arg(b"PXAT").arg(&expiry(expires_at));
+        }
+    }
+    if !compared.is_empty() {
+        commands.begin(3 + compared.len() * 3).arg(b"EVAL").arg(MERGE.as_bytes()).arg(compared.len().to_string().as_bytes());
+        for row in compared {
+            commands.arg_joined(prefix, row.key);
+        }
+        for row in compared {
+            commands.arg(row.packed).arg(&row.expires_at.map_or(Vec::new(), expiry));
+        }
+    }
+}
+
+/// Milliseconds since the epoch; Redis wants at least 1, and takes a moment in the past as gone.
+fn expiry(at: crate::model::Timestamp) -> Vec<u8> {
+    at.as_millis().max(1).to_string().into_bytes()
+}
+
+fn push_letters(commands: &mut Commands, keys: &Keys, commit: &Commit, max: u64) {
+    for id in &commit.settled_dead_letters {
+        let id = id.to_string();
+        commands.command(&[b"HDEL", keys.dead.as_bytes(), id.as_bytes()]);
+        commands.command(&[b"ZREM", keys.dead_order.as_bytes(), id.as_bytes()]);
+    }
+    for letter in &commit.dead_letters {
+        // A dead letter is made of texts and numbers, which always have a JSON form.
+        let Ok(text) = serde_json::to_vec(letter) else { continue };
+        let id = letter.id.to_string();
+        commands.command(&[b"HSET", keys.dead.as_bytes(), id.as_bytes(), &text]);
+        commands.command(&[b"ZADD", keys.dead_order.as_bytes(), letter.at.0.to_string().as_bytes(), id.as_bytes()]);
+    }
+    if !commit.dead_letters.is_empty() {
+        let (order, dead, evicted) = (keys.dead_order.as_bytes(), keys.dead.as_bytes(), keys.dead_evicted.as_bytes());
+        commands.command(&[b"EVAL", EVICT.as_bytes(), b"3", order, dead, evicted, max.to_string().as_bytes()]);
+    }
+}
+
+fn push_settled(commands: &mut Commands, acknowledgement: &Acknowledgement, group: &str, commit: &Commit) {
+    let (key, group) = (acknowledgement.key.as_bytes(), group.as_bytes());
+    if acknowledgement.checkpoint {
+        if let Some(last) = commit.last {
+            // A group that somebody has destroyed is nobody's place here; a script that ignores its absence keeps the transaction clean.
+            const MOVE: &str = "return redis.pcall('XGROUP', 'SETID', KEYS[1], ARGV[1], ARGV[2]) and 1";
+            commands.command(&[b"EVAL", MOVE.as_bytes(), b"1", key, group, last.to_string().as_bytes()]);
+        }
+    } else if !commit.acknowledge.is_empty() {
+        commands.begin(3 + commit.acknowledge.len()).arg(b"XACK").arg(key).arg(group);
+        for id in &commit.acknowledge {
+            commands.arg(id.to_string().as_bytes());
+        }
+    }
+}
+
+fn push_watch(commands: &mut Commands, lease: &str) {
+    commands.command(&[b"WATCH", lease.as_bytes()]);
+    commands.command(&[b"GET", lease.as_bytes()]);
+}
+
+/// Sends WATCH and GET; what the lease holds.
+async fn watch(connection: &mut Connection, commands: &Commands) -> Result<Option<Vec<u8>>, resp::Error> {
+    connection.send(commands).await?;
+    connection.reply(COMMIT_TIMEOUT).await?.ok()?;
+    match connection.reply(COMMIT_TIMEOUT).await?.ok()? {
+        Reply::Bulk(held) => Ok(Some(held)),
+        Reply::Null | Reply::Status(_) | Reply::Integer(_) | Reply::Array(_) | Reply::Error(_) => Ok(None),
+    }
+}
+
+/// The view's name in a row key.
+fn view_of(key: &[u8]) -> &[u8] {
+    key.split(|byte| *byte == b':').next().unwrap_or_default()
+}

@@ -1,0 +1,332 @@
+//! Entries from a Redis stream, in either of the two ways of keeping the place.
+//!
+//! **acknowledge**: a consumer group. Entries stay pending until they are acknowledged, so what was handed out and not settled comes again after a
+//! restart. The rules of reading:
+//!
+//! 1. First come the entries pending for this consumer from before, in order; then what other consumers left pending for too long; then new ones.
+//! 2. A connection that breaks may have carried entries that nobody saw. They are pending, with ids greater than the last one handed out, so after
+//!    a break rule 1 begins again *after that id*. Those up to it are with the pipeline and are not handed out twice.
+//! 3. A group that is gone (destroyed, or the server was emptied) is made again at the last id handed out, or at the place that the store knows:
+//!    nothing is read twice and nothing is left out.
+//!
+//! **checkpoint**: no group takes part in reading. Entries are read after the place that the store knows; a commit moves the group along for its
+//! tools.
+//!
+//! What Redis itself has lost is counted, as exactly as it can be told, and never silent: entries trimmed while pending, entries trimmed before they were
+//! read (by the stream's own counters), a stream that was deleted and begins anew.
+
+mod admin;
+mod appender;
+mod loss;
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+
+use super::{Delivery, Error, Lag, Source};
+use crate::model::{EntryId, Location};
+use crate::resp::{self, Address, Commands, Connection, StreamEntries};
+use admin::Admin;
+pub use appender::RedisAppender;
+use loss::Ledger;
+
+/// Claims of what others left, and looks at the stream's counters, are made this often.
+const TEND_EVERY: Duration = Duration::from_secs(5);
+
+/// How to read a stream.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The stream's key.
+    pub key: String,
+    /// The consumer group.
+    pub group: String,
+    /// This consumer's name: stable over restarts, unique among hosts.
+    pub consumer: String,
+    /// Whether the store keeps the place, and no group takes part in reading.
+    pub checkpoint: bool,
+    /// Whether other consumers read from the group at the same time.
+    pub competing: bool,
+    /// Where to begin when neither the group nor the store knows.
+    pub start: Start,
+    /// The place that the store knows.
+    pub place: Option<EntryId>,
+    /// Entries that another consumer left pending for this long are taken over, in milliseconds.
+    pub claim_idle_ms: u64,
+    /// Entries delivered more often than this are exhausted; 0 for never.
+    pub deliveries_max: u64,
+    /// How long one read waits for entries, in milliseconds.
+    pub block_ms: u64,
+}
+
+/// Where a group that has no place yet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the first entry that is there.
+    Beginning,
+    /// With the next entry that comes.
+    End,
+    /// After this entry.
+    After(EntryId),
+}
+
+/// One Redis stream, opened for one consumer.
+pub struct RedisStreams {
+    address: Address,
+    options: Options,
+    admin: Admin,
+    reader: Mutex<Reader>,
+}
+
+struct Reader {
+    connection: Option<Connection>,
+    phase: Phase,
+    /// Everything up to here is applied or with the pipeline; `None` until that is known. Where a lost group is made again, and where a reader
+    /// without a group goes on.
+    cursor: Option<EntryId>,
+    /// The greatest id handed out by this reader.
+    handed: EntryId,
+    /// Whether stream and group were looked at since the reader was made or lost its connection.
+    prepared: bool,
+    tended: Option<Instant>,
+    ledger: Ledger,
+    lost: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Entries pending for this consumer after this id.
+    Pending(EntryId),
+    /// New entries.
+    New,
+}
+
+impl RedisStreams {
+    /// Prepares the source; the server is first spoken to when something is read.
+    pub fn open(url: &str, options: Options) -> Result<RedisStreams, Error> {
+        let address = Address::parse(url).map_err(Error::Config)?;
+        let admin = Admin::new(url, address.clone(), &options)?;
+        let reader = Reader {
+            connection: None,
+            phase: Phase::Pending(EntryId::ZERO),
+            cursor: options.place,
+            handed: EntryId::ZERO,
+            prepared: false,
+            tended: None,
+            ledger: Ledger::default(),
+            lost: 0,
+        };
+        Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader) })
+    }
+
+    async fn try_read(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
+        if !reader.prepared {
+            self.prepare(reader).await?;
+        }
+        if reader.connection.is_none() {
+            let opened = Connection::open(&self.address, &self.options.consumer).await;
+            reader.connection = Some(opened.map_err(|error| self.failed("connect", error))?);
+        }
+        if reader.tended.is_none_or(|last| last.elapsed() >= TEND_EVERY) {
+            let delivery = self.tend(reader, entries_max).await?;
+            if !delivery.entries.is_empty() {
+                return Ok(delivery);
+            }
+        }
+        match reader.phase {
+            _ if self.options.checkpoint => self.read_after_place(reader, entries_max).await,
+            Phase::Pending(after) => match self.read_pending(reader, after, entries_max).await? {
+                Some(delivery) => Ok(delivery),
+                None => {
+                    reader.phase = Phase::New;
+                    self.read_new(reader, entries_max).await
+                }
+            },
+            Phase::New => self.read_new(reader, entries_max).await,
+        }
+    }
+
+    /// Finds or makes the group, and where reading goes on.
+    async fn prepare(&self, reader: &mut Reader) -> Result<(), Error> {
+        let state = self.admin.state().await?;
+        let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
+        if let Some(cursor) = reader.cursor.filter(|cursor| *cursor > last) {
+            tracing::warn!(stream = %self.options.key, place = %cursor, %last, "the stream begins anew; what it held after the place is lost");
+            reader.lost += 1;
+            reader.cursor = Some(EntryId::ZERO);
+            reader.handed = EntryId::ZERO;
+        }
+        let begin = reader.cursor.unwrap_or(match self.options.start {
+            Start::Beginning => EntryId::ZERO,
+            Start::End => last,
+            Start::After(id) => id,
+        });
+        match &state.group {
+            None => {
+                if reader.cursor.is_some() {
+                    tracing::warn!(stream = %self.options.key, group = %self.options.group, at = %begin, "the group is gone and is made again");
+                }
+                self.admin.create_group(begin, state.stream.as_ref()).await?;
+                reader.cursor = Some(begin);
+            }
+            Some(group) if !self.options.checkpoint => reader.cursor = Some(reader.cursor.unwrap_or(group.last_delivered)),
+            Some(_) => reader.cursor = Some(begin),
+        }
+        reader.phase = Phase::Pending(reader.handed);
+        reader.ledger = Ledger::default();
+        reader.tended = None;
+        reader.prepared = true;
+        Ok(())
+    }
+
+    /// Now and then: what has been lost, and what others have left behind.
+    async fn tend(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
+        reader.tended = Some(Instant::now());
+        let state = self.admin.state().await?;
+        let cursor = reader.cursor.unwrap_or_default();
+        let deleted = state.stream.as_ref().is_none_or(|stream| stream.last < cursor) && cursor != EntryId::ZERO;
+        if deleted || state.group.is_none() {
+            reader.prepared = false;
+            return Err(Error::Refused { command: "XINFO".into(), reason: "the stream or its group is gone; it is made again".into() });
+        }
+        if let Some(stream) = &state.stream
+            && !self.options.competing
+        {
+            let group = state.group.as_ref().filter(|_| !self.options.checkpoint);
+            let lost = match group {
+                Some(group) => reader.ledger.audit_group(stream, group),
+                None => reader.ledger.audit_place(stream, cursor),
+            };
+            if let Some(group) = group
+                && lost.unread > 0
+            {
+                self.admin.skip_trimmed(group.last_delivered, stream).await?;
+            }
+            reader.lost += lost.skipped + lost.unread;
+        }
+        if self.options.checkpoint || reader.phase != Phase::New {
+            return Ok(Delivery::default());
+        }
+        let claimed = self.admin.claim(entries_max.min(1_000)).await?;
+        reader.lost += claimed.lost;
+        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
+    }
+
+    async fn read_pending(&self, reader: &mut Reader, after: EntryId, entries_max: usize) -> Result<Option<Delivery>, Error> {
+        let (count, after) = (entries_max.to_string(), after.to_string());
+        let mut commands = Commands::default();
+        commands.begin(9).arg(b"XREADGROUP").arg(b"GROUP").arg(self.options.group.as_bytes()).arg(self.options.consumer.as_bytes());
+        commands.arg(b"COUNT").arg(count.as_bytes()).arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
+        let StreamEntries { entries, gone, last } = self.exchange(reader, &commands, 0).await?.unwrap_or_default();
+        let Some(last) = last else { return Ok(None) };
+        reader.phase = Phase::Pending(last);
+        reader.handed = reader.handed.max(last);
+        reader.cursor = reader.cursor.max(Some(last));
+        if !gone.is_empty() {
+            reader.lost += gone.len() as u64;
+            self.admin.acknowledge(&gone).await?;
+        }
+        let exhausted = self.admin.exhausted(entries.ids().min(), entries.ids().max(), entries.len()).await?;
+        Ok(Some(Delivery { entries, redelivered: true, exhausted, lost: 0 }))
+    }
+
+    async fn read_new(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
+        let (count, block) = (entries_max.to_string(), self.options.block_ms.to_string());
+        let mut commands = Commands::default();
+        commands.begin(11).arg(b"XREADGROUP").arg(b"GROUP").arg(self.options.group.as_bytes()).arg(self.options.consumer.as_bytes());
+        commands.arg(b"COUNT").arg(count.as_bytes()).arg(b"BLOCK").arg(block.as_bytes());
+        commands.arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(b">");
+        let found = self.exchange(reader, &commands, self.options.block_ms).await?.unwrap_or_default();
+        self.advance(reader, &found);
+        Ok(Delivery { entries: found.entries, ..Delivery::default() })
+    }
+
+    async fn read_after_place(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
+        let (count, block, after) =
+            (entries_max.to_string(), self.options.block_ms.to_string(), reader.cursor.unwrap_or_default().to_string());
+        let mut commands = Commands::default();
+        commands.begin(8).arg(b"XREAD").arg(b"COUNT").arg(count.as_bytes()).arg(b"BLOCK").arg(block.as_bytes());
+        commands.arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
+        let found = self.exchange(reader, &commands, self.options.block_ms).await?.unwrap_or_default();
+        self.advance(reader, &found);
+        Ok(Delivery { entries: found.entries, ..Delivery::default() })
+    }
+
+    fn advance(&self, reader: &mut Reader, found: &StreamEntries) {
+        if let Some(last) = found.last {
+            reader.handed = reader.handed.max(last);
+            reader.cursor = reader.cursor.max(Some(last));
+            reader.ledger.handed_out(found.entries.len() as u64);
+        }
+    }
+
+    async fn exchange(&self, reader: &mut Reader, commands: &Commands, block_ms: u64) -> Result<Option<StreamEntries>, Error> {
+        let Some(connection) = reader.connection.as_mut() else {
+            return Err(self.failed("read", resp::Error::Io("not connected".into())));
+        };
+        let wait = Duration::from_millis(block_ms) + Duration::from_secs(10);
+        let exchanged = match connection.send(commands).await {
+            Ok(()) => connection.entries(wait).await,
+            Err(error) => Err(error),
+        };
+        exchanged.map_err(|error| {
+            let is_about_the_group = |words: &str| words.starts_with("NOGROUP") || words.starts_with("UNBLOCKED");
+            match &error {
+                resp::Error::Server(words) if is_about_the_group(words) => reader.prepared = false,
+                resp::Error::Server(_) => {}
+                resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::Protocol(_) => {
+                    reader.connection = None;
+                    // The server may be another one when it answers again.
+                    reader.prepared = false;
+                }
+            }
+            self.failed("read", error)
+        })
+    }
+
+    fn failed(&self, command: &str, error: resp::Error) -> Error {
+        match error {
+            resp::Error::Server(reason) => Error::Refused { command: command.to_owned(), reason },
+            resp::Error::Protocol(reason) => Error::Protocol(reason.to_owned()),
+            resp::Error::Io(_) | resp::Error::Timeout(_) => {
+                Error::Unreachable { address: self.address.to_string(), reason: error.to_string() }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Source for RedisStreams {
+    async fn read(&self, entries_max: usize) -> Result<Delivery, Error> {
+        let mut reader = self.reader.lock().await;
+        let mut read = self.try_read(&mut reader, entries_max).await;
+        if read.is_err() && !reader.prepared && reader.connection.is_some() {
+            // The group was gone: that is healed at once, and is no error of this read.
+            read = self.try_read(&mut reader, entries_max).await;
+        }
+        let mut delivery = read?;
+        delivery.lost += std::mem::take(&mut reader.lost);
+        Ok(delivery)
+    }
+
+    async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Error> {
+        if self.options.checkpoint {
+            return match ids.iter().max() {
+                Some(last) => self.admin.move_group(*last).await,
+                None => Ok(()),
+            };
+        }
+        self.admin.acknowledge(ids).await
+    }
+
+    async fn lag(&self) -> Result<Lag, Error> {
+        let state = self.admin.state().await?;
+        let (Some(stream), Some(group)) = (&state.stream, &state.group) else { return Ok(Lag::default()) };
+        let caught_up = stream.last <= group.last_delivered;
+        Ok(Lag { entries: if caught_up { Some(0) } else { group.lag }, pending: group.pending })
+    }
+
+    fn location(&self) -> Location {
+        self.address.location()
+    }
+}

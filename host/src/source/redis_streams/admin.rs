@@ -1,0 +1,243 @@
+//! Everything about a stream but reading it, over a connection that blocks nobody.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Cmd, FromRedisValue, RedisError, Value, cmd, pipe};
+
+use super::Options;
+use crate::model::{Entries, EntryId};
+use crate::resp::Address;
+use crate::source::Error;
+
+pub(super) struct Admin {
+    connection: ConnectionManager,
+    address: Address,
+    key: String,
+    group: String,
+    consumer: String,
+    claim_idle_ms: u64,
+    deliveries_max: u64,
+}
+
+/// What the server says of the stream and the group.
+pub(super) struct State {
+    pub(super) stream: Option<StreamState>,
+    pub(super) group: Option<GroupState>,
+}
+
+#[derive(Debug)]
+pub(super) struct StreamState {
+    pub(super) first: Option<EntryId>,
+    pub(super) last: EntryId,
+    pub(super) length: u64,
+    /// Entries ever added.
+    pub(super) added: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct GroupState {
+    pub(super) last_delivered: EntryId,
+    /// Entries of the stream's history that the group has passed, where the server knows.
+    pub(super) entries_read: Option<u64>,
+    pub(super) lag: Option<u64>,
+    pub(super) pending: u64,
+}
+
+/// Entries taken over from consumers that do not come back.
+#[derive(Default)]
+pub(super) struct Claimed {
+    pub(super) entries: Entries,
+    pub(super) exhausted: Vec<EntryId>,
+    pub(super) lost: u64,
+}
+
+type Pending = (String, String, u64, u64);
+
+/// A connection that reconnects by itself.
+pub(super) fn connect(url: &str) -> Result<ConnectionManager, Error> {
+    let client = redis::Client::open(url).map_err(|_| Error::Config("not a Redis URL; write redis://HOST:PORT/DB".into()))?;
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(5)))
+        .set_response_timeout(Some(Duration::from_secs(10)))
+        .set_number_of_retries(2);
+    ConnectionManager::new_lazy_with_config(client, config).map_err(|error| Error::Config(error.to_string()))
+}
+
+/// An error of the redis crate as one of ours.
+pub(super) fn failed(address: &Address, command: &str, error: &RedisError) -> Error {
+    if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
+        Error::Unreachable { address: address.to_string(), reason: error.to_string() }
+    } else {
+        Error::Refused { command: command.to_owned(), reason: error.to_string() }
+    }
+}
+
+impl Admin {
+    pub(super) fn new(url: &str, address: Address, options: &Options) -> Result<Admin, Error> {
+        Ok(Admin {
+            connection: connect(url)?,
+            address,
+            key: options.key.clone(),
+            group: options.group.clone(),
+            consumer: options.consumer.clone(),
+            claim_idle_ms: options.claim_idle_ms,
+            deliveries_max: options.deliveries_max,
+        })
+    }
+
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd, name: &str) -> Result<T, Error> {
+        command.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.address, name, &error))
+    }
+
+    pub(super) async fn state(&self) -> Result<State, Error> {
+        let stream: Result<HashMap<String, Value>, _> =
+            cmd("XINFO").arg("STREAM").arg(&self.key).query_async(&mut self.connection.clone()).await;
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) if error.to_string().contains("no such key") => return Ok(State { stream: None, group: None }),
+            Err(error) => return Err(failed(&self.address, "XINFO STREAM", &error)),
+        };
+        let groups: Vec<HashMap<String, Value>> = self.ask(cmd("XINFO").arg("GROUPS").arg(&self.key), "XINFO GROUPS").await?;
+        let group = groups.into_iter().find(|group| text(group, "name").as_deref() == Some(self.group.as_str()));
+        let stream = StreamState {
+            // The first entry is an id and its fields.
+            first: match stream.get("first-entry") {
+                Some(Value::Array(entry)) => {
+                    entry.first().cloned().and_then(|id| String::from_redis_value(id).ok()).and_then(|id| id.parse().ok())
+                }
+                _ => None,
+            },
+            last: id(&stream, "last-generated-id"),
+            length: number(&stream, "length").unwrap_or(0),
+            added: number(&stream, "entries-added").unwrap_or(0),
+        };
+        let group = group.map(|group| GroupState {
+            last_delivered: id(&group, "last-delivered-id"),
+            entries_read: number(&group, "entries-read"),
+            lag: number(&group, "lag"),
+            pending: number(&group, "pending").unwrap_or(0),
+        });
+        Ok(State { stream: Some(stream), group })
+    }
+
+    /// Makes the group, and the stream if need be.
+    pub(super) async fn create_group(&self, at: EntryId, stream: Option<&StreamState>) -> Result<(), Error> {
+        let mut create = cmd("XGROUP");
+        create.arg("CREATE").arg(&self.key).arg(&self.group).arg(at.to_string()).arg("MKSTREAM");
+        // The counter makes later losses countable; it is known at the two ends only.
+        match stream {
+            _ if at == EntryId::ZERO => drop(create.arg("ENTRIESREAD").arg(0)),
+            Some(stream) if stream.last == at => drop(create.arg("ENTRIESREAD").arg(stream.added)),
+            _ => {}
+        }
+        match create.query_async::<()>(&mut self.connection.clone()).await {
+            Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+            Err(error) => Err(failed(&self.address, "XGROUP CREATE", &error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    pub(super) async fn move_group(&self, to: EntryId) -> Result<(), Error> {
+        self.ask(cmd("XGROUP").arg("SETID").arg(&self.key).arg(&self.group).arg(to.to_string()), "XGROUP SETID").await
+    }
+
+    /// Moves the group's counter over entries that were trimmed before it came to them.
+    pub(super) async fn skip_trimmed(&self, last_delivered: EntryId, stream: &StreamState) -> Result<(), Error> {
+        let mut setid = cmd("XGROUP");
+        setid.arg("SETID").arg(&self.key).arg(&self.group).arg(last_delivered.to_string());
+        setid.arg("ENTRIESREAD").arg(stream.added.saturating_sub(stream.length));
+        self.ask(&setid, "XGROUP SETID").await
+    }
+
+    pub(super) async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut xack = cmd("XACK");
+        xack.arg(&self.key).arg(&self.group);
+        for id in ids {
+            xack.arg(id.to_string());
+        }
+        self.ask(&xack, "XACK").await
+    }
+
+    /// Which of this consumer's pending entries in a range were delivered too often.
+    pub(super) async fn exhausted(&self, first: Option<EntryId>, last: Option<EntryId>, count: usize) -> Result<Vec<EntryId>, Error> {
+        let (Some(first), Some(last), 1..) = (first, last, self.deliveries_max) else { return Ok(Vec::new()) };
+        let mut xpending = cmd("XPENDING");
+        xpending.arg(&self.key).arg(&self.group).arg(first.to_string()).arg(last.to_string()).arg(count).arg(&self.consumer);
+        let pending: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
+        let exhausted = pending.into_iter().filter(|(_, _, _, deliveries)| *deliveries > self.deliveries_max);
+        Ok(exhausted.filter_map(|(id, ..)| id.parse().ok()).collect())
+    }
+
+    /// Takes over what was pending for too long.
+    pub(super) async fn claim(&self, entries_max: usize) -> Result<Claimed, Error> {
+        let mut xpending = cmd("XPENDING");
+        xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(self.claim_idle_ms).arg("-").arg("+").arg(entries_max);
+        let pending: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
+        if pending.is_empty() {
+            return Ok(Claimed::default());
+        }
+        let mut xclaim = cmd("XCLAIM");
+        xclaim.arg(&self.key).arg(&self.group).arg(&self.consumer).arg(self.claim_idle_ms);
+        for (id, ..) in &pending {
+            xclaim.arg(id);
+        }
+        let taken: Vec<Value> = self.ask(&xclaim, "XCLAIM").await?;
+        let mut claimed = Claimed::default();
+        let mut found = HashSet::new();
+        for (id, fields) in taken.into_iter().filter_map(|entry| <(String, Vec<Vec<u8>>)>::from_redis_value(entry).ok()) {
+            let Ok(id) = id.parse::<EntryId>() else { continue };
+            let fields = fields.as_chunks::<2>().0.iter().map(|[name, value]| (name.as_slice(), value.as_slice()));
+            claimed.entries.push(id, fields);
+            found.insert(id);
+        }
+        let over = |deliveries: u64| self.deliveries_max > 0 && deliveries >= self.deliveries_max;
+        let mut missing = Vec::new();
+        for (id, _, _, deliveries) in &pending {
+            let Ok(id) = id.parse::<EntryId>() else { continue };
+            if !found.contains(&id) {
+                missing.push(id);
+            } else if over(*deliveries) {
+                claimed.exhausted.push(id);
+            }
+        }
+        claimed.lost = self.lost_of(&missing).await?;
+        if !claimed.entries.is_empty() {
+            tracing::info!(stream = %self.key, entries = claimed.entries.len(), "took over entries that were left pending");
+        }
+        Ok(claimed)
+    }
+
+    /// Of entries that could not be claimed: those that are no longer in the stream are lost, and are acknowledged away; another consumer
+    /// was quicker for the others.
+    async fn lost_of(&self, missing: &[EntryId]) -> Result<u64, Error> {
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        let mut looks = pipe();
+        for id in missing {
+            looks.cmd("XRANGE").arg(&self.key).arg(id.to_string()).arg(id.to_string());
+        }
+        let looked: Result<Vec<Vec<Value>>, _> = looks.query_async(&mut self.connection.clone()).await;
+        let looked = looked.map_err(|error| failed(&self.address, "XRANGE", &error))?;
+        let gone: Vec<EntryId> = missing.iter().zip(looked).filter(|(_, found)| found.is_empty()).map(|(id, _)| *id).collect();
+        self.acknowledge(&gone).await?;
+        Ok(gone.len() as u64)
+    }
+}
+
+fn text(map: &HashMap<String, Value>, key: &str) -> Option<String> {
+    map.get(key).cloned().and_then(|value| String::from_redis_value(value).ok())
+}
+
+fn number(map: &HashMap<String, Value>, key: &str) -> Option<u64> {
+    map.get(key).cloned().and_then(|value| u64::from_redis_value(value).ok())
+}
+
+fn id(map: &HashMap<String, Value>, key: &str) -> EntryId {
+    text(map, key).and_then(|id| id.parse().ok()).unwrap_or_default()
+}

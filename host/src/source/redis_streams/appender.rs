@@ -1,0 +1,40 @@
+use async_trait::async_trait;
+use redis::aio::ConnectionManager;
+use redis::pipe;
+
+use super::admin::{connect, failed};
+use crate::model::{Entries, EntryId};
+use crate::resp::Address;
+use crate::source::{Appender, Error};
+
+/// The writing end of a Redis stream.
+pub struct RedisAppender {
+    connection: ConnectionManager,
+    address: Address,
+    key: String,
+}
+
+impl RedisAppender {
+    /// Prepares it; the server is first spoken to when something is appended.
+    pub fn open(url: &str, key: &str) -> Result<RedisAppender, Error> {
+        let address = Address::parse(url).map_err(Error::Config)?;
+        Ok(RedisAppender { connection: connect(url)?, address, key: key.to_owned() })
+    }
+}
+
+#[async_trait]
+impl Appender for RedisAppender {
+    async fn append(&self, entries: &Entries) -> Result<Vec<EntryId>, Error> {
+        let mut adds = pipe();
+        adds.atomic();
+        for entry in entries.iter() {
+            let add = adds.cmd("XADD").arg(&self.key).arg("*");
+            for (name, value) in entry.fields() {
+                add.arg(name).arg(value);
+            }
+        }
+        let ids: Result<Vec<String>, _> = adds.query_async(&mut self.connection.clone()).await;
+        let ids = ids.map_err(|error| failed(&self.address, "XADD", &error))?;
+        ids.iter().map(|id| id.parse().map_err(|_| Error::Protocol(format!("XADD answered {id:?}")))).collect()
+    }
+}

@@ -1,0 +1,96 @@
+//! Telling from a stream's own counters what was trimmed before it was read.
+
+use super::admin::{GroupState, StreamState};
+use crate::model::EntryId;
+
+/// How many entries of the stream's whole history lie at or before the reader's place, where that is known.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    passed: Option<u64>,
+}
+
+/// Entries that nobody will ever read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// They went between two reads: the group has passed more entries than were handed out.
+    pub(super) skipped: u64,
+    /// They went and the next read will pass over them.
+    pub(super) unread: u64,
+}
+
+impl Ledger {
+    /// New entries were handed out.
+    pub(super) fn handed_out(&mut self, entries: u64) {
+        self.passed = self.passed.map(|passed| passed + entries);
+    }
+
+    /// Compares what was handed out with what the group has passed, for a group that only this reader reads from.
+    pub(super) fn audit_group(&mut self, stream: &StreamState, group: &GroupState) -> Lost {
+        let Some(read) = group.entries_read else {
+            self.passed = None;
+            return Lost::default();
+        };
+        let skipped = self.passed.map_or(0, |passed| read.saturating_sub(passed));
+        let all_unread_are_left = stream.first.is_none_or(|first| first > group.last_delivered) && stream.last > group.last_delivered;
+        let unread = if all_unread_are_left { stream.added.saturating_sub(read).saturating_sub(stream.length) } else { 0 };
+        self.passed = Some(read + unread);
+        Lost { skipped, unread }
+    }
+
+    /// The same for a reader without a group, which knows its count once it has caught up with the stream.
+    pub(super) fn audit_place(&mut self, stream: &StreamState, place: EntryId) -> Lost {
+        if stream.last <= place {
+            self.passed = Some(stream.added);
+            return Lost::default();
+        }
+        let Some(passed) = self.passed.filter(|_| stream.first.is_none_or(|first| first > place)) else { return Lost::default() };
+        let unread = stream.added.saturating_sub(passed).saturating_sub(stream.length);
+        self.passed = Some(passed + unread);
+        Lost { skipped: 0, unread }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(ms: u64) -> EntryId {
+        EntryId { ms, seq: 0 }
+    }
+
+    fn stream(first: u64, last: u64, length: u64, added: u64) -> StreamState {
+        StreamState { first: Some(id(first)), last: id(last), length, added }
+    }
+
+    fn group(last_delivered: u64, entries_read: u64) -> GroupState {
+        GroupState { last_delivered: id(last_delivered), entries_read: Some(entries_read), lag: None, pending: 0 }
+    }
+
+    #[test]
+    fn trimmed_before_read_is_counted_once() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.audit_group(&stream(1, 10, 10, 10), &group(4, 4)), Lost::default());
+        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(4, 4)), Lost { skipped: 0, unread: 3 });
+        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(4, 7)), Lost::default(), "the group was moved over the gap");
+        ledger.handed_out(3);
+        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(10, 10)), Lost::default());
+    }
+
+    #[test]
+    fn trimmed_and_passed_over_between_two_looks_is_counted() {
+        let mut ledger = Ledger::default();
+        ledger.audit_group(&stream(1, 4, 4, 4), &group(4, 4));
+        ledger.handed_out(2);
+        assert_eq!(ledger.audit_group(&stream(9, 10, 2, 10), &group(10, 10)), Lost { skipped: 4, unread: 0 });
+    }
+
+    #[test]
+    fn a_reader_without_a_group_counts_from_where_it_caught_up() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.audit_place(&stream(5, 10, 6, 10), id(2)), Lost::default(), "nothing is known yet");
+        ledger.audit_place(&stream(5, 10, 6, 10), id(10));
+        assert_eq!(ledger.audit_place(&stream(15, 20, 6, 20), id(10)), Lost { skipped: 0, unread: 4 });
+        ledger.handed_out(6);
+        assert_eq!(ledger.audit_place(&stream(15, 20, 6, 20), id(20)), Lost::default());
+    }
+}

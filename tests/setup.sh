@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs what tests need beside Rust: redis-server, and python3 with the means to make a virtual environment in target/.
+# Nothing goes into the home folder. Safe to run again; does nothing where everything is there.
+set -eu
+cd "$(dirname "$0")/.."
+say() { printf 'setup: %s\n' "$*"; }
+
+missing=
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+command -v python3 >/dev/null 2>&1 || missing="$missing python3"
+if [ -z "$missing" ]; then
+    say "redis-server and python3 are here"
+    exit 0
+fi
+if ! command -v apt-get >/dev/null 2>&1; then
+    say "install$missing with this system's package manager, then run this again" >&2
+    exit 1
+fi
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+say "installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update -q >/dev/null || say "apt-get update failed; trying with the lists that are here"
+# shellcheck disable=SC2086
+$sudo apt-get install -y -q --no-install-recommends $missing >/dev/null || {
+    say "apt-get could not install$missing; install it by hand, then run this again" >&2
+    exit 1
+}
+# Debian starts a server of its own, which tests do not use and which would stay behind.
+if command -v systemctl >/dev/null 2>&1; then $sudo systemctl stop redis-server >/dev/null 2>&1 || true; fi

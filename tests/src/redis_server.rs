@@ -1,0 +1,94 @@
+//! A real Redis server: started on a free port in a temporary folder, and stopped with the test.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::host::wait_for;
+
+/// A running `redis-server`.
+pub struct RedisServer {
+    port: u16,
+    folder: TempDir,
+    persistent: bool,
+    child: Child,
+}
+
+impl RedisServer {
+    /// A server that keeps nothing on disk.
+    pub fn start() -> RedisServer {
+        RedisServer::start_on(free_port(), tempfile::tempdir().expect("a temporary folder"), false)
+    }
+
+    /// A server that has everything on disk before it answers.
+    pub fn start_persistent() -> RedisServer {
+        RedisServer::start_on(free_port(), tempfile::tempdir().expect("a temporary folder"), true)
+    }
+
+    fn start_on(port: u16, folder: TempDir, persistent: bool) -> RedisServer {
+        let child = spawn(port, &folder, persistent);
+        let server = RedisServer { port, folder, persistent, child };
+        server.wait_until_up();
+        server
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// A connection of its own for the test.
+    pub fn connection(&self) -> redis::Connection {
+        redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("the server answers")
+    }
+
+    /// Runs one command.
+    pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let (name, arguments) = words.split_first().expect("a command has a name");
+        redis::cmd(name).arg(arguments).query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a running child can be killed");
+        self.child.wait().expect("a killed child can be waited for");
+    }
+
+    /// Starts it again on the same port and folder after [`RedisServer::kill`].
+    pub fn start_again(&mut self) {
+        self.child = spawn(self.port, &self.folder, self.persistent);
+        self.wait_until_up();
+    }
+
+    fn wait_until_up(&self) {
+        wait_for("redis-server to answer", || {
+            let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
+            redis::cmd("PING").query::<String>(&mut connection).ok()
+        });
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(port: u16, folder: &TempDir, persistent: bool) -> Child {
+    let (append, sync) = if persistent { ("yes", "always") } else { ("no", "no") };
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", append, "--appendfsync", sync])
+        .args(["--dir", &folder.path().display().to_string(), "--loglevel", "warning"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed; `make test` installs it")
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
