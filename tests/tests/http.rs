@@ -280,7 +280,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     let any_json = leaf.prop_recursive(4, 32, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(|members| Value::from_iter(members)),
+            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(Value::from_iter),
         ]
     });
     prop_oneof![
