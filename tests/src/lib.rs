@@ -1,5 +1,6 @@
 //! What the suites share.
 
+pub mod bench;
 pub mod flights;
 pub mod guests;
 pub mod host;
