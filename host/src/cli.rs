@@ -80,9 +80,13 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    // A reader that has seen enough (`| head`) ends the program quietly instead of failing its next write.
-    print::end_on_broken_pipe();
-    let outcome = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Demo(_) | Command::Run(_)) {
+        // A reader that has seen enough (`| head`) ends the program quietly instead of failing its next write. Never so for a host: the signal
+        // also comes when a client of its HTTP interface goes away in the middle of an answer.
+        print::end_on_broken_pipe();
+    }
+    let outcome = match command {
         Command::Demo(arguments) => demo::demo(arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => run::check(&arguments),

@@ -3,18 +3,24 @@
 //! Secrets never stand in the file: a setting that may hold one has a twin that names an environment variable (`url_env`).
 
 mod problems;
+mod secret;
 mod sections;
+mod store;
+mod stream;
+mod transform;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::model::is_name;
 
+use problems::Document;
 pub use problems::{Error, Problem};
-pub use sections::{
-    Consumers, DeadLetters, Durability, EmbeddedStore, Engine, HostSection, Http, LogFormat, PlaceKept, RedisStore, Secret, Start, Store,
-    Stream, StreamSource, Transform,
-};
+pub use secret::Secret;
+pub use sections::{DeadLetters, Engine, HostSection, Http, LogFormat};
+pub use store::{Durability, EmbeddedStore, RedisStore, Store};
+pub use stream::{Consumers, PlaceKept, Start, Stream, StreamSource};
+pub use transform::Transform;
 
 use crate::transform::Limits;
 
@@ -50,13 +56,15 @@ impl Config {
 
     /// Checks a text; `name` stands for it in messages.
     pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Config, Error> {
-        let mut config: Config = problems::parse(text, name)?;
+        let document = Document::parse(text, name)?;
+        let (config, mut problems): (Option<Config>, _) = document.values();
+        let Some(mut config) = config else { return Err(document.error(problems)) };
         config.resolve_paths(folder);
-        let problems = config.check();
-        if problems.is_empty() {
-            return Ok(config);
-        }
-        Err(Error::new(text, name, problems))
+        // A section in which something is already wrong is not complained about twice: what is missing there is what was misspelt.
+        let troubled: Vec<String> = problems.iter().map(|problem| section(&problem.key).to_owned()).collect();
+        let found = config.check(&document).into_iter();
+        problems.extend(found.filter(|problem| !troubled.iter().any(|troubled| troubled == section(&problem.key))));
+        if problems.is_empty() { Ok(config) } else { Err(document.error(problems)) }
     }
 
     fn resolve_paths(&mut self, folder: &Path) {
@@ -67,12 +75,15 @@ impl Config {
     }
 
     /// What one value's type cannot say.
-    fn check(&mut self) -> Vec<Problem> {
+    fn check(&mut self, document: &Document<'_>) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut complain = |key: String, message: String| problems.push(Problem { key, message });
         if let Store::Redis(redis) = &mut self.store {
             redis.check("store", &mut complain);
         }
+        self.http.check("http", &mut complain);
+        self.engine.check("engine", &mut complain);
+        check_limits("limits", self.limits, &mut complain);
         if self.limits.memory_bytes_max > self.engine.memory_bytes_max {
             let (wanted, pool) = (self.limits.memory_bytes_max, self.engine.memory_bytes_max);
             complain(
@@ -85,7 +96,7 @@ impl Config {
             if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
                 complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
             }
-            stream.check(&key, &mut complain);
+            stream.check(&key, &document.keys(&key), &mut complain);
         }
         for (name, transform) in &mut self.transforms {
             let key = format!("transforms.{name}");
@@ -96,5 +107,33 @@ impl Config {
             transform.check(&key, self.limits, self.engine.memory_bytes_max, &mut complain);
         }
         problems
+    }
+}
+
+/// The section that a dotted key stands in.
+fn section(key: &str) -> &str {
+    key.rsplit_once('.').map_or("", |(section, _)| section)
+}
+
+/// Complains about a number that makes no sense.
+fn within(key: String, value: u64, allowed: std::ops::RangeInclusive<u64>, complain: &mut impl FnMut(String, String)) {
+    if !allowed.contains(&value) {
+        let (least, most) = (allowed.start(), allowed.end());
+        let advice = if *most == u64::MAX { format!("use {least} or more") } else { format!("use {least} to {most}") };
+        complain(key, format!("{value} is out of range; {advice}"));
+    }
+}
+
+/// Complains about limits under which nothing could run.
+fn check_limits(key: &str, limits: Limits, complain: &mut impl FnMut(String, String)) {
+    let counts = [
+        ("memory_bytes_max", limits.memory_bytes_max as u64, 65_536),
+        ("deadline_ms", limits.deadline_ms, 1),
+        ("output_bytes_max", limits.output_bytes_max as u64, 1),
+        ("output_rows_per_input_max", limits.output_rows_per_input_max as u64, 1),
+        ("instance_calls_max", limits.instance_calls_max, 1),
+    ];
+    for (name, value, least) in counts {
+        within(format!("{key}.{name}"), value, least..=u64::MAX, complain);
     }
 }

@@ -9,6 +9,7 @@ mod features;
 mod letters;
 mod plan;
 mod respond;
+mod routes;
 mod server;
 mod status;
 mod transforms;
@@ -20,7 +21,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -108,36 +108,24 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Ou
     server::run(listener, router(state), connections_max, timeout_ms, shutdown).await
 }
 
-/// Everything the host answers. The paths and methods here and in `openapi.json` are the same; a test compares them.
+/// Everything the host answers.
 pub fn router(state: State) -> Router {
     let limits = state.limits.clone();
-    let shared = Arc::new(Shared { state, plans: Plans::default(), schemas: Default::default() });
-    let components = Router::new()
-        .route("/v1/transforms/{name}", get(transforms::show).put(transforms::put).delete(transforms::delete))
-        .layer(DefaultBodyLimit::max(limits.component_bytes_max));
-    let others = Router::new()
-        .route("/", get(status::index))
-        .route("/livez", get(status::livez))
-        .route("/readyz", get(status::readyz))
-        .route("/metrics", get(status::metrics))
-        .route("/openapi.json", get(status::openapi))
-        .route("/v1/features", post(features::query))
-        .route("/v1/features/{view}", get(features::query_one))
-        .route("/v1/views", get(status::views))
-        .route("/v1/views/{view}", get(status::view))
-        .route("/v1/streams/{stream}/events", post(events::append))
-        .route("/v1/transforms", get(transforms::list))
-        .route("/v1/dead-letters", get(letters::list).delete(letters::drop))
-        .route("/v1/dead-letters/replay", post(letters::replay))
-        .route("/v1/dead-letters/{stream}/{entry_id}/{transform}", get(letters::show))
-        .layer(DefaultBodyLimit::max(limits.body_bytes_max));
-    let routes = others.merge(components).method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
-    server::layers(routes, Arc::clone(&shared)).with_state(shared)
+    let shared = Arc::new(Shared { state, feature_plans: Plans::default(), view_plans: Plans::default(), schemas: Default::default() });
+    let table = routes::routes(&limits);
+    let paths = table.iter().map(|route| route.path).collect();
+    let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
+    let routes = routes.method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
+    let routes = routes.layer(DefaultBodyLimit::max(limits.body_bytes_max));
+    server::layers(routes, paths, Arc::clone(&shared)).with_state(shared)
 }
 
 /// The state and what is cached beside it.
 struct Shared {
     state: State,
-    plans: Plans,
+    /// By the text of the list of features.
+    feature_plans: Plans,
+    /// By the view's name.
+    view_plans: Plans,
     schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<crate::model::Schema>>>,
 }

@@ -18,6 +18,17 @@ pub struct Host {
     agent: ureq::Agent,
 }
 
+/// An answer as it came.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: ureq::http::HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
 /// The program, built beside the tests.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a running test has a path");
@@ -87,6 +98,17 @@ impl Host {
         assert!(status.success());
         let status = self.child.wait().expect("the child can be waited for");
         assert!(status.success(), "the host ended with {status}");
+    }
+
+    /// Any request; without a body for `None`.
+    pub fn send(&self, method: &str, path: &str, body: Option<&[u8]>) -> anyhow::Result<Answer> {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let mut response = match body {
+            Some(body) => self.agent.run(request.body(body)?)?,
+            None => self.agent.run(request.body(())?)?,
+        };
+        let body = response.body_mut().read_to_vec()?;
+        Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), body })
     }
 
     /// GET: status and JSON body.

@@ -64,7 +64,9 @@ impl Core {
             let mut registry = self.registry.lock().await;
             match registry.active.get_mut(name) {
                 Some(active) => active.refused = Some(format!("{error:#}")),
-                None => drop(registry.refused.insert(name.to_owned(), format!("{error:#}"))),
+                // Whoever pushed it has been told; what was declared and is missing keeps the host from being ready.
+                None if origin == Origin::Declared => drop(registry.refused.insert(name.to_owned(), format!("{error:#}"))),
+                None => {}
             }
         }
         result
@@ -150,6 +152,10 @@ impl Core {
             };
             if let Err(error) = installed {
                 tracing::error!(transform = name, "a pushed component cannot be put into force again: {error:#}");
+                let mut registry = self.registry.lock().await;
+                if !registry.active.contains_key(&name) {
+                    registry.refused.insert(name, format!("{error:#}"));
+                }
             }
         }
     }

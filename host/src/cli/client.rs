@@ -13,7 +13,7 @@ use super::Failure;
 #[derive(clap::Args)]
 pub(super) struct HostArgument {
     /// The host's address
-    #[arg(long, value_name = "URL", env = "GRISTMILL_HOST", default_value = "http://127.0.0.1:7171")]
+    #[arg(long, value_name = "URL", env = "GRISTMILL_HOST", global = true, default_value = "http://127.0.0.1:7171")]
     host: String,
 }
 
@@ -31,7 +31,11 @@ pub(super) struct Refused {
 
 impl HostArgument {
     pub(super) fn client(&self) -> Client {
-        let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(120))).build();
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .timeout_global(Some(Duration::from_secs(120)))
+            .build();
         Client { base: self.host.trim_end_matches('/').to_owned(), agent: agent.into() }
     }
 }

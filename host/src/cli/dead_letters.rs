@@ -5,8 +5,10 @@ use super::client::{Client, HostArgument, escape};
 use super::transforms::text;
 use super::{Failure, print};
 
+/// Dead letters that a host drops in one request, at most.
+const DROP_MAX: u64 = 10_000;
+
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -20,13 +22,16 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum Action {
     /// List them, newest first
+    #[command(after_help = "Example: gristmill dead-letters list --transform aircraft --limit 20")]
     List(Filter),
     /// Show one with the event it was
+    #[command(after_help = "Example: gristmill dead-letters show flights/1357034400000-0/aircraft")]
     Show {
         /// stream/entry-id/transform, as listed
         id: String,
     },
     /// Try them again with the transform that is in force now
+    #[command(after_help = "Example: gristmill dead-letters replay --transform aircraft")]
     Replay {
         /// These only, stream/entry-id/transform
         ids: Vec<String>,
@@ -34,6 +39,7 @@ enum Action {
         filter: Filter,
     },
     /// Forget them
+    #[command(after_help = "Example: gristmill dead-letters drop --transform aircraft --yes")]
     Drop {
         #[command(flatten)]
         filter: Filter,
@@ -98,13 +104,31 @@ pub(super) fn dead_letters(arguments: &Arguments) -> Result<(), Failure> {
             if !yes {
                 return Err(Failure::Wrong(anyhow::anyhow!("dropping dead letters cannot be undone; say --yes")));
             }
-            let mut query = filter.query();
-            if query.is_empty() {
-                query = "limit=10000".into();
+            let dropped = drop_all(&client, filter)?;
+            if arguments.json {
+                print::json(&json!({"dropped": dropped}));
+            } else {
+                print::line(&format!("{dropped} dropped"));
             }
-            let outcome = client.delete(&format!("/v1/dead-letters?{query}"))?;
-            print::line(&format!("{} dropped", text(&outcome, "/dropped")));
             Ok(())
+        }
+    }
+}
+
+/// Drops what matches. A host drops a bounded number at once, so it is asked until less than that is left.
+fn drop_all(client: &Client, filter: &Filter) -> Result<u64, Failure> {
+    let mut query = filter.query();
+    if filter.limit.is_none() {
+        let separator = if query.is_empty() { "" } else { "&" };
+        query = format!("{query}{separator}limit={DROP_MAX}");
+    }
+    let mut dropped = 0;
+    loop {
+        let outcome = client.delete(&format!("/v1/dead-letters?{query}"))?;
+        let now = outcome.pointer("/dropped").and_then(Value::as_u64).unwrap_or_default();
+        dropped += now;
+        if filter.limit.is_some() || now < DROP_MAX {
+            return Ok(dropped);
         }
     }
 }

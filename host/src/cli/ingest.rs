@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 
 use super::client::{Client, HostArgument, escape};
 use super::{Failure, print};
@@ -34,6 +35,9 @@ pub(super) struct Arguments {
     /// Events at the beginning of the file to leave out, to go on after a failure
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: u64,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     host: HostArgument,
 }
@@ -49,8 +53,9 @@ enum FileFormat {
 pub(super) fn ingest(arguments: &Arguments) -> Result<(), Failure> {
     let events = events(arguments).map_err(Failure::Wrong)?;
     let mut sender = Sender::new(arguments);
-    for (number, event) in (1..).zip(events).skip(arguments.skip as usize) {
-        let event = event.with_context(|| format!("event {number} of {}", arguments.file.display()));
+    let skip = usize::try_from(arguments.skip).unwrap_or(usize::MAX);
+    for event in events.skip(skip) {
+        let event = event.with_context(|| arguments.file.display().to_string());
         let sent = event.map_err(Failure::Wrong).and_then(|event| sender.push(&event));
         if let Err(failure) = sent {
             return Err(sender.explain(failure, arguments.skip));
@@ -61,7 +66,11 @@ pub(super) fn ingest(arguments: &Arguments) -> Result<(), Failure> {
     }
     sender.bar.finish_and_clear();
     let seconds = sender.started.elapsed().as_secs_f64();
-    print::line(&format!("{} events appended to `{}` in {seconds:.2} s", sender.acknowledged, arguments.stream));
+    if arguments.json {
+        print::json(&json!({"stream": arguments.stream, "events": sender.acknowledged, "seconds": seconds}));
+    } else {
+        print::line(&format!("{} events appended to `{}` in {seconds:.2} s", sender.acknowledged, arguments.stream));
+    }
     Ok(())
 }
 
@@ -118,6 +127,9 @@ impl Sender {
                 Ok(_) => break,
                 Err(refused) if matches!(refused.status, 429 | 503) && attempt < TRIES_MAX => wait(pause),
                 Err(refused) if refused.status == 404 => return Err(Failure::NotFound(anyhow!("{}", refused.message))),
+                Err(refused) if refused.status == 429 || refused.status >= 500 => {
+                    return Err(Failure::Failed(anyhow!("{}", refused.message)));
+                }
                 Err(refused) => return Err(Failure::Wrong(anyhow!("{}", refused.message))),
             }
             pause = (pause * 2).min(Duration::from_secs(5));
@@ -167,8 +179,8 @@ fn events(arguments: &Arguments) -> anyhow::Result<Events> {
     let told = if name.ends_with(".csv") { FileFormat::Csv } else { FileFormat::Ndjson };
     Ok(match arguments.format.unwrap_or(told) {
         FileFormat::Ndjson => {
-            let lines = reader.lines().filter(|line| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
-            Box::new(lines.map(|line| line.map_err(anyhow::Error::from)))
+            let lines = (1_u64..).zip(reader.lines()).filter(|(_, line)| !line.as_ref().is_ok_and(|line| line.trim().is_empty()));
+            Box::new(lines.map(|(number, line)| object(line?).with_context(|| format!("line {number}"))))
         }
         FileFormat::Csv => {
             let mut csv = csv::Reader::from_reader(reader);
@@ -176,6 +188,13 @@ fn events(arguments: &Arguments) -> anyhow::Result<Events> {
             Box::new(csv.into_records().map(move |record| Ok(event_of(&header, &record?))))
         }
     })
+}
+
+/// A line that is one JSON object. Found here, a wrong one can be named by its line in the file.
+fn object(line: String) -> anyhow::Result<String> {
+    let value: &RawValue = serde_json::from_str(&line).context("not JSON")?;
+    anyhow::ensure!(value.get().starts_with('{'), "an event is a JSON object, not {}", value.get().chars().take(40).collect::<String>());
+    Ok(line)
 }
 
 fn event_of(header: &csv::StringRecord, record: &csv::StringRecord) -> String {

@@ -25,8 +25,8 @@ pub(super) struct Arguments {
 
 /// How Rust becomes WebAssembly here.
 enum Toolchain {
-    /// rustup's target is installed.
-    Rustup,
+    /// The target is installed.
+    Installed,
     /// Debian's compiler with the sources of std, linked by rustup's tools in this folder.
     Debian(PathBuf),
 }
@@ -37,8 +37,8 @@ pub(super) fn build(arguments: &Arguments) -> Result<(), Failure> {
         let message = "has no Cargo.toml; this version builds Rust plugins, and loads components that other tools have built";
         return Err(Failure::Wrong(anyhow!("{} {message}", folder.display())));
     }
-    let toolchain = find().map_err(Failure::Wrong)?;
-    let name = package_name(folder).map_err(Failure::Wrong)?;
+    let toolchain = find(folder).map_err(Failure::Wrong)?;
+    let name = library_name(folder).map_err(Failure::Wrong)?;
     if let Toolchain::Debian(_) = toolchain {
         print::note("building with Debian's Rust and its sources of std; the first time takes about two minutes");
     }
@@ -47,40 +47,51 @@ pub(super) fn build(arguments: &Arguments) -> Result<(), Failure> {
     let built = compile(folder, &toolchain);
     spinner.finish_and_clear();
     built?;
-    let module = target_folder(folder)?.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
+    let module = target_folder(folder)?.join(TARGET).join("release").join(format!("{name}.wasm"));
     let component =
         std::fs::read(&module).with_context(|| format!("{} was not built; is `crate-type = [\"cdylib\"]` set?", module.display()))?;
-    let out = arguments.out.clone().unwrap_or_else(|| folder.join(format!("{}.wasm", name.replace('-', "_"))));
+    let out = arguments.out.clone().unwrap_or_else(|| folder.join(format!("{name}.wasm")));
     std::fs::write(&out, &component).with_context(|| format!("cannot write {}", out.display()))?;
     print::line(&format!("{} ({} bytes, {})", out.display(), component.len(), Digest(Sha256::digest(&component).into())));
     Ok(())
 }
 
-fn find() -> anyhow::Result<Toolchain> {
+/// The toolchain for this folder, which may choose one of its own.
+fn find(folder: &Path) -> anyhow::Result<Toolchain> {
     let output = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+        let mut command = Command::new(program);
+        without_cargo_settings(&mut command);
+        let output = command.args(arguments).current_dir(folder).stdin(Stdio::null()).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let installed = output("rustup", &["target", "list", "--installed"]).unwrap_or_default();
-    if installed.lines().any(|line| line == TARGET) {
-        return Ok(Toolchain::Rustup);
+    let installed = || output("rustc", &["--print", "target-libdir", "--target", TARGET]).is_some_and(|path| Path::new(&path).is_dir());
+    if installed() {
+        return Ok(Toolchain::Installed);
     }
     if Path::new("/usr/bin/cargo").is_file() && Path::new("/usr/lib/rustlib/src/rust/library").is_dir() {
-        let sysroot = output("rustup", &["run", "stable", "rustc", "--print", "sysroot"]);
+        let sysroot = output("rustc", &["--print", "sysroot"]);
         let host = output("rustc", &["-vV"]).and_then(|text| Some(text.lines().find_map(|line| line.strip_prefix("host: "))?.to_owned()));
         if let (Some(sysroot), Some(host)) = (sysroot, host) {
-            return Ok(Toolchain::Debian([&sysroot, "lib", "rustlib", &host, "bin"].iter().collect()));
+            let tools: PathBuf = [&sysroot, "lib", "rustlib", &host, "bin"].iter().collect();
+            if tools.join("wasm-component-ld").is_file() {
+                return Ok(Toolchain::Debian(tools));
+            }
         }
     }
+    print::note(&format!("Rust for {TARGET} is not installed; trying `rustup target add {TARGET}`"));
+    if output("rustup", &["target", "add", TARGET]).is_some() && installed() {
+        return Ok(Toolchain::Installed);
+    }
     bail!(
-        "no Rust for {TARGET} on this machine. Install it with `rustup target add {TARGET}`; where only Debian's packages can be had, with \
+        "no Rust for {TARGET} on this machine, and it could not be installed. With rustup (https://rustup.rs) and a connection, say \
+         `rustup target add {TARGET}`; where only Debian's packages can be had, keep rustup's toolchain and say \
          `apt-get install --no-install-recommends rustc-web cargo-web rust-web-src`"
     )
 }
 
 fn compile(folder: &Path, toolchain: &Toolchain) -> anyhow::Result<()> {
     let mut command = match toolchain {
-        Toolchain::Rustup => Command::new("cargo"),
+        Toolchain::Installed => Command::new("cargo"),
         Toolchain::Debian(tools) => {
             let path = std::env::var_os("PATH").unwrap_or_default();
             let path = std::env::join_paths(std::iter::once(tools.join("gcc-ld")).chain(std::env::split_paths(&path)))?;
@@ -98,10 +109,7 @@ fn compile(folder: &Path, toolchain: &Toolchain) -> anyhow::Result<()> {
     for (key, value) in [("OPT_LEVEL", "3"), ("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("PANIC", "abort"), ("STRIP", "symbols")] {
         command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
     }
-    // A program started by cargo is told about that cargo's own settings, which are not this build's.
-    for inherited in ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
-        command.env_remove(inherited);
-    }
+    without_cargo_settings(&mut command);
     let output = command.current_dir(folder).stdin(Stdio::null()).output().context("cannot start cargo; is Rust installed?")?;
     if output.status.success() {
         return Ok(());
@@ -115,10 +123,19 @@ fn target_folder(folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(folder.join("target").join("guest"))
 }
 
-fn package_name(folder: &Path) -> anyhow::Result<String> {
+/// A program started by cargo is told about that cargo's own settings, which are not this build's.
+fn without_cargo_settings(command: &mut Command) {
+    for inherited in ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
+        command.env_remove(inherited);
+    }
+}
+
+/// The name that cargo gives the library's file.
+fn library_name(folder: &Path) -> anyhow::Result<String> {
     let path = folder.join("Cargo.toml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest: toml::Table = text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
-    let name = manifest.get("package").and_then(|package| package.get("name")).and_then(|name| name.as_str());
-    Ok(name.with_context(|| format!("{} names no package", path.display()))?.to_owned())
+    let name = |section: &str| manifest.get(section).and_then(|section| section.get("name")).and_then(|name| name.as_str());
+    let name = name("lib").or_else(|| name("package")).with_context(|| format!("{} names no package", path.display()))?;
+    Ok(name.replace('-', "_"))
 }

@@ -1,7 +1,14 @@
-//! Errors that say where: file, line, column, key, and the word that was probably meant.
+//! Errors that say where: file, line, column, key, what is wrong, and the word that was probably meant.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Problems that are looked for in one file, at most.
+const PROBLEMS_MAX: usize = 50;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,63 +37,176 @@ impl Error {
     pub(super) fn unreadable(path: &Path, error: &std::io::Error) -> Error {
         Error { lines: vec![format!("{}: cannot be read: {error}", path.display())] }
     }
+}
 
-    pub(super) fn new(text: &str, name: &str, problems: Vec<Problem>) -> Error {
-        let line = |Problem { key, message }: Problem| match line_of(text, &key) {
-            Some(line) => format!("{name}:{line}: {key}: {message}"),
-            None => format!("{name}: {key}: {message}"),
-        };
-        Error { lines: problems.into_iter().map(line).collect() }
+/// A file as TOML, which remembers where everything stands.
+pub(super) struct Document<'t> {
+    text: &'t str,
+    name: &'t str,
+    table: Spanned<DeTable<'t>>,
+}
+
+impl<'t> Document<'t> {
+    pub(super) fn parse(text: &'t str, name: &'t str) -> Result<Document<'t>, Error> {
+        match DeTable::parse(text) {
+            Ok(table) => Ok(Document { text, name, table }),
+            Err(error) => {
+                let (line, column) = line_column(text, error.span().map_or(0, |span| span.start));
+                let message = error.message().trim().replace('\n', "; ");
+                Err(Error { lines: vec![format!("{name}:{line}:{column}: not TOML: {message}")] })
+            }
+        }
+    }
+
+    /// The values, and what is wrong with them. A key that is wrong is taken out and the rest is looked at again, so that one reading shows
+    /// everything; no value comes back when something is wrong that cannot be taken out.
+    pub(super) fn values<T: serde::de::DeserializeOwned>(&self) -> (Option<T>, Vec<Problem>) {
+        let mut table = self.table.clone();
+        let mut problems = Vec::new();
+        while problems.len() < PROBLEMS_MAX {
+            let deserializer = toml::Deserializer::from(table.clone());
+            let error = match serde_path_to_error::deserialize::<_, T>(deserializer) {
+                Ok(values) => return (Some(values), problems),
+                Err(error) => error,
+            };
+            let message = error.inner().message().to_owned();
+            let key = self.key_at_fault(&error.path().to_string(), &message);
+            let removed = remove(table.get_mut(), &key);
+            // What is missing is no news where something was taken out.
+            let inside = format!("{key}.");
+            if !(message.starts_with("missing field") && problems.iter().any(|problem: &Problem| problem.key.starts_with(&inside))) {
+                problems.push(Problem { key, message: explain(&message) });
+            }
+            if !removed {
+                break;
+            }
+        }
+        (None, problems)
+    }
+
+    /// The keys of a section, such as `streams.orders`.
+    pub(super) fn keys(&self, section: &str) -> Vec<&str> {
+        match find(self.table.get_ref(), section).map(|(_, value)| value.get_ref()) {
+            Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().as_ref()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Problems in the order of the file, each with its place.
+    pub(super) fn error(&self, problems: Vec<Problem>) -> Error {
+        let mut placed: Vec<((usize, usize), Problem)> =
+            problems.into_iter().map(|problem| (line_column(self.text, self.offset(&problem.key)), problem)).collect();
+        placed.sort_by_key(|(place, _)| *place);
+        let line = |((line, column), Problem { key, message })| format!("{}:{line}:{column}: {key}: {message}", self.name);
+        Error { lines: placed.into_iter().map(line).collect() }
+    }
+
+    /// A name in the message leads further than the path where a whole section is refused.
+    fn key_at_fault(&self, path: &str, message: &str) -> String {
+        let path = if path == "." { "" } else { path };
+        if message.starts_with("missing field") {
+            return path.to_owned();
+        }
+        let inner = message.split('`').nth(1).map(|name| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") });
+        inner.filter(|inner| find(self.table.get_ref(), inner).is_some()).unwrap_or_else(|| path.to_owned())
+    }
+
+    /// Where a key stands, or the nearest section around it.
+    fn offset(&self, key: &str) -> usize {
+        let mut key = key;
+        loop {
+            if let Some((name, _)) = find(self.table.get_ref(), key) {
+                return name.span().start;
+            }
+            match key.rsplit_once('.') {
+                Some((section, _)) => key = section,
+                None => return 0,
+            }
+        }
     }
 }
 
-/// Parses TOML into a value, with the key that an error belongs to.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<T, Error> {
-    let deserializer = toml::Deserializer::parse(text).map_err(|error| located(text, name, "", &error))?;
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let key = error.path().to_string();
-        located(text, name, if key == "." { "" } else { &key }, error.inner())
+type Entry<'a, 't> = (&'a Spanned<Cow<'t, str>>, &'a Spanned<DeValue<'t>>);
+
+/// The entry of a dotted key; names that hold dots themselves are found too.
+fn find<'a, 't>(table: &'a DeTable<'t>, key: &str) -> Option<Entry<'a, 't>> {
+    table.iter().find_map(|(name, value)| {
+        let rest = key.strip_prefix(name.get_ref().as_ref())?;
+        if rest.is_empty() {
+            return Some((name, value));
+        }
+        let DeValue::Table(inner) = value.get_ref() else { return None };
+        find(inner, rest.strip_prefix('.')?)
     })
 }
 
-fn located(text: &str, name: &str, key: &str, error: &toml::de::Error) -> Error {
-    let start = error.span().map_or(0, |span| span.start);
-    let before = text.get(..start).unwrap_or_default();
-    let (line, column) = (before.matches('\n').count() + 1, before.chars().rev().take_while(|char| *char != '\n').count() + 1);
-    let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
-    Error { lines: vec![format!("{name}:{line}:{column}: {key}{}", suggest(error.message()))] }
+/// Takes a dotted key out; whether it was there.
+fn remove(table: &mut DeTable<'_>, key: &str) -> bool {
+    let Some((name, rest)) = table.keys().find_map(|name| {
+        let rest = key.strip_prefix(name.get_ref().as_ref())?;
+        (rest.is_empty() || rest.starts_with('.')).then(|| (name.clone(), rest.trim_start_matches('.').to_owned()))
+    }) else {
+        return false;
+    };
+    if !rest.is_empty()
+        && let Some(DeValue::Table(inner)) = table.get_mut(&name).map(Spanned::get_mut)
+        && remove(inner, &rest)
+    {
+        return true;
+    }
+    table.remove(&name).is_some()
 }
 
-/// Turns serde's words about an unknown name into a sentence with the nearest known one.
+fn line_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or_default();
+    (before.matches('\n').count() + 1, before.chars().rev().take_while(|char| *char != '\n').count() + 1)
+}
+
+/// Turns serde's words into a sentence for somebody who does not know the types behind the file.
+pub(super) fn explain(message: &str) -> String {
+    let message = message.trim().replace('\n', "; ");
+    if message.starts_with("unknown ") {
+        return suggest(&message);
+    }
+    if let Some(name) = message.strip_prefix("missing field ") {
+        return format!("{name} is missing");
+    }
+    if message.contains("socket address") {
+        return "not an address and port; write for example \"127.0.0.1:7171\"".into();
+    }
+    let found = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    match found.and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, expected)) => format!("expected {}, found {}", plain(expected), found.replace("string ", "the text ")),
+        None => message,
+    }
+}
+
+/// What serde expected, in words.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" | "string" => "a text in quotes",
+        "a map" => "a section",
+        other if other.starts_with("struct ") => "a section",
+        other if other.starts_with("enum ") => "one of the documented words in quotes",
+        other => other,
+    }
+}
+
+/// The nearest known name to an unknown one, or all that are known.
 fn suggest(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let Some((unknown, known)) = quoted.split_first().filter(|_| message.starts_with("unknown ")) else { return message.to_owned() };
-    let what = if message.starts_with("unknown variant") { "value" } else { "key" };
+    let Some((unknown, known)) = quoted.split_first() else { return message.to_owned() };
+    let is_value = message.starts_with("unknown variant");
+    let what = if is_value { "value" } else { "key" };
     let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
+    let all = known.join(", ");
     match nearest.filter(|near| strsim::jaro_winkler(unknown, near) > 0.75) {
+        Some(near) if is_value => format!("unknown {what} `{unknown}`; did you mean `{near}`? Known are {all}"),
         Some(near) => format!("unknown {what} `{unknown}`; did you mean `{near}`?"),
-        None => format!("unknown {what} `{unknown}`; known are {}", known.join(", ")),
+        None => format!("unknown {what} `{unknown}`; known are {all}"),
     }
-}
-
-/// The line on which a dotted key is set, or its section begins.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let (section, last) = key.rsplit_once('.').unwrap_or(("", key));
-    let mut current = String::new();
-    let mut section_line = None;
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
-            current = header.trim().replace(['"', '\''], "");
-            if current == key || current == section {
-                section_line = Some(index + 1);
-            }
-            if current == key {
-                return section_line;
-            }
-        } else if current == section && line.split('=').next().is_some_and(|name| name.trim().trim_matches('"') == last) {
-            return Some(index + 1);
-        }
-    }
-    section_line
 }

@@ -1,4 +1,4 @@
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -68,7 +68,9 @@ impl ApiError {
 
 /// `; did you mean …?`, or nothing when no known name is near.
 pub(super) fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
-    let nearest = known.map(|known| (strsim::jaro_winkler(name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+    let measured = known.map(|known| (strsim::jaro_winkler(name, known), known));
+    // Of equally near names the first, which is the first that was declared.
+    let nearest = measured.reduce(|nearest, next| if next.0 > nearest.0 { next } else { nearest });
     nearest.filter(|(near, _)| *near > 0.75).map_or(String::new(), |(_, known)| format!("; did you mean `{known}`?"))
 }
 
@@ -95,7 +97,15 @@ impl From<BytesRejection> for ApiError {
 
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> ApiError {
-        ApiError::malformed(rejection.body_text())
+        let text = rejection.body_text();
+        let detail = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        ApiError::malformed(format!("the query string is not as it should be: {detail}"))
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(_: PathRejection) -> ApiError {
+        ApiError::malformed("a part of the path is not UTF-8 after percent-decoding")
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,9 +23,10 @@ pub(super) struct Appended {
 
 pub(super) async fn append(
     State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Appended>, ApiError> {
+    let Path(name) = path?;
     let streams = shared.state.streams.load_full();
     let known = || streams.keys().map(String::as_str);
     let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +16,10 @@ use super::Shared;
 use super::error::{ApiError, suggestion};
 use super::plan::{Mapping, Plan};
 use super::respond::{Found, push_result};
-use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Status, Timestamp, View, row_key};
+use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Status, Timestamp, View, parse, row_key};
+
+/// Characters of a bad join key that are shown.
+const SHOWN_CHARS: usize = 80;
 
 /// The body of `POST /v1/features`.
 #[derive(Deserialize)]
@@ -42,7 +45,7 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Bytes,
     }
     let catalog = shared.state.catalog.load_full();
     let plan = match (asked.features, &asked.view) {
-        (Some(features), None) => shared.plans.get(&catalog, features.get(), |catalog| {
+        (Some(features), None) => shared.feature_plans.get(&catalog, features.get(), |catalog| {
             let references: Vec<String> = serde_json::from_str(features.get())
                 .map_err(|error| ApiError::unusable(format!("`features` must be a list of view:feature texts: {error}")))?;
             if references.is_empty() || references.len() > limits.features_max {
@@ -51,7 +54,7 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Bytes,
             }
             Plan::of_features(catalog, &references)
         })?,
-        (None, Some(view)) => shared.plans.get(&catalog, view, |catalog| Plan::of_view(catalog, view))?,
+        (None, Some(view)) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, view))?,
         _ => return Err(ApiError::unusable("say what is wanted, by either `features` or `view`")),
     };
     let entities = asked.entities.iter().enumerate().map(|(index, raw)| {
@@ -67,16 +70,17 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Bytes,
 
 pub(super) async fn query_one(
     State(shared): State<Arc<Shared>>,
-    Path(view): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, ApiError> {
+    let Path(view) = path?;
     let Query(mut members) = query?;
     if members.remove("as_of").is_some() {
         return Err(as_of_not_supported());
     }
     let catalog = shared.state.catalog.load_full();
     let plan = match members.remove("features") {
-        None => shared.plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, &view))?,
+        None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, &view))?,
         Some(features) => {
             let references: Vec<String> = features.split(',').map(|feature| format!("{view}:{feature}")).collect();
             if references.len() > shared.state.limits.features_max {
@@ -88,7 +92,7 @@ pub(super) async fn query_one(
     let label = || "the query".to_owned();
     check_known(&plan, members.keys().map(String::as_str), &label)?;
     let entity = serde_json::to_string(&members).map_err(|error| ApiError::internal(&error.to_string()))?;
-    let keys = plan.views.iter().map(|view| key(view, &label, |name| Some(Scalar::Text(Cow::Borrowed(members.get(name)?)))));
+    let keys = plan.views.iter().map(|view| key(view, &label, |name| Some(Given::Plain(members.get(name)?))));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
     answer(&shared, &plan, &keys, std::iter::once(Cow::Owned(entity))).await
 }
@@ -160,11 +164,11 @@ impl Shared {
 }
 
 /// An entity's members in the order given.
-struct Entity<'b>(Vec<(Cow<'b, str>, Scalar<'b>)>);
+struct Entity<'b>(Vec<(Cow<'b, str>, &'b RawValue)>);
 
 impl<'b> Entity<'b> {
-    fn get(&self, name: &str) -> Option<Scalar<'b>> {
-        self.0.iter().rev().find(|(member, _)| member == name).map(|(_, value)| value.clone())
+    fn get(&self, name: &str) -> Option<Given<'b>> {
+        self.0.iter().rev().find(|(member, _)| member == name).map(|(_, value)| Given::Json(value.get()))
     }
 }
 
@@ -192,19 +196,15 @@ impl<'de: 'b, 'b> Deserialize<'de> for Entity<'b> {
     }
 }
 
-/// A join key's value as the request has it.
-#[derive(Clone, Deserialize)]
-#[serde(untagged)]
-enum Scalar<'b> {
-    Boolean(bool),
-    Integer(i64),
-    #[serde(borrow)]
-    Text(Cow<'b, str>),
-    Other(serde::de::IgnoredAny),
+/// A join key's value as the request has it: the text of a JSON value, or bare text out of a URL.
+#[derive(Clone, Copy)]
+enum Given<'b> {
+    Json(&'b str),
+    Plain(&'b str),
 }
 
 /// The row key of one view for one entity.
-fn key<'b>(view: &View, label: &impl Fn() -> String, get: impl Fn(&str) -> Option<Scalar<'b>>) -> Result<Vec<u8>, ApiError> {
+fn key<'b>(view: &View, label: &impl Fn() -> String, get: impl Fn(&str) -> Option<Given<'b>>) -> Result<Vec<u8>, ApiError> {
     let values = view.entity.iter().map(|field| match get(&field.name) {
         Some(value) => coerce(field, value, label),
         None => {
@@ -229,21 +229,29 @@ enum Part<'b> {
     Text(Cow<'b, str>),
 }
 
-/// A join key may come as text whatever its kind, as it does in a URL.
-fn coerce<'b>(field: &Field, value: Scalar<'b>, label: &impl Fn() -> String) -> Result<Part<'b>, ApiError> {
-    let part = match (field.kind, value) {
-        (Kind::Integer, Scalar::Integer(number)) => Some(Part::Integer(number)),
-        (Kind::Integer, Scalar::Text(text)) => text.trim().parse().ok().map(Part::Integer),
-        (Kind::Boolean, Scalar::Boolean(truth)) => Some(Part::Boolean(truth)),
-        (Kind::Boolean, Scalar::Text(text)) => text.parse().ok().map(Part::Boolean),
-        (Kind::Timestamp, Scalar::Integer(number)) => Some(Part::Timestamp(Timestamp::from_epoch_number(number))),
-        (Kind::Timestamp, Scalar::Text(text)) => Timestamp::parse(&text).ok().map(Part::Timestamp),
-        (Kind::Text | Kind::Bytes, Scalar::Text(text)) => Some(Part::Text(text)),
-        (Kind::Text | Kind::Bytes, Scalar::Integer(number)) => Some(Part::Text(number.to_string().into())),
-        (Kind::Text | Kind::Bytes, Scalar::Boolean(truth)) => Some(Part::Text(truth.to_string().into())),
-        _ => None,
+/// Reads a join key by the rules by which events are read, so that a key finds the row that the same text in an event made.
+fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> String) -> Result<Part<'b>, ApiError> {
+    let text = match given {
+        Given::Plain(text) => Some(Cow::Borrowed(text)),
+        Given::Json("null") => None,
+        Given::Json(json) => parse::json_text(json),
     };
-    part.ok_or_else(|| ApiError::unusable(format!("{}: `{}` must be of kind {}", label(), field.name, field.kind)))
+    let part = text.and_then(|text| match field.kind {
+        Kind::Integer => parse::integer(text.as_bytes()).map(Part::Integer),
+        Kind::Boolean => parse::boolean(text.as_bytes()).map(Part::Boolean),
+        Kind::Timestamp => parse::timestamp(text.as_bytes(), None).map(Part::Timestamp),
+        Kind::Text | Kind::Bytes => Some(Part::Text(text)),
+        // A spec that was checked has no such entity.
+        Kind::Float | Kind::Vector => None,
+    });
+    part.ok_or_else(|| {
+        let (Given::Json(text) | Given::Plain(text)) = given;
+        let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
+        if shown.len() < text.len() {
+            shown.push('…');
+        }
+        ApiError::unusable(format!("{}: `{}` is {shown}; expected {}", label(), field.name, field.kind))
+    })
 }
 
 /// Refuses a member that is a join key of no view asked for: it is a misspelt one.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -30,8 +30,8 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn query(self, default: usize) -> DeadLetterQuery {
-        let limit = self.limit.unwrap_or(default).min(LIMIT_MAX);
+    fn query(self, default: usize, max: usize) -> DeadLetterQuery {
+        let limit = self.limit.unwrap_or(default).min(max);
         DeadLetterQuery { transform: self.transform, stream: self.stream, limit }
     }
 }
@@ -42,15 +42,16 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let Query(filter) = filter?;
     let letters = shared.state.store.dead_letters();
-    let found = letters.list(&filter.query(100)).await?;
+    let found = letters.list(&filter.query(100, LIMIT_MAX)).await?;
     let count = letters.count().await?;
     Ok(Json(json!({"dead_letters": found, "kept": count.kept, "evicted": count.evicted})))
 }
 
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
-    Path((stream, entry_id, transform)): Path<(String, String, String)>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
+    let Path((stream, entry_id, transform)) = path?;
     let id: DeadLetterId = format!("{stream}/{entry_id}/{transform}").parse().map_err(ApiError::unusable)?;
     let query = DeadLetterQuery { transform: Some(id.transform.clone()), stream: Some(id.stream.clone()), limit: usize::MAX };
     let found = shared.state.store.dead_letters().list(&query).await?.into_iter().find(|letter| letter.id == id);
@@ -66,7 +67,7 @@ pub(super) async fn drop(
     if filter.transform.is_none() && filter.stream.is_none() && filter.limit.is_none() {
         return Err(ApiError::unusable("say which dead letters to drop: transform, stream, limit, or several of them"));
     }
-    let dropped = shared.state.store.dead_letters().drop(&filter.query(usize::MAX)).await?;
+    let dropped = shared.state.store.dead_letters().drop(&filter.query(usize::MAX, usize::MAX)).await?;
     Ok(Json(json!({"dropped": dropped})))
 }
 
@@ -96,7 +97,9 @@ pub(super) async fn replay(
             ReplayWanted::Ids(ids.map_err(ApiError::unusable)?)
         }
         ReplayAsked { ids: Some(_), .. } => return Err(ApiError::unusable("give `ids` or a filter, not both")),
-        ReplayAsked { ids: None, transform, stream, limit } => ReplayWanted::Matching(Filter { transform, stream, limit }.query(LIMIT_MAX)),
+        ReplayAsked { ids: None, transform, stream, limit } => {
+            ReplayWanted::Matching(Filter { transform, stream, limit }.query(LIMIT_MAX, LIMIT_MAX))
+        }
     };
     let (reply, answer) = oneshot::channel();
     Ok(Json(send(&shared, Command::Replay { wanted, reply }, answer).await??))

@@ -8,6 +8,8 @@ use crate::model::{Catalog, Kind, Schema, SchemaId, View};
 
 /// Plans kept, at most; beyond that all are forgotten, which costs a little time and no correctness.
 const PLANS_MAX: usize = 1_024;
+/// Bytes of the texts under which plans are kept, together: the same list can be written with any amount of white space.
+const PLAN_TEXT_BYTES_MAX: usize = 8 << 20;
 
 /// A resolved list of features. Immutable but for what it learns about stored schemas.
 pub(super) struct Plan {
@@ -108,8 +110,19 @@ pub(super) struct Plans {
     known: RwLock<Known>,
 }
 
-/// The catalog that the plans were made from, and the plans.
-type Known = (Option<Arc<Catalog>>, BTreeMap<String, Arc<Plan>>);
+#[derive(Default)]
+struct Known {
+    /// What the plans were made from.
+    catalog: Option<Arc<Catalog>>,
+    plans: BTreeMap<String, Arc<Plan>>,
+    text_bytes: usize,
+}
+
+impl Known {
+    fn is_of(&self, catalog: &Arc<Catalog>) -> bool {
+        self.catalog.as_ref().is_some_and(|of| Arc::ptr_eq(of, catalog))
+    }
+}
 
 impl Plans {
     /// The plan for this text, made by `resolve` when it is not known.
@@ -119,19 +132,21 @@ impl Plans {
         text: &str,
         resolve: impl FnOnce(&Catalog) -> Result<Plan, ApiError>,
     ) -> Result<Arc<Plan>, ApiError> {
-        let is_current = |of: &Option<Arc<Catalog>>| of.as_ref().is_some_and(|of| Arc::ptr_eq(of, catalog));
         if let Ok(known) = self.known.read()
-            && is_current(&known.0)
-            && let Some(plan) = known.1.get(text)
+            && known.is_of(catalog)
+            && let Some(plan) = known.plans.get(text)
         {
             return Ok(Arc::clone(plan));
         }
         let plan = Arc::new(resolve(catalog)?);
-        if let Ok(mut known) = self.known.write() {
-            if !is_current(&known.0) || known.1.len() >= PLANS_MAX {
-                *known = (Some(Arc::clone(catalog)), BTreeMap::new());
+        if text.len() <= PLAN_TEXT_BYTES_MAX
+            && let Ok(mut known) = self.known.write()
+        {
+            if !known.is_of(catalog) || known.plans.len() >= PLANS_MAX || known.text_bytes + text.len() > PLAN_TEXT_BYTES_MAX {
+                *known = Known { catalog: Some(Arc::clone(catalog)), ..Known::default() };
             }
-            known.1.insert(text.to_owned(), Arc::clone(&plan));
+            known.text_bytes += text.len();
+            known.plans.insert(text.to_owned(), Arc::clone(&plan));
         }
         Ok(plan)
     }

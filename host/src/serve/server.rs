@@ -24,6 +24,8 @@ use super::error::{ApiError, ErrorBody};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Time for a client to send a request's head, and then to send its next one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is answered however busy the host is: whoever watches over it must not take a busy host for a dead one.
+const ALWAYS_ANSWERED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 /// Bytes in a request's head, at most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -101,12 +103,13 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
     }
 }
 
-/// What happens around every request.
-pub(super) fn layers(routes: Router<Arc<Shared>>, shared: Arc<Shared>) -> Router<Arc<Shared>> {
+/// What happens around every request; `paths` are the templates of the routes.
+pub(super) fn layers(routes: Router<Arc<Shared>>, paths: Vec<&'static str>, shared: Arc<Shared>) -> Router<Arc<Shared>> {
     let around = Arc::new(Around {
         places: Semaphore::new(shared.state.limits.concurrency_max),
         timeout: Duration::from_millis(shared.state.limits.request_timeout_ms),
         next_id: AtomicU64::new(1),
+        paths,
         shared,
     });
     routes.layer(from_fn_with_state(around, around_request))
@@ -117,18 +120,28 @@ struct Around {
     places: Semaphore,
     timeout: Duration,
     next_id: AtomicU64,
+    /// The routes' templates.
+    paths: Vec<&'static str>,
+}
+
+impl Around {
+    /// The template that a metric's label is: one of the table's, and never what a client sent.
+    fn template(&self, request: &Request) -> &'static str {
+        let matched = request.extensions().get::<MatchedPath>();
+        matched.and_then(|matched| self.paths.iter().find(|path| **path == matched.as_str())).copied().unwrap_or("none")
+    }
 }
 
 async fn around_request(State(around): State<Arc<Around>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or("none", |path| template(path.as_str()));
+    let route = around.template(&request);
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_request_id(id)).map(str::to_owned);
     let response = match around.places.try_acquire() {
-        Err(_) => {
+        Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
             let message = "the host answers as many requests as it may at the same time; try again";
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
         }
-        Ok(_place) => match tokio::time::timeout(around.timeout, next.run(request)).await {
+        _place => match tokio::time::timeout(around.timeout, next.run(request)).await {
             Ok(response) => response,
             Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response(),
         },
@@ -159,26 +172,4 @@ fn finish(mut response: Response, given: Option<String>, next_id: &AtomicU64) ->
 
 fn is_request_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-}
-
-/// The routes' templates as they stand in `router`, so that a metric's label is one of them and never what a client sent.
-fn template(path: &str) -> &'static str {
-    const TEMPLATES: [&str; 15] = [
-        "/",
-        "/livez",
-        "/readyz",
-        "/metrics",
-        "/openapi.json",
-        "/v1/features",
-        "/v1/features/{view}",
-        "/v1/views",
-        "/v1/views/{view}",
-        "/v1/streams/{stream}/events",
-        "/v1/transforms",
-        "/v1/transforms/{name}",
-        "/v1/dead-letters",
-        "/v1/dead-letters/replay",
-        "/v1/dead-letters/{stream}/{entry_id}/{transform}",
-    ];
-    TEMPLATES.into_iter().find(|template| *template == path).unwrap_or("none")
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -56,7 +57,8 @@ pub(super) async fn views(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"as_of": false, "views": views}))
 }
 
-pub(super) async fn view(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn view(State(shared): State<Arc<Shared>>, path: Result<Path<String>, PathRejection>) -> Result<Json<Value>, ApiError> {
+    let Path(name) = path?;
     let catalog = shared.state.catalog.load_full();
     let known = || catalog.views.keys().map(String::as_str);
     let view = catalog.views.get(&name).ok_or_else(|| ApiError::not_found("feature view", &name, known()))?;

@@ -4,34 +4,39 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::command::{Binding, Command, TransformInfo};
+use super::command::{Binding, Command, RefusalKind, TransformInfo};
 use super::error::ApiError;
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, ApiError> {
     Ok(Json(json!({"transforms": all(&shared).await?})))
 }
 
-pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Json<TransformInfo>, ApiError> {
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<TransformInfo>, ApiError> {
+    let Path(name) = path?;
     let all = all(&shared).await?;
     match all.iter().find(|transform| transform.name == name) {
         Some(found) => Ok(Json(found.clone())),
-        None => Err(ApiError::not_found("transform", &name, all.iter().map(|transform| transform.name.as_str()))),
+        None => Err(unknown(&name, &all)),
     }
 }
 
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     binding: Result<Query<Binding>, QueryRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<TransformInfo>, ApiError> {
+    let Path(name) = path?;
     let Query(binding) = binding?;
     let component = body?;
     if component.is_empty() {
@@ -42,10 +47,18 @@ pub(super) async fn put(
     Ok(Json(send(&shared, put, answer).await??))
 }
 
-pub(super) async fn delete(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete(State(shared): State<Arc<Shared>>, path: Result<Path<String>, PathRejection>) -> Result<StatusCode, ApiError> {
+    let Path(name) = path?;
     let (reply, answer) = oneshot::channel();
-    send(&shared, Command::DeleteTransform { name, reply }, answer).await??;
-    Ok(StatusCode::NO_CONTENT)
+    match send(&shared, Command::DeleteTransform { name: name.clone(), reply }, answer).await? {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(refusal) if refusal.kind == RefusalKind::NotFound => Err(unknown(&name, &all(&shared).await?)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+fn unknown(name: &str, all: &[TransformInfo]) -> ApiError {
+    ApiError::not_found("transform", name, all.iter().map(|transform| transform.name.as_str()))
 }
 
 async fn all(shared: &Shared) -> Result<Vec<TransformInfo>, ApiError> {

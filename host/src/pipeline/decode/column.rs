@@ -1,10 +1,10 @@
-//! One column as it is filled, and the rules by which text becomes a value.
+//! One column as it is filled.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Decoded, Wanted};
-use crate::model::{Column, Epoch, Kind, Packed, Timestamp, Validity, Values};
+use crate::model::{Column, Kind, Packed, Validity, Values, parse};
 
 /// A row that did not decode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,10 +114,10 @@ impl<'w> Builder<'w> {
     fn push_value(&mut self, raw: Raw<'_>) -> bool {
         let epoch = self.wanted.epoch;
         let pushed = match &mut self.values {
-            Values::Booleans(values) => text(raw).and_then(|text| parse_boolean(&text)).map(|truth| values.push(truth.into())),
-            Values::Integers(values) => text(raw).and_then(|text| parse_integer(&text)).map(|number| values.push(number)),
-            Values::Floats(values) => text(raw).and_then(|text| parse_float(&text)).map(|number| values.push(number)),
-            Values::Timestamps(values) => text(raw).and_then(|text| parse_timestamp(&text, epoch)).map(|moment| values.push(moment.0)),
+            Values::Booleans(values) => text(raw).and_then(|text| parse::boolean(&text)).map(|truth| values.push(truth.into())),
+            Values::Integers(values) => text(raw).and_then(|text| parse::integer(&text)).map(|number| values.push(number)),
+            Values::Floats(values) => text(raw).and_then(|text| parse::float(&text)).map(|number| values.push(number)),
+            Values::Timestamps(values) => text(raw).and_then(|text| parse::timestamp(&text, epoch)).map(|moment| values.push(moment.0)),
             Values::Texts(packed) => text(raw).filter(|text| std::str::from_utf8(text).is_ok()).map(|text| packed.push(&text)),
             Values::Blobs(packed) => text(raw).map(|bytes| packed.push(&bytes)),
             Values::Vectors { width, values } => parse_vector(raw, *width as usize).map(|numbers| values.extend(numbers)),
@@ -146,61 +146,15 @@ fn shorten(text: &str) -> String {
     if chars.next().is_some() { format!("{shown}…") } else { shown }
 }
 
-/// The text of a value: a plain value as it stands, a JSON string without its quotes, any other JSON value as it is written.
+/// The text of a value.
 fn text(raw: Raw<'_>) -> Option<Cow<'_, [u8]>> {
     match raw {
         Raw::Plain(bytes) => Some(Cow::Borrowed(bytes)),
-        Raw::Json(json) => match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            None => Some(Cow::Borrowed(json.as_bytes())),
-            Some(inner) if !inner.contains('\\') => Some(Cow::Borrowed(inner.as_bytes())),
-            Some(_) => serde_json::from_str::<String>(json).ok().map(|text| Cow::Owned(text.into_bytes())),
-        },
+        Raw::Json(json) => parse::json_text(json).map(|text| match text {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        }),
     }
-}
-
-fn parse_boolean(text: &[u8]) -> Option<bool> {
-    match text {
-        b"1" => Some(true),
-        b"0" => Some(false),
-        _ if text.eq_ignore_ascii_case(b"true") => Some(true),
-        _ if text.eq_ignore_ascii_case(b"false") => Some(false),
-        _ => None,
-    }
-}
-
-fn parse_integer(text: &[u8]) -> Option<i64> {
-    if let Ok(number) = lexical_core::parse::<i64>(text) {
-        return Some(number);
-    }
-    // Many languages write whole numbers as 12.0 once they have been floats. Beyond 2^53 such a text does not name one integer.
-    let number = lexical_core::parse::<f64>(text).ok()?;
-    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
-}
-
-fn parse_float(text: &[u8]) -> Option<f64> {
-    lexical_core::parse::<f64>(text).ok()
-}
-
-fn parse_timestamp(text: &[u8], epoch: Option<Epoch>) -> Option<Timestamp> {
-    if let Ok(number) = lexical_core::parse::<i64>(text) {
-        return Some(match epoch {
-            None => Timestamp::from_epoch_number(number),
-            Some(Epoch::Seconds) => Timestamp(number.checked_mul(1_000_000)?),
-            Some(Epoch::Milliseconds) => Timestamp(number.checked_mul(1_000)?),
-            Some(Epoch::Microseconds) => Timestamp(number),
-            Some(Epoch::Nanoseconds) => Timestamp(number.div_euclid(1_000)),
-        });
-    }
-    if let Ok(number) = lexical_core::parse::<f64>(text) {
-        let seconds = match epoch {
-            None | Some(Epoch::Seconds) => number,
-            Some(Epoch::Milliseconds) => number / 1e3,
-            Some(Epoch::Microseconds) => number / 1e6,
-            Some(Epoch::Nanoseconds) => number / 1e9,
-        };
-        return Timestamp::from_epoch_seconds(seconds);
-    }
-    Timestamp::parse(std::str::from_utf8(text).ok()?).ok()
 }
 
 /// A JSON array of numbers, or the numbers themselves as 32-bit little-endian floats, which is how vectors usually stand in Redis.
@@ -214,35 +168,4 @@ fn parse_vector(raw: Raw<'_>, width: usize) -> Option<Vec<f32>> {
         return None;
     };
     (numbers.len() == width).then_some(numbers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_read_as_people_write_them() {
-        assert_eq!(parse_integer(b"-12"), Some(-12));
-        assert_eq!(parse_integer(b"12.0"), Some(12));
-        assert_eq!(parse_integer(b"12.5"), None);
-        assert_eq!(parse_integer(b"9223372036854775808"), None);
-        assert_eq!(parse_float(b"1e3"), Some(1000.0));
-        assert!(parse_float(b"NaN").is_some_and(f64::is_nan));
-        assert_eq!(parse_float(b"1,5"), None);
-        assert_eq!(parse_boolean(b"True"), Some(true));
-        assert_eq!(parse_boolean(b"yes"), None);
-    }
-
-    #[test]
-    fn times_are_read_in_every_unit() {
-        let moment = Some(Timestamp(1_678_886_400_000_000));
-        assert_eq!(parse_timestamp(b"1678886400", None), moment);
-        assert_eq!(parse_timestamp(b"1678886400000", None), moment);
-        assert_eq!(parse_timestamp(b"1678886400.0", None), moment);
-        assert_eq!(parse_timestamp(b"1678886400000000000", None), moment);
-        assert_eq!(parse_timestamp(b"2023-03-15T13:20:00Z", None), moment);
-        assert_eq!(parse_timestamp(b"2023-03-15T14:20:00+01:00", None), moment);
-        assert_eq!(parse_timestamp(b"1678886400", Some(Epoch::Milliseconds)), Some(Timestamp(1_678_886_400_000)));
-        assert_eq!(parse_timestamp(b"2023-03-15", None), None);
-    }
 }

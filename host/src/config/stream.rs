@@ -1,0 +1,179 @@
+//! `[streams.NAME]`: where entries come from and who reads them.
+
+use serde::{Deserialize, Serialize};
+
+use super::secret::{Secret, resolve_url};
+use super::within;
+use crate::model::{EntryId, Format};
+
+/// Settings that only Redis streams have.
+const REDIS_SETTINGS: &[&str] = &["url", "url_env", "key", "place", "consumers", "claim_idle_ms", "deliveries_max", "block_ms"];
+/// Settings that only embedded streams have.
+const EMBEDDED_SETTINGS: &[&str] = &["entries_max"];
+
+/// `[streams.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stream {
+    /// Where the entries are.
+    #[serde(rename = "type")]
+    pub source: StreamSource,
+    /// The consumer group.
+    pub group: String,
+    /// Entries in one batch, at most.
+    pub batch_events_max: usize,
+    /// How events stand in the entries; `json` in a field `data` for embedded streams, `fields` for Redis streams.
+    pub format: Option<Format>,
+    /// Where a group that has no place yet begins.
+    pub start: Start,
+    /// Embedded streams: entries kept, the oldest go first.
+    pub entries_max: u64,
+    /// Redis streams: where the server is; use `url_env` when it holds a password.
+    #[serde(rename = "url", skip_serializing)]
+    url_text: Option<Secret>,
+    /// Redis streams: the environment variable that holds the URL.
+    url_env: Option<String>,
+    /// Where the server is.
+    #[serde(skip)]
+    pub url: Secret,
+    /// Redis streams: the key; the stream's name when absent.
+    pub key: Option<String>,
+    /// Redis streams: who remembers how far the group is.
+    pub place: PlaceKept,
+    /// Redis streams: whether several hosts share the entries.
+    pub consumers: Consumers,
+    /// Redis streams: entries that another consumer left pending for this long are taken over, in milliseconds.
+    pub claim_idle_ms: u64,
+    /// Redis streams: entries delivered more often than this are dead letters.
+    pub deliveries_max: u64,
+    /// Redis streams: how long one read waits for entries, in milliseconds.
+    pub block_ms: u64,
+}
+
+impl Default for Stream {
+    fn default() -> Stream {
+        Stream {
+            source: StreamSource::Embedded,
+            group: "gristmill".into(),
+            batch_events_max: 1_000,
+            format: None,
+            start: Start::Beginning,
+            entries_max: 10_000_000,
+            url_text: None,
+            url_env: None,
+            url: Secret::default(),
+            key: None,
+            place: PlaceKept::Acknowledge,
+            consumers: Consumers::Single,
+            claim_idle_ms: 60_000,
+            deliveries_max: 100,
+            block_ms: 1_000,
+        }
+    }
+}
+
+impl Stream {
+    /// The key of a Redis stream.
+    pub fn key<'s>(&'s self, name: &'s str) -> &'s str {
+        self.key.as_deref().unwrap_or(name)
+    }
+
+    /// How events stand in the entries.
+    pub fn format(&self) -> Format {
+        self.format.clone().unwrap_or(match self.source {
+            StreamSource::Embedded => Format::Json { field: "data".into() },
+            StreamSource::RedisStreams => Format::Fields,
+        })
+    }
+
+    pub(super) fn check(&mut self, key: &str, given: &[&str], complain: &mut impl FnMut(String, String)) {
+        within(format!("{key}.batch_events_max"), self.batch_events_max as u64, 1..=10_000, complain);
+        within(format!("{key}.entries_max"), self.entries_max, 1..=u64::MAX, complain);
+        within(format!("{key}.deliveries_max"), self.deliveries_max, 1..=u64::MAX, complain);
+        if self.group.is_empty() {
+            complain(format!("{key}.group"), "a consumer group has a name".into());
+        }
+        let (others, owner, advice) = match self.source {
+            StreamSource::Embedded => (REDIS_SETTINGS, "Redis", "; did you mean type = \"redis_streams\"?"),
+            StreamSource::RedisStreams => (EMBEDDED_SETTINGS, "embedded", ""),
+        };
+        for name in given.iter().filter(|name| others.contains(name)) {
+            complain(format!("{key}.{name}"), format!("a setting of {owner} streams, and this stream is none{advice}"));
+        }
+        match self.source {
+            StreamSource::RedisStreams => {
+                self.url = resolve_url(key, self.url_text.take(), self.url_env.as_deref(), complain);
+                if self.place == PlaceKept::Checkpoint && self.consumers == Consumers::Competing {
+                    complain(format!("{key}.consumers"), "competing consumers need place = \"acknowledge\"".into());
+                }
+            }
+            StreamSource::Embedded => {}
+        }
+    }
+}
+
+/// Where the entries of a stream are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamSource {
+    /// In the data folder.
+    Embedded,
+    /// In a Redis server.
+    RedisStreams,
+}
+
+/// Who remembers how far a group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaceKept {
+    /// Redis: entries are pending until the commit acknowledges them.
+    Acknowledge,
+    /// The online store: entries are read from the last commit's place, and the group is moved along for its tools.
+    Checkpoint,
+}
+
+/// Whether several hosts share the entries of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consumers {
+    /// One host at a time; others stand by.
+    Single,
+    /// All at the same time.
+    Competing,
+}
+
+/// Where a group that has no place yet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the first entry that is there.
+    Beginning,
+    /// With the next entry that comes.
+    End,
+    /// After this entry.
+    After(EntryId),
+}
+
+impl Serialize for Start {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Start::Beginning => serializer.serialize_str("beginning"),
+            Start::End => serializer.serialize_str("end"),
+            Start::After(id) => id.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Start {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Start, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "beginning" => Ok(Start::Beginning),
+            "end" => Ok(Start::End),
+            _ => text.parse().map(Start::After).map_err(|_| {
+                serde::de::Error::custom(format!(
+                    "{text:?} is not a start; use \"beginning\", \"end\" or an entry id such as \"1526919030474-0\""
+                ))
+            }),
+        }
+    }
+}
