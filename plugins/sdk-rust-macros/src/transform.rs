@@ -106,7 +106,7 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
 // How the inputs and the outputs are declared, and how a batch is computed: by columns or row by row.
 fn bodies(
     columns: bool,
-    ident: &syn::Ident,
+    ident: &Ident,
     input: &Type,
     output: &Type,
     call_settings: &TokenStream,
