@@ -59,6 +59,21 @@ impl RedisServer {
         redis::cmd(name).arg(arguments).query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
+    /// Asks one command, its words separated by spaces.
+    pub fn ask<T: redis::FromRedisValue>(&self, command: &str) -> T {
+        self.run(&command.split(' ').collect::<Vec<_>>())
+    }
+
+    /// Breaks all connections that carry this name.
+    pub fn cut(&self, name: &str) {
+        let list: String = self.run(&["CLIENT", "LIST"]);
+        let named = list.lines().filter(|line| line.contains(&format!(" name={name} ")));
+        for id in named.filter_map(|line| line.strip_prefix("id=")?.split(' ').next()) {
+            // It may have gone by itself.
+            let _ = redis::cmd("CLIENT").arg(&["KILL", "ID", id]).query::<redis::Value>(&mut self.connection());
+        }
+    }
+
     /// Kills it as a crash would.
     pub fn kill(&mut self) {
         self.child.kill().expect("a running child can be killed");

@@ -19,6 +19,7 @@ mod admin;
 mod appender;
 mod loss;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -86,6 +87,8 @@ struct Reader {
     cursor: Option<EntryId>,
     /// The greatest id handed out by this reader.
     handed: EntryId,
+    /// Claimed by this reader and perhaps not settled yet.
+    in_flight: HashSet<EntryId>,
     /// Whether stream and group were looked at since the reader was made or lost its connection.
     prepared: bool,
     tended: Option<Instant>,
@@ -111,6 +114,7 @@ impl RedisStreams {
             phase: Phase::Pending(EntryId::ZERO),
             cursor: options.place,
             handed: EntryId::ZERO,
+            in_flight: HashSet::new(),
             prepared: false,
             tended: None,
             ledger: Ledger::default(),
@@ -139,6 +143,12 @@ impl RedisStreams {
                 Some(delivery) => Ok(delivery),
                 None => {
                     reader.phase = Phase::New;
+                    // Now is the time for what others have left, before anything new.
+                    reader.tended = None;
+                    let delivery = self.tend(reader, entries_max).await?;
+                    if !delivery.entries.is_empty() || reader.lost > 0 {
+                        return Ok(delivery);
+                    }
                     self.read_new(reader, entries_max).await
                 }
             },
@@ -207,7 +217,7 @@ impl RedisStreams {
         if self.options.checkpoint || reader.phase != Phase::New {
             return Ok(Delivery::default());
         }
-        let claimed = self.admin.claim(entries_max.min(1_000)).await?;
+        let claimed = self.admin.claim(entries_max.min(1_000), reader.handed, &mut reader.in_flight).await?;
         reader.lost += claimed.lost;
         Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
     }

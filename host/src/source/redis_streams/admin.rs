@@ -173,11 +173,19 @@ impl Admin {
         Ok(exhausted.filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 
-    /// Takes over what was pending for too long.
-    pub(super) async fn claim(&self, entries_max: usize) -> Result<Claimed, Error> {
+    /// Takes over what was pending for too long, but for what this reader itself has handed out.
+    pub(super) async fn claim(&self, entries_max: usize, handed: EntryId, in_flight: &mut HashSet<EntryId>) -> Result<Claimed, Error> {
         let mut xpending = cmd("XPENDING");
         xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(self.claim_idle_ms).arg("-").arg("+").arg(entries_max);
         let pending: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
+        let whole = pending.len() < entries_max;
+        let ids: HashSet<EntryId> = pending.iter().filter_map(|(id, ..)| id.parse().ok()).collect();
+        // What is no longer pending has been settled.
+        in_flight.retain(|id| !whole || ids.contains(id));
+        let is_ours = |(id, consumer, ..): &Pending| {
+            *consumer == self.consumer && id.parse().is_ok_and(|id: EntryId| id <= handed || in_flight.contains(&id))
+        };
+        let pending: Vec<Pending> = pending.into_iter().filter(|entry| !is_ours(entry)).collect();
         if pending.is_empty() {
             return Ok(Claimed::default());
         }
@@ -205,6 +213,7 @@ impl Admin {
                 claimed.exhausted.push(id);
             }
         }
+        in_flight.extend(&found);
         claimed.lost = self.lost_of(&missing).await?;
         if !claimed.entries.is_empty() {
             tracing::info!(stream = %self.key, entries = claimed.entries.len(), "took over entries that were left pending");

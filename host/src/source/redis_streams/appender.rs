@@ -25,6 +25,9 @@ impl RedisAppender {
 #[async_trait]
 impl Appender for RedisAppender {
     async fn append(&self, entries: &Entries) -> Result<Vec<EntryId>, Error> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut adds = pipe();
         adds.atomic();
         for entry in entries.iter() {

@@ -1,0 +1,368 @@
+//! The Redis store and source against a real server, and what they do when it misbehaves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gristmill::model::{Commit, EntryId, Partition, Rows, Timestamp};
+use gristmill::online_store::redis::{self as redis_store, Acknowledgement, RedisStore};
+use gristmill::online_store::{Error, OnlineStore, Writers};
+use gristmill::source::redis_streams::{Options, RedisAppender, RedisStreams, Start};
+use gristmill::source::{self, Appender, Delivery, Source};
+use gristmill_tests::redis_server::RedisServer;
+use gristmill_tests::source_conformance::{self, Stream, entries};
+use gristmill_tests::store_conformance::{commit_of, partition, row, single, version};
+
+/// A store whose commits settle the stream `s`, when asked to.
+fn open_store(server: &RedisServer, settles: Option<bool>) -> RedisStore {
+    let streams = settles.map(|checkpoint| (partition(0).stream, Acknowledgement { key: "s".into(), checkpoint }));
+    let streams: BTreeMap<_, _> = streams.into_iter().collect();
+    RedisStore::new(&server.url(), redis_store::Options { prefix: "gm".into(), dead_letters_max: 50, streams }).unwrap()
+}
+
+fn options(consumer: &str) -> Options {
+    Options {
+        key: "s".into(),
+        group: "g".into(),
+        consumer: consumer.into(),
+        checkpoint: false,
+        competing: false,
+        start: Start::Beginning,
+        place: None,
+        claim_idle_ms: 3_600_000,
+        deliveries_max: 0,
+        block_ms: 20,
+    }
+}
+
+fn open(server: &RedisServer, options: Options) -> RedisStreams {
+    RedisStreams::open(&server.url(), options).unwrap()
+}
+
+async fn append(server: &RedisServer, values: impl IntoIterator<Item = u64>) -> Vec<EntryId> {
+    RedisAppender::open(&server.url(), "s").unwrap().append(&entries(values)).await.unwrap()
+}
+
+/// Reads until something came, entries or a loss.
+async fn read_some(source: &RedisStreams) -> Delivery {
+    for _ in 0..1_000 {
+        let delivery = source.read(100).await.unwrap();
+        if !delivery.entries.is_empty() || delivery.lost > 0 {
+            return delivery;
+        }
+    }
+    panic!("nothing came");
+}
+
+fn ids(delivery: &Delivery) -> Vec<EntryId> {
+    delivery.entries.ids().collect()
+}
+
+fn as_writer(holder: &str, lease_ms: u64) -> Writers {
+    Writers::Single { holder: holder.into(), lease_ms }
+}
+
+struct RedisStream {
+    server: RedisServer,
+    checkpoint: bool,
+}
+
+impl Stream for RedisStream {
+    fn appender(&self) -> Arc<dyn Appender> {
+        Arc::new(RedisAppender::open(&self.server.url(), "s").unwrap())
+    }
+
+    fn reader(&self, from: Option<EntryId>) -> Box<dyn Source> {
+        Box::new(open(&self.server, Options { checkpoint: self.checkpoint, place: from, ..options("a") }))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_redis_source_passes_the_suite() {
+    for checkpoint in [false, true] {
+        source_conformance::check_all(|| Box::new(RedisStream { server: RedisServer::start(), checkpoint })).await;
+    }
+}
+
+#[tokio::test]
+async fn pending_entries_come_first_and_then_new_ones() {
+    let server = RedisServer::start();
+    let first = append(&server, 0..3).await;
+    let source = open(&server, options("a"));
+    assert_eq!(ids(&read_some(&source).await), first);
+    source.acknowledge(&first[..1]).await.unwrap();
+    drop(source);
+    let second = append(&server, 3..5).await;
+    let source = open(&server, options("a"));
+    let again = read_some(&source).await;
+    assert!(again.redelivered);
+    assert_eq!(ids(&again), first[1..]);
+    let new = read_some(&source).await;
+    assert!(!new.redelivered);
+    assert_eq!(ids(&new), second);
+    let lag = source.lag().await.unwrap();
+    assert_eq!((lag.entries, lag.pending), (Some(0), 4));
+}
+
+#[tokio::test]
+async fn a_dead_consumers_entries_are_claimed_and_counted_when_exhausted() {
+    let server = RedisServer::start();
+    let first = append(&server, 0..3).await;
+    assert_eq!(ids(&read_some(&open(&server, options("dead"))).await), first);
+    let source = open(&server, Options { claim_idle_ms: 0, deliveries_max: 1, ..options("b") });
+    let claimed = read_some(&source).await;
+    assert!(claimed.redelivered);
+    assert_eq!(ids(&claimed), first);
+    assert_eq!(claimed.exhausted, first);
+    // They are in flight now: claiming again finds them and leaves them alone.
+    let next = append(&server, 3..4).await;
+    assert_eq!(ids(&read_some(&source).await), next);
+}
+
+#[tokio::test]
+async fn a_cut_connection_loses_and_doubles_nothing() {
+    let server = RedisServer::start();
+    let source = open(&server, options("a"));
+    let mut seen = Vec::new();
+    let mut all = Vec::new();
+    for round in 0..10 {
+        all.extend(append(&server, round * 10..round * 10 + 10).await);
+        // What a lost reply leaves behind: entries pending for this consumer that it never saw.
+        let _: redis::Value = server.ask("XREADGROUP GROUP g a COUNT 4 STREAMS s >");
+        server.cut("a");
+        while seen.len() < all.len() {
+            let found = ids(&read_some(&source).await);
+            source.acknowledge(&found).await.unwrap();
+            seen.extend(found);
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, all);
+}
+
+#[tokio::test]
+async fn a_lost_group_is_created_where_reading_was() {
+    let server = RedisServer::start();
+    let first = append(&server, 0..3).await;
+    let source = open(&server, options("a"));
+    assert_eq!(ids(&read_some(&source).await), first);
+    let _: u64 = server.ask("XGROUP DESTROY s g");
+    let second = append(&server, 3..6).await;
+    assert_eq!(ids(&read_some(&source).await), second);
+}
+
+#[tokio::test]
+async fn an_emptied_server_is_noticed_and_read_anew() {
+    for checkpoint in [false, true] {
+        let server = RedisServer::start();
+        // Ids far ahead of the clock, so that the new stream's are smaller.
+        let _: String = server.ask("XADD s 9999999999999-1 n 1 raw x");
+        let source = open(&server, Options { checkpoint, ..options("a") });
+        assert_eq!(ids(&read_some(&source).await).len(), 1);
+        let _: String = server.ask("FLUSHALL");
+        let new = append(&server, 0..3).await;
+        server.cut("a");
+        let mut lost = 0;
+        let mut seen = Vec::new();
+        while seen.len() < new.len() {
+            let delivery = read_some(&source).await;
+            lost += delivery.lost;
+            seen.extend(ids(&delivery));
+        }
+        assert_eq!((seen, lost), (new, 1));
+    }
+}
+
+#[tokio::test]
+async fn entries_deleted_while_pending_are_counted() {
+    let server = RedisServer::start();
+    let all = append(&server, 0..5).await;
+    read_some(&open(&server, options("a"))).await;
+    let _: u64 = server.ask(&format!("XDEL s {} {}", all[1], all[3]));
+    let delivery = read_some(&open(&server, options("a"))).await;
+    assert_eq!((ids(&delivery), delivery.lost), (vec![all[0], all[2], all[4]], 2));
+    let (pending,): (u64,) = {
+        let value: Vec<redis::Value> = server.ask("XPENDING s g");
+        (redis::from_redis_value(value[0].clone()).unwrap(),)
+    };
+    assert_eq!(pending, 3);
+}
+
+#[tokio::test]
+async fn entries_trimmed_before_they_were_read_are_counted_once() {
+    let server = RedisServer::start();
+    append(&server, 0..3).await;
+    let source = open(&server, options("a"));
+    read_some(&source).await;
+    drop(source);
+    let more = append(&server, 3..13).await;
+    let _: u64 = server.ask("XTRIM s MAXLEN 4");
+    // Six that nobody had read, and three that another consumer had pending.
+    let source = open(&server, Options { consumer: "b".into(), claim_idle_ms: 0, ..options("") });
+    let (mut lost, mut found) = (0, Vec::new());
+    for _ in 0..20 {
+        let delivery = source.read(100).await.unwrap();
+        lost += delivery.lost;
+        found.extend(ids(&delivery));
+    }
+    assert_eq!((found, lost), (more[6..].to_vec(), 9));
+    assert_eq!(open(&server, options("c")).read(10).await.unwrap().lost, 0);
+}
+
+#[tokio::test]
+async fn refusals_are_errors_with_the_servers_words() {
+    let server = RedisServer::start();
+    let _: String = server.ask("SET s text");
+    let refused = open(&server, options("a")).read(10).await.err().unwrap();
+    assert!(matches!(&refused, source::Error::Refused { reason, .. } if reason.starts_with("WRONGTYPE")), "{refused}");
+    let secret = server.url().replace("://", "://user:hunter2@");
+    let refused = RedisStreams::open(&secret, options("a")).unwrap().read(10).await.err().unwrap();
+    assert!(!format!("{refused} {refused:?}").contains("hunter2"));
+}
+
+#[tokio::test]
+async fn reads_go_on_after_a_restart_of_the_server() {
+    let mut server = RedisServer::start_persistent();
+    let first = append(&server, 0..3).await;
+    let source = open(&server, options("a"));
+    assert_eq!(ids(&read_some(&source).await), first);
+    server.kill();
+    server.start_again();
+    let second = append(&server, 3..6).await;
+    assert_eq!(ids(&read_some(&source).await), second);
+    assert_eq!(source.lag().await.unwrap().pending, 6);
+}
+
+#[tokio::test]
+async fn commits_settle_their_stream() {
+    for checkpoint in [false, true] {
+        let server = RedisServer::start();
+        let all = append(&server, 0..4).await;
+        let source = open(&server, Options { checkpoint, ..options("a") });
+        assert_eq!(ids(&read_some(&source).await), all);
+        let store = open_store(&server, Some(checkpoint));
+        assert_eq!(store.location(), source.location());
+        let mut writer = store.writer(&partition(0), &single()).await.unwrap();
+        assert!(writer.acknowledges());
+        writer.commit(&Commit { number: 1, last: Some(all[2]), acknowledge: all[..3].to_vec(), ..Commit::default() }).await.unwrap();
+        let lag = source.lag().await.unwrap();
+        let expected = if checkpoint { 0 } else { 1 };
+        assert_eq!(lag.pending, expected);
+        if checkpoint {
+            let next = open(&server, Options { checkpoint, place: writer.place().last, ..options("a") });
+            assert_eq!(ids(&read_some(&next).await), all[3..]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_host_waits_for_the_lease_and_fences_the_first() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let mut first = store.writer(&partition(0), &as_writer("a", 60_000)).await.unwrap();
+    first.commit(&commit_of(1, &[(b"v:1", version(1, 1), row(version(1, 1), b"a"))])).await.unwrap();
+    let held = store.writer(&partition(0), &as_writer("b", 60_000)).await.err().unwrap();
+    assert!(matches!(held, Error::Held { ref holder, remaining_ms: 1..=60_000, .. } if holder == "a"), "{held}");
+    // The lease runs out.
+    let _: u64 = server.ask("DEL gm:lease:s/g/0");
+    let mut second = store.writer(&partition(0), &as_writer("b", 60_000)).await.unwrap();
+    let late = commit_of(2, &[(b"v:1", version(9, 9), row(version(9, 9), b"late"))]);
+    assert!(matches!(first.commit(&late).await, Err(Error::Fenced { .. })));
+    assert_eq!(store.read(&[b"v:1".to_vec()]).await.unwrap()[0].as_deref(), Some(&row(version(1, 1), b"a")[..]));
+    second.commit(&commit_of(2, &[(b"v:1", version(2, 2), row(version(2, 2), b"b"))])).await.unwrap();
+    second.release().await.unwrap();
+    store.writer(&partition(0), &as_writer("a", 60_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_whose_reply_was_lost_is_applied_once() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let mut writer = store.writer(&partition(0), &single()).await.unwrap();
+    for number in 1..=20 {
+        let commit = commit_of(number, &[(b"v:1", version(number as i64, number), row(version(number as i64, number), b""))]);
+        server.cut("gristmill-writer");
+        while let Err(error) = writer.commit(&commit).await {
+            assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        }
+        assert_eq!(writer.place().commits, number);
+        assert_eq!(server.ask::<u64>("HGET gm:place:s/g/0 commits"), number);
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_store_is_not_written_to() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let mut writer = store.writer(&partition(0), &single()).await.unwrap();
+    writer.commit(&commit_of(1, &[(b"v:1", version(1, 1), row(version(1, 1), b""))])).await.unwrap();
+    let _: String = server.ask("FLUSHALL");
+    let lost = writer.commit(&commit_of(2, &[(b"v:1", version(2, 2), row(version(2, 2), b""))])).await;
+    assert!(matches!(lost, Err(Error::PlaceLost { .. })), "{lost:?}");
+    assert_eq!(store.read(&[b"v:1".to_vec()]).await.unwrap(), [None]);
+}
+
+#[tokio::test]
+async fn short_memory_refuses_the_whole_commit() {
+    let server = RedisServer::start();
+    let all = append(&server, 0..3).await;
+    let source = open(&server, options("a"));
+    read_some(&source).await;
+    let store = open_store(&server, Some(false));
+    let mut writer = store.writer(&partition(0), &single()).await.unwrap();
+    let mut commit = commit_of(1, &[(b"v:1", version(1, 1), row(version(1, 1), b""))]);
+    commit.acknowledge = all;
+    let _: String = server.ask("CONFIG SET maxmemory 1");
+    let refused = writer.commit(&commit).await;
+    assert!(matches!(&refused, Err(Error::Refused { reason, .. }) if reason.starts_with("OOM")), "{refused:?}");
+    assert_eq!(server.ask::<u64>("EXISTS gm:row:v:1 gm:place:s/g/0"), 0);
+    assert_eq!(source.lag().await.unwrap().pending, 3);
+    let _: String = server.ask("CONFIG SET maxmemory 0");
+    writer.commit(&commit).await.unwrap();
+    assert_eq!(source.lag().await.unwrap().pending, 0);
+    assert_eq!(server.ask::<u64>("EXISTS gm:row:v:1 gm:place:s/g/0"), 2);
+}
+
+#[tokio::test]
+async fn competing_hosts_keep_the_newest_row() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let mut one = store.writer(&partition(0), &Writers::Competing).await.unwrap();
+    let mut two = store.writer(&partition(0), &Writers::Competing).await.unwrap();
+    // Texts that a locale would order otherwise than their bytes.
+    for (time, seq) in [(255, 1), (65, 9), (97, 3), (254, 200), (255, 0), (-1, 255)] {
+        let _: String = server.ask("SCRIPT FLUSH");
+        let writer = if seq % 2 == 0 { &mut one } else { &mut two };
+        let number = writer.place().commits + 1;
+        writer.commit(&commit_of(number, &[(b"v:1", version(time, seq), row(version(time, seq), b""))])).await.unwrap();
+    }
+    assert_eq!(store.read(&[b"v:1".to_vec()]).await.unwrap()[0].as_deref(), Some(&row(version(255, 1), b"")[..]));
+}
+
+#[tokio::test]
+async fn a_view_that_moves_to_another_stream_keeps_its_newest_rows() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let other = Partition { stream: "other".into(), ..partition(0) };
+    let mut second = store.writer(&other, &single()).await.unwrap();
+    second.commit(&commit_of(1, &[(b"w:1", version(1, 1), row(version(1, 1), b""))])).await.unwrap();
+    let mut first = store.writer(&partition(0), &single()).await.unwrap();
+    first.commit(&commit_of(1, &[(b"v:1", version(50, 1), row(version(50, 1), b""))])).await.unwrap();
+    second.commit(&commit_of(2, &[(b"v:1", version(40, 2), row(version(40, 2), b""))])).await.unwrap();
+    assert_eq!(store.read(&[b"v:1".to_vec()]).await.unwrap()[0].as_deref(), Some(&row(version(50, 1), b"")[..]));
+}
+
+#[tokio::test]
+async fn a_foreign_key_of_another_type_stops_the_store_before_it_writes() {
+    let server = RedisServer::start();
+    let _: u64 = server.ask("LPUSH gm:place:s/g/0 x");
+    let store = open_store(&server, None);
+    let refused = store.writer(&partition(0), &single()).await.err().unwrap();
+    assert!(matches!(&refused, Error::Refused { reason, .. } if reason.contains("WRONGTYPE")), "{refused}");
+    let _: u64 = server.ask("DEL gm:place:s/g/0");
+    let _: u64 = server.ask("LPUSH gm:row:v:1 x");
+    let mut writer = store.writer(&partition(0), &Writers::Competing).await.unwrap();
+    let mut rows = Rows::default();
+    rows.push(b"v:1", &row(version(1, 1), b""), version(1, 1), Some(Timestamp(Timestamp::now().0 + 3_600_000_000)));
+    writer.commit(&Commit { number: 1, rows, ..Commit::default() }).await.unwrap();
+    assert!(server.ask::<i64>("PTTL gm:row:v:1") > 0);
+}
