@@ -1,9 +1,11 @@
 //! What the suites share.
 
+pub mod bench;
 pub mod config_cases;
 pub mod flights;
 pub mod guests;
 pub mod host;
+pub mod native_consumer;
 pub mod openapi;
 pub mod redis_server;
 pub mod source_conformance;

@@ -1,0 +1,176 @@
+//! `POST /v1/features` from the embedded store, beside a bare axum handler that reads the same body and answers the same bytes.
+//! Load comes from `wrk` on the same machine over 64 kept-alive connections.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::header;
+use axum::routing::post;
+use axum::serve::ListenerExt;
+use gristmill_tests::bench::{component, keep, median, ratio};
+use gristmill_tests::host::{Host, wait_for};
+
+const ENTITIES: usize = 1_000;
+const ROUNDS: usize = 7;
+const SECONDS: u64 = 2;
+const CONNECTIONS: usize = 64;
+/// Entities in a query and features in a query.
+const SHAPES: [(usize, usize); 2] = [(1, 10), (100, 50)];
+
+#[derive(Default)]
+struct Load {
+    rate: Vec<f64>,
+    p50_ms: Vec<f64>,
+    p99_ms: Vec<f64>,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("bare") {
+        return bare(Path::new(&arguments.next().expect("a folder of answers")));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("bench_wide.wasm"), component("bench-wide")).expect("the component is copied");
+    let host = Host::start(folder.path(), CONFIG).expect("the host starts");
+    write_features(&host);
+    for (index, (entities, features)) in SHAPES.into_iter().enumerate() {
+        let answer = host.post("/v1/features", &body(0, entities, features)).expect("the host answers");
+        let present = answer.1.to_string().matches("\"present\"").count();
+        assert_eq!((answer.0, present), (200, entities * features), "{}", answer.1);
+        let answer = raw_answer(&host, &body(0, entities, features));
+        std::fs::write(folder.path().join(format!("answer{index}")), answer).expect("the answer is kept");
+    }
+    let (mut bare, bare_url) = start_bare(folder.path());
+    let mut lines = vec![
+        format!(
+            "`POST /v1/features`, embedded store, {ENTITIES} entities of 50 floats; {CONNECTIONS} connections of `wrk` on the same machine, medians of {ROUNDS} \
+             interleaved rounds of {SECONDS} s. Bare: an axum handler in a process of its own that reads the body and answers the same bytes."
+        ),
+        String::new(),
+        "| entities × features | answer bytes | host requests/s | bare requests/s | ratio | host p50 / p99 ms | bare p50 / p99 ms |".into(),
+        "|---|---|---|---|---|---|---|".into(),
+    ];
+    for (index, (entities, features)) in SHAPES.into_iter().enumerate() {
+        let script = script(folder.path(), entities, features);
+        let (mut of_host, mut of_bare) = (Load::default(), Load::default());
+        for _ in 0..ROUNDS {
+            wrk(&script, &format!("{}/v1/features", host.url()), &mut of_host);
+            wrk(&script, &format!("{bare_url}/answer{index}"), &mut of_bare);
+        }
+        let bytes = std::fs::metadata(folder.path().join(format!("answer{index}"))).map_or(0, |file| file.len());
+        lines.push(format!(
+            "| {entities} × {features} | {bytes} | {:.0} | {:.0} | {:.2} (bar: ≥ 0.8) | {:.2} / {:.2} | {:.2} / {:.2} |",
+            median(of_host.rate.clone()),
+            median(of_bare.rate.clone()),
+            ratio(&of_host.rate, &of_bare.rate),
+            median(of_host.p50_ms),
+            median(of_host.p99_ms),
+            median(of_bare.p50_ms),
+            median(of_bare.p99_ms)
+        ));
+    }
+    bare.kill().expect("a running child can be killed");
+    bare.wait().expect("a killed child can be waited for");
+    keep("query", &lines);
+}
+
+const CONFIG: &str = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\ntype = \"embedded\"\n\n[streams.measurements]\n\
+                      type = \"embedded\"\n\n[transforms.bench_wide]\ncomponent = \"bench_wide.wasm\"\n";
+
+fn write_features(host: &Host) {
+    let events: Vec<String> = (0..ENTITIES).map(|entity| format!("{{\"id\":\"e{entity}\",\"value\":{}.25}}", entity + 1)).collect();
+    let (status, answer) = host.post("/v1/streams/measurements/events", &events.join("\n")).expect("the host answers");
+    assert_eq!(status, 200, "{answer}");
+    wait_for("all events to be applied", || (host.metric("gristmill_entries_settled_total") >= ENTITIES as f64).then_some(()));
+}
+
+/// The `number`th query of a shape; numbers ask for different entities.
+fn body(number: usize, entities: usize, features: usize) -> String {
+    let features: Vec<String> = (0..features).map(|feature| format!("\"bench_wide:f{feature:02}\"")).collect();
+    let entities: Vec<String> = (0..entities).map(|entity| format!("{{\"id\":\"e{}\"}}", (number * 37 + entity) % ENTITIES)).collect();
+    format!("{{\"features\":[{}],\"entities\":[{}]}}", features.join(","), entities.join(","))
+}
+
+fn raw_answer(host: &Host, body: &str) -> Vec<u8> {
+    let agent = ureq::Agent::new_with_defaults();
+    let mut response = agent.post(format!("{}/v1/features", host.url())).send(body).expect("the host answers");
+    response.body_mut().read_to_vec().expect("the answer ends")
+}
+
+/// What wrk sends: 64 different queries in turn, put together before the clock starts.
+fn script(folder: &Path, entities: usize, features: usize) -> PathBuf {
+    let bodies: Vec<String> = (0..64).map(|number| format!("[==[{}]==]", body(number, entities, features))).collect();
+    let text = format!(
+        "local bodies = {{\n{}\n}}\nlocal requests = {{}}\nlocal next = 0\n\
+         function init() for i, body in ipairs(bodies) do requests[i] = wrk.format('POST', nil, {{['content-type'] = 'application/json'}}, body) end end\n\
+         function request() next = next % #requests + 1 return requests[next] end\n",
+        bodies.join(",\n")
+    );
+    let path = folder.join(format!("{entities}x{features}.lua"));
+    std::fs::write(&path, text).expect("the script is written");
+    path
+}
+
+fn wrk(script: &Path, url: &str, load: &mut Load) {
+    let connections = CONNECTIONS.to_string();
+    let done = Command::new("wrk")
+        .args(["-t1", "-c", &connections, "-d", &format!("{SECONDS}s"), "--latency", "-s"])
+        .arg(script)
+        .arg(url)
+        .output()
+        .expect("wrk is installed");
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
+    let after = |mark: &str| text.lines().find_map(|line| line.trim().strip_prefix(mark)).map(str::trim).expect("wrk says it");
+    load.rate.push(after("Requests/sec:").parse().expect("a rate"));
+    load.p50_ms.push(milliseconds(after("50%")));
+    load.p99_ms.push(milliseconds(after("99%")));
+}
+
+fn milliseconds(text: &str) -> f64 {
+    let number = text.trim_end_matches(char::is_alphabetic).parse::<f64>().expect("a time");
+    if text.ends_with("us") {
+        number / 1_000.0
+    } else if text.ends_with("ms") {
+        number
+    } else {
+        number * 1_000.0
+    }
+}
+
+fn start_bare(folder: &Path) -> (Child, String) {
+    let mut child = Command::new(std::env::current_exe().expect("a running bench has a path"))
+        .arg("bare")
+        .arg(folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the bench can start itself");
+    let mut url = String::new();
+    BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut url).expect("the bare server says where it is");
+    (child, url.trim().to_owned())
+}
+
+/// The bare server: a runtime like the host's, one handler for each answer.
+fn bare(folder: &Path) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut router = Router::new();
+        for index in 0..SHAPES.len() {
+            let answer = Bytes::from(std::fs::read(folder.join(format!("answer{index}"))).expect("the answer is there"));
+            let handler = move |body: Bytes| async move {
+                std::hint::black_box(body.len());
+                ([(header::CONTENT_TYPE, "application/json")], answer)
+            };
+            router = router.route(&format!("/answer{index}"), post(handler));
+        }
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        println!("http://{}", listener.local_addr().expect("a bound socket has an address"));
+        let listener = listener.tap_io(|stream| {
+            let _ = stream.set_nodelay(true);
+        });
+        axum::serve(listener, router).await.expect("the server serves");
+    });
+}
