@@ -2,6 +2,7 @@
 //!
 //! Administration is not done here: a request that changes the host becomes a [`Command`] to the floor above.
 
+mod body;
 mod command;
 mod error;
 mod events;
@@ -19,8 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -116,7 +116,7 @@ pub fn router(state: State) -> Router {
     let paths = table.iter().map(|route| route.path).collect();
     let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
     let routes = routes.method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
-    let routes = routes.layer(DefaultBodyLimit::max(limits.body_bytes_max));
+    let routes = routes.layer(Extension(body::BodyLimit(limits.body_bytes_max)));
     server::layers(routes, paths, Arc::clone(&shared)).with_state(shared)
 }
 

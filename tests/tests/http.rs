@@ -245,6 +245,18 @@ fn a_request_that_takes_too_long_is_answered_all_the_same() {
 }
 
 #[test]
+fn a_client_that_sends_far_too_much_still_gets_its_answer() {
+    let (host, _folder) = start("[http]\nbody_bytes_max = 4096\ncomponent_bytes_max = 100000\n");
+    let huge = vec![b' '; 32 << 20];
+    for (method, path) in [("POST", "/v1/features"), ("POST", "/v1/streams/events/events"), ("PUT", "/v1/transforms/tutorial")] {
+        let answer = host.send(method, path, Some(&huge)).unwrap();
+        assert_eq!(answer.status, 413, "{method} {path}");
+        assert_eq!(serde_json::from_slice::<Value>(&answer.body).unwrap()["error"]["code"], "too_large");
+    }
+    host.stop();
+}
+
+#[test]
 fn clients_that_break_the_protocol_harm_nobody() {
     let (host, _folder) = start(LIMITS);
     let long = "a".repeat(100_000);

@@ -1,4 +1,4 @@
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -83,15 +83,6 @@ impl IntoResponse for ApiError {
         }
         response.extensions_mut().insert(ErrorBody { code, message });
         response
-    }
-}
-
-impl From<BytesRejection> for ApiError {
-    fn from(rejection: BytesRejection) -> ApiError {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return ApiError::too_large("the body is larger than this host takes; send less at a time");
-        }
-        ApiError::malformed("the body ended before it was complete")
     }
 }
 

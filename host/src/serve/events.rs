@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Shared;
+use super::body::Whole;
 use super::error::ApiError;
 use super::features::body_error;
 use crate::model::{Disposition, Entries, EntryId, Format};
@@ -24,13 +24,13 @@ pub(super) struct Appended {
 pub(super) async fn append(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
-    body: Result<Bytes, BytesRejection>,
+    body: Result<Whole, ApiError>,
 ) -> Result<Json<Appended>, ApiError> {
     let Path(name) = path?;
     let streams = shared.state.streams.load_full();
     let known = || streams.keys().map(String::as_str);
     let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;
-    let body = body?;
+    let Whole(body) = body?;
     let events = parse(&body)?;
     let max = shared.state.limits.entities_max;
     if events.len() > max {

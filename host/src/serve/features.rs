@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Shared;
+use super::body::Whole;
 use super::error::{ApiError, suggestion};
 use super::plan::{Mapping, Plan};
 use super::respond::{Found, push_result};
@@ -32,8 +32,8 @@ struct Asked<'b> {
     as_of: Option<&'b RawValue>,
 }
 
-pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Bytes, BytesRejection>) -> Result<Response, ApiError> {
-    let body = body?;
+pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Whole, ApiError>) -> Result<Response, ApiError> {
+    let Whole(body) = body?;
     let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     if asked.as_of.is_some_and(|as_of| as_of.get() != "null") {
         return Err(as_of_not_supported());

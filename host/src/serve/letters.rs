@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::body::Whole;
 use super::command::{Command, ReplayWanted};
 use super::error::ApiError;
 use super::features::body_error;
@@ -81,11 +81,8 @@ struct ReplayAsked {
     limit: Option<usize>,
 }
 
-pub(super) async fn replay(
-    State(shared): State<Arc<Shared>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<super::Replayed>, ApiError> {
-    let body = body?;
+pub(super) async fn replay(State(shared): State<Arc<Shared>>, body: Result<Whole, ApiError>) -> Result<Json<super::Replayed>, ApiError> {
+    let Whole(body) = body?;
     let asked: ReplayAsked =
         if body.is_empty() { ReplayAsked::default() } else { serde_json::from_slice(&body).map_err(|error| body_error(&error))? };
     let wanted = match asked {

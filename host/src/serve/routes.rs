@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::Extension;
 use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 
+use super::body::BodyLimit;
 use super::{Limits, Shared, events, features, letters, status, transforms};
 
 /// One method of one path, and what answers it.
@@ -54,7 +55,7 @@ fn post<H: Handler<T, Arc<Shared>>, T: 'static>(path: &'static str, handler: H) 
 
 /// The one kind of request whose body has a limit of its own, in bytes.
 fn put<H: Handler<T, Arc<Shared>>, T: 'static>(path: &'static str, handler: H, body_bytes_max: usize) -> Route {
-    Route { method: "PUT", path, answer: routing::put(handler).layer(DefaultBodyLimit::max(body_bytes_max)) }
+    Route { method: "PUT", path, answer: routing::put(handler).layer(Extension(BodyLimit(body_bytes_max))) }
 }
 
 fn delete<H: Handler<T, Arc<Shared>>, T: 'static>(path: &'static str, handler: H) -> Route {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::body::Whole;
 use super::command::{Binding, Command, RefusalKind, TransformInfo};
 use super::error::ApiError;
 
@@ -34,11 +34,11 @@ pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
     binding: Result<Query<Binding>, QueryRejection>,
-    body: Result<Bytes, BytesRejection>,
+    body: Result<Whole, ApiError>,
 ) -> Result<Json<TransformInfo>, ApiError> {
     let Path(name) = path?;
     let Query(binding) = binding?;
-    let component = body?;
+    let Whole(component) = body?;
     if component.is_empty() {
         return Err(ApiError::malformed("the body is empty; send the component's bytes"));
     }

@@ -1,0 +1,49 @@
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{FromRequest, Request};
+
+use super::error::ApiError;
+
+/// Bytes beyond its limit that are still read of a body, and thrown away: most clients look for an answer only once they have sent everything,
+/// and take a closed connection for a failure of the network.
+const DISCARDED_BYTES_MAX: usize = 128 << 20;
+
+/// How many bytes the body of a request may have; stands among a route's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimit(pub(super) usize);
+
+/// The whole body of a request, within its limit.
+pub(super) struct Whole(pub(super) Bytes);
+
+impl<S: Sync> FromRequest<S> for Whole {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Whole, ApiError> {
+        let BodyLimit(max) = request.extensions().get().copied().unwrap_or(BodyLimit(0));
+        read(request.into_body(), max).await
+    }
+}
+
+async fn read(mut body: Body, max: usize) -> Result<Whole, ApiError> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let too_large = || ApiError::too_large("the body is larger than this host takes; send less at a time");
+    if announced > max.saturating_add(DISCARDED_BYTES_MAX) {
+        return Err(too_large());
+    }
+    // What a client announces is not taken on trust.
+    let mut whole = Vec::with_capacity(announced.min(max).min(1 << 20));
+    let mut received = 0_usize;
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|_| ApiError::malformed("the body ended before it was complete"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        received = received.saturating_add(data.len());
+        if received <= max {
+            whole.extend_from_slice(&data);
+        } else if received > max.saturating_add(DISCARDED_BYTES_MAX) {
+            return Err(too_large());
+        }
+    }
+    if received > max { Err(too_large()) } else { Ok(Whole(whole.into())) }
+}
