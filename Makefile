@@ -29,6 +29,8 @@ $(YEAR):
 
 test: setup ## Install what tests need (redis-server, a Rust toolchain for guests), build the guests, and run every test
 	@sh plugins/build.sh
+	@echo "test: building the host, which many tests run"
+	@$(CARGO) build $(ALL)
 	@echo "test: running every test"
 	@$(CARGO) test $(ALL)
 
@@ -43,7 +45,9 @@ check: rust ## What CI runs: formatting, lints, documentation, tests
 
 bench: setup ## Run the benches; each prints ratios and keeps its figures in tests/benches/figures.md
 	@sh plugins/build.sh
-	@$(CARGO) bench $(subst --release,,$(ALL)) --profile release -p gristmill-tests
+	@$(CARGO) build $(ALL)
+	@for bench in boundary end_to_end query embedded_engines; do \
+		echo "bench: $$bench"; $(CARGO) bench --profile release --workspace --locked --bench $$bench || exit 1; done
 
 plugins: rust ## Build every first-party plugin into target/components
 	@sh plugins/build.sh

@@ -3,20 +3,20 @@
 //! Label values come from configuration and from names that were checked, never from requests, so that their number is bounded. Handles are
 //! resolved once, and counting on the event path is then a few atomic additions.
 
+mod families;
 mod recent;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
 use crate::model::{Reason, Status, Timestamp};
+use families::{Families, PartLabels, ReasonLabels, RequestLabels, RouteLabels, StageLabels, StreamLabels, TransformLabels, ValueLabels};
 use recent::Recent;
 
 /// The steps of the event path that are timed.
@@ -96,84 +96,6 @@ struct Totals {
     freshness: Recent,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StreamLabels {
-    stream: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TransformLabels {
-    transform: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StageLabels {
-    stream: String,
-    stage: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartLabels {
-    stream: String,
-    part: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabels {
-    transform: String,
-    reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    route: &'static str,
-    status: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteLabels {
-    route: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ValueLabels {
-    view: String,
-    status: &'static str,
-}
-
-/// Seconds, 10 µs to 168 s.
-fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(1e-5, 2.0, 25))
-}
-
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
-
-#[derive(Clone)]
-struct Families {
-    entries_read: Family<StreamLabels, Counter>,
-    entries_settled: Family<StreamLabels, Counter>,
-    entries_lost: Family<StreamLabels, Counter>,
-    freshness: Histograms<StreamLabels>,
-    stage: Histograms<StageLabels>,
-    retries: Family<PartLabels, Counter>,
-    restarts: Family<PartLabels, Counter>,
-    lag_entries: Family<StreamLabels, Gauge>,
-    lag_seconds: Family<StreamLabels, Gauge<f64, AtomicU64>>,
-    pending: Family<StreamLabels, Gauge>,
-    rows_committed: Family<TransformLabels, Counter>,
-    dead_letters: Family<ReasonLabels, Counter>,
-    apply: Histograms<TransformLabels>,
-    transform_lag_seconds: Family<TransformLabels, Gauge<f64, AtomicU64>>,
-    swaps: Family<TransformLabels, Counter>,
-    log_lines_dropped: Family<TransformLabels, Gauge>,
-    refused_components: Counter,
-    requests: Family<RequestLabels, Counter>,
-    request_seconds: Histograms<RouteLabels>,
-    values: Family<ValueLabels, Counter>,
-    dead_letters_kept: Gauge<i64, AtomicI64>,
-    dead_letters_evicted: Gauge<i64, AtomicI64>,
-}
-
 impl Default for Telemetry {
     fn default() -> Telemetry {
         Telemetry::new()
@@ -183,34 +105,9 @@ impl Default for Telemetry {
 impl Telemetry {
     /// Nothing counted yet.
     pub fn new() -> Telemetry {
-        let families = Families {
-            entries_read: Family::default(),
-            entries_settled: Family::default(),
-            entries_lost: Family::default(),
-            freshness: Family::new_with_constructor(seconds),
-            stage: Family::new_with_constructor(seconds),
-            retries: Family::default(),
-            restarts: Family::default(),
-            lag_entries: Family::default(),
-            lag_seconds: Family::default(),
-            pending: Family::default(),
-            rows_committed: Family::default(),
-            dead_letters: Family::default(),
-            apply: Family::new_with_constructor(seconds),
-            transform_lag_seconds: Family::default(),
-            swaps: Family::default(),
-            log_lines_dropped: Family::default(),
-            refused_components: Counter::default(),
-            requests: Family::default(),
-            request_seconds: Family::new_with_constructor(seconds),
-            values: Family::default(),
-            dead_letters_kept: Gauge::default(),
-            dead_letters_evicted: Gauge::default(),
-        };
+        let families = Families::new();
         let mut registry = Registry::with_prefix("gristmill");
-        families.register_event_path(&mut registry);
-        families.register_transforms(&mut registry);
-        families.register_serving(&mut registry);
+        families.register(&mut registry);
         Telemetry { registry, families, totals: Arc::default() }
     }
 
@@ -296,49 +193,6 @@ impl Telemetry {
             freshness_p50_seconds: totals.freshness.quantile(0.5),
             freshness_p99_seconds: totals.freshness.quantile(0.99),
         }
-    }
-}
-
-impl Families {
-    fn register_event_path(&self, to: &mut Registry) {
-        to.register("entries_read", "Entries read from the stream", self.entries_read.clone());
-        to.register("entries_settled", "Entries whose commit the store has", self.entries_settled.clone());
-        to.register("entries_lost", "Entries known to be gone from the stream that were never applied", self.entries_lost.clone());
-        let freshness = "Time from the oldest entry of a batch entering the stream to its features being readable";
-        to.register_with_unit("freshness", freshness, Unit::Seconds, self.freshness.clone());
-        to.register_with_unit("stage", "Time a batch spent in one step of the event path", Unit::Seconds, self.stage.clone());
-        to.register("retries", "Tries that failed and were made again", self.retries.clone());
-        to.register("restarts", "Times a pipeline started over from what is stored", self.restarts.clone());
-        to.register(
-            "lag_entries",
-            "Entries in the stream that were not read yet; -1 when the source cannot tell",
-            self.lag_entries.clone(),
-        );
-        to.register_with_unit("lag", "Age of the last settled entry while there are newer ones", Unit::Seconds, self.lag_seconds.clone());
-        to.register("pending_entries", "Entries read and not acknowledged", self.pending.clone());
-    }
-
-    fn register_transforms(&self, to: &mut Registry) {
-        to.register("rows_committed", "Feature rows committed", self.rows_committed.clone());
-        to.register("dead_letters", "Events given up, by reason", self.dead_letters.clone());
-        to.register("dead_letters_kept", "Dead letters in the store", self.dead_letters_kept.clone());
-        to.register("dead_letters_evicted", "Dead letters pushed out by newer ones", self.dead_letters_evicted.clone());
-        to.register_with_unit("apply", "Time one transform took for a batch", Unit::Seconds, self.apply.clone());
-        to.register_with_unit(
-            "transform_lag",
-            "Age of the last entry settled by the transform while its stream has newer ones",
-            Unit::Seconds,
-            self.transform_lag_seconds.clone(),
-        );
-        to.register("swaps", "Components put into force", self.swaps.clone());
-        to.register("guest_log_lines_dropped", "Log lines beyond the transform's limit", self.log_lines_dropped.clone());
-        to.register("refused_components", "Components refused", self.refused_components.clone());
-    }
-
-    fn register_serving(&self, to: &mut Registry) {
-        to.register("requests", "Requests answered", self.requests.clone());
-        to.register_with_unit("request", "Time to answer a request", Unit::Seconds, self.request_seconds.clone());
-        to.register("values_served", "Feature values served, by status", self.values.clone());
     }
 }
 

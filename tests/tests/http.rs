@@ -131,7 +131,9 @@ fn a_swap_under_load_loses_nothing_and_doubles_nothing() {
         assert_eq!(digests.len(), SWAPS, "every swap put another component into force");
         sender.join().unwrap()
     });
-    wait_for("all events", || (host.metric("gristmill_entries_settled_total") >= sent as f64).then_some(()));
+    for metric in ["gristmill_entries_settled_total", "gristmill_rows_committed_total"] {
+        wait_for(metric, || (host.metric(metric) >= sent as f64).then_some(()));
+    }
     assert_eq!(host.metric("gristmill_entries_settled_total"), sent as f64);
     assert_eq!(host.metric("gristmill_rows_committed_total"), sent as f64, "one row for each event, as each has an entity of its own");
     assert_eq!(host.metric("gristmill_dead_letters_total"), 0.0);
@@ -169,6 +171,44 @@ fn no_body_makes_the_host_fail() {
     // Whatever became of those bodies, the host goes on.
     host.post("/v1/streams/mystream/events", r#"{"id":"after","value":1}"#).unwrap();
     wait_for("the event after", || (host.get("/v1/features/tutorial?id=after").unwrap().1["results"][0]["values"][0] == 2.0).then_some(()));
+    assert_eq!(host.get("/readyz").unwrap().0, 200);
+    host.stop();
+}
+
+#[test]
+fn no_path_and_no_query_string_makes_the_host_fail() {
+    let (host, _folder) = start(LIMITS);
+    let description = Description::new(host.get("/openapi.json").unwrap().1);
+    let escape = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let part =
+        move || prop_oneof![prop::collection::vec(any::<u8>(), 1..12).prop_map(escape), "[a-z0-9-]{1,8}", Just("doubling".to_owned())];
+    let routes = prop::sample::select(vec![
+        ("GET", "/v1/features/A?B=C"),
+        ("GET", "/v1/features/doubling?key=A&features=B"),
+        ("GET", "/v1/features/carrier?carrier=A"),
+        ("GET", "/v1/views/A"),
+        ("GET", "/v1/transforms/A"),
+        ("DELETE", "/v1/transforms/unknownA"),
+        ("GET", "/v1/dead-letters?transform=A&stream=B"),
+        ("GET", "/v1/dead-letters?limit=A"),
+        ("GET", "/v1/dead-letters/A/B/C"),
+        ("GET", "/v1/dead-letters/A/1-1/C"),
+        ("DELETE", "/v1/dead-letters?transform=A&B=C"),
+        ("GET", "/A/B?C"),
+    ]);
+    let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&(routes, part(), part(), part()), |((method, template), a, b, c)| {
+        let path: String = template.chars().fold(String::new(), |path, letter| match letter {
+            'A' => path + &a,
+            'B' => path + &b,
+            'C' => path + &c,
+            other => path + &other.to_string(),
+        });
+        let answer = host.send(method, &path, None).unwrap();
+        prop_assert!(answer.status < 500, "{method} {path}: {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        description.check(method, &path, answer.status, &answer.body).map_err(|error| TestCaseError::fail(format!("{error:#}")))
+    });
+    outcome.unwrap();
     assert_eq!(host.get("/readyz").unwrap().0, 200);
     host.stop();
 }
@@ -280,7 +320,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
     let any_json = leaf.prop_recursive(4, 32, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(|members| Value::from_iter(members)),
+            prop::collection::btree_map(key.clone(), inner, 0..6).prop_map(Value::from_iter),
         ]
     });
     prop_oneof![

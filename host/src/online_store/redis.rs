@@ -9,6 +9,7 @@
 //! memory fails when it is queued, which aborts the whole. When stream and store are the same server, the transaction acknowledges too.
 
 mod dead_letters;
+mod transaction;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};

@@ -12,7 +12,7 @@ use super::{Limits, Shared, events, features, letters, status, transforms};
 /// One method of one path, and what answers it.
 pub(super) struct Route {
     /// The method; only the tests need it as text.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the router knows the method by itself"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "the router knows the method by itself"))]
     pub(super) method: &'static str,
     /// The path's template.
     pub(super) path: &'static str,

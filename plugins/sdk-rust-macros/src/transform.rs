@@ -66,34 +66,7 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
     let handle = format_ident!("{}Transform", camel(&ident.to_string()));
     let vis = &function.vis;
     let (load, call_settings) = settings_code(settings);
-    let (inputs, outputs, apply) = if arguments.columns {
-        (
-            quote!(<#input as ::gristmill_sdk::InputColumns>::fields()),
-            quote!(<<#output as ::gristmill_sdk::ReturnedColumns>::Columns as ::gristmill_sdk::OutputColumns>::fields()),
-            quote! {
-                let columns = <#input as ::gristmill_sdk::InputColumns>::read(input)?;
-                ::gristmill_sdk::ReturnedColumns::finish_batch(#ident(&columns #call_settings), rows)
-            },
-        )
-    } else {
-        let row_columns = quote!(<#input as ::gristmill_sdk::Input>::Columns);
-        (
-            quote!(<#row_columns as ::gristmill_sdk::InputColumns>::fields()),
-            quote! {
-                <<<#output as ::gristmill_sdk::ReturnedRows>::Row as ::gristmill_sdk::Output>::Columns
-                    as ::gristmill_sdk::OutputColumns>::fields()
-            },
-            quote! {
-                let columns = <#row_columns as ::gristmill_sdk::InputColumns>::read(input)?;
-                let mut sink = ::gristmill_sdk::Sink::with_capacity(rows);
-                for row in 0..rows {
-                    let value = <#input as ::gristmill_sdk::Input>::row(&columns, row as usize);
-                    ::gristmill_sdk::ReturnedRows::emit(#ident(value #call_settings), row, &mut sink);
-                }
-                Ok(sink.finish(rows))
-            },
-        )
-    };
+    let (inputs, outputs, apply) = bodies(arguments.columns, ident, &input, &output, &call_settings);
     let (define, remember, borrow) = load;
     let doc = format!("The transform made from [`{ident}`](fn@{ident}), as the host sees it.");
     Ok(quote! {
@@ -128,6 +101,44 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
         #[cfg(target_arch = "wasm32")]
         ::gristmill_sdk::private::export!(#handle with_types_in ::gristmill_sdk::bindings);
     })
+}
+
+// How the inputs and the outputs are declared, and how a batch is computed: by columns or row by row.
+fn bodies(
+    columns: bool,
+    ident: &Ident,
+    input: &Type,
+    output: &Type,
+    call_settings: &TokenStream,
+) -> (TokenStream, TokenStream, TokenStream) {
+    if columns {
+        (
+            quote!(<#input as ::gristmill_sdk::InputColumns>::fields()),
+            quote!(<<#output as ::gristmill_sdk::ReturnedColumns>::Columns as ::gristmill_sdk::OutputColumns>::fields()),
+            quote! {
+                let columns = <#input as ::gristmill_sdk::InputColumns>::read(input)?;
+                ::gristmill_sdk::ReturnedColumns::finish_batch(#ident(&columns #call_settings), rows)
+            },
+        )
+    } else {
+        let row_columns = quote!(<#input as ::gristmill_sdk::Input>::Columns);
+        (
+            quote!(<#row_columns as ::gristmill_sdk::InputColumns>::fields()),
+            quote! {
+                <<<#output as ::gristmill_sdk::ReturnedRows>::Row as ::gristmill_sdk::Output>::Columns
+                    as ::gristmill_sdk::OutputColumns>::fields()
+            },
+            quote! {
+                let columns = <#row_columns as ::gristmill_sdk::InputColumns>::read(input)?;
+                let mut sink = ::gristmill_sdk::Sink::with_capacity(rows);
+                for row in 0..rows {
+                    let value = <#input as ::gristmill_sdk::Input>::row(&columns, row as usize);
+                    ::gristmill_sdk::ReturnedRows::emit(#ident(value #call_settings), row, &mut sink);
+                }
+                Ok(sink.finish(rows))
+            },
+        )
+    }
 }
 
 // Settings are read once, by `describe`, and kept for the thread: an instance has one, and tests do not disturb each other.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::cmd;
 
+use super::transaction::{Keys, push_letters, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers};
 use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
 use crate::online_store::newest::Newest;
@@ -14,35 +15,6 @@ use crate::resp::{self, Commands, Connection, Reply};
 
 /// Time for a commit to be answered.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Sets each row unless the stored one has the same or a newer version (bytes 2 to 25 of a packed row). Compared byte by byte, because Lua compares texts
-/// by the server's locale. Given whole with every call: a script that the server has forgotten would fail inside the transaction, and the rows
-/// would be lost.
-const MERGE: &str = "
-for i = 1, #KEYS do
-  local old = redis.pcall('GETRANGE', KEYS[i], 1, 24)
-  local row = ARGV[2 * i - 1]
-  local newer = type(old) ~= 'string' or #old < 24
-  if not newer then
-    for j = 1, 24 do
-      local a, b = string.byte(old, j), string.byte(row, j + 1)
-      if a ~= b then newer = a < b break end
-    end
-  end
-  if newer then
-    if ARGV[2 * i] == '' then redis.call('SET', KEYS[i], row) else redis.call('SET', KEYS[i], row, 'PXAT', ARGV[2 * i]) end
-  end
-end
-return #KEYS";
-
-/// Drops the oldest dead letters beyond the bound and counts them.
-const EVICT: &str = "
-local over = math.min(redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[1]), 4000)
-if over <= 0 then return 0 end
-local oldest = redis.call('ZRANGE', KEYS[1], 0, over - 1)
-redis.call('ZREM', KEYS[1], unpack(oldest))
-redis.call('HDEL', KEYS[2], unpack(oldest))
-return redis.call('INCRBY', KEYS[3], over)";
 
 pub(super) struct RedisWriter {
     shared: Arc<Shared>,
@@ -56,17 +28,6 @@ pub(super) struct RedisWriter {
     /// Watching the lease, which held our token when it was last looked at; `None` after any failure.
     connection: Option<Connection>,
     commands: Commands,
-}
-
-/// Keys that every commit needs.
-struct Keys {
-    rows: String,
-    place: String,
-    lease: String,
-    high: String,
-    dead: String,
-    dead_order: String,
-    dead_evicted: String,
 }
 
 impl RedisWriter {
@@ -336,77 +297,6 @@ impl Writer for RedisWriter {
     }
 }
 
-/// Rows that are surely the newest in one MSET, or one SET each when they expire; the others through the script.
-fn push_rows(commands: &mut Commands, prefix: &[u8], sure: &[RowRef<'_>], compared: &[RowRef<'_>]) {
-    let lasting = sure.iter().filter(|row| row.expires_at.is_none());
-    let count = lasting.clone().count();
-    if count > 0 {
-        commands.begin(1 + count * 2).arg(b"MSET");
-        for row in lasting {
-            commands.arg_joined(prefix, row.key).arg(row.packed);
-        }
-    }
-    for row in sure {
-        if let Some(expires_at) = row.expires_at {
-            commands.begin(5).arg(b"SET").arg_joined(prefix, row.key).arg(row.packed).arg(b"PXAT").arg(&expiry(expires_at));
-        }
-    }
-    if !compared.is_empty() {
-        commands.begin(3 + compared.len() * 3).arg(b"EVAL").arg(MERGE.as_bytes()).arg(compared.len().to_string().as_bytes());
-        for row in compared {
-            commands.arg_joined(prefix, row.key);
-        }
-        for row in compared {
-            commands.arg(row.packed).arg(&row.expires_at.map_or(Vec::new(), expiry));
-        }
-    }
-}
-
-/// Milliseconds since the epoch; Redis wants at least 1, and takes a moment in the past as gone.
-fn expiry(at: crate::model::Timestamp) -> Vec<u8> {
-    at.as_millis().max(1).to_string().into_bytes()
-}
-
-fn push_letters(commands: &mut Commands, keys: &Keys, commit: &Commit, max: u64) {
-    for id in &commit.settled_dead_letters {
-        let id = id.to_string();
-        commands.command(&[b"HDEL", keys.dead.as_bytes(), id.as_bytes()]);
-        commands.command(&[b"ZREM", keys.dead_order.as_bytes(), id.as_bytes()]);
-    }
-    for letter in &commit.dead_letters {
-        // A dead letter is made of texts and numbers, which always have a JSON form.
-        let Ok(text) = serde_json::to_vec(letter) else { continue };
-        let id = letter.id.to_string();
-        commands.command(&[b"HSET", keys.dead.as_bytes(), id.as_bytes(), &text]);
-        commands.command(&[b"ZADD", keys.dead_order.as_bytes(), letter.at.0.to_string().as_bytes(), id.as_bytes()]);
-    }
-    if !commit.dead_letters.is_empty() {
-        let (order, dead, evicted) = (keys.dead_order.as_bytes(), keys.dead.as_bytes(), keys.dead_evicted.as_bytes());
-        commands.command(&[b"EVAL", EVICT.as_bytes(), b"3", order, dead, evicted, max.to_string().as_bytes()]);
-    }
-}
-
-fn push_settled(commands: &mut Commands, acknowledgement: &Acknowledgement, group: &str, commit: &Commit) {
-    let (key, group) = (acknowledgement.key.as_bytes(), group.as_bytes());
-    if acknowledgement.checkpoint {
-        if let Some(last) = commit.last {
-            // A group that somebody has destroyed is nobody's place here; a script that ignores its absence keeps the transaction clean.
-            const MOVE: &str = "return redis.pcall('XGROUP', 'SETID', KEYS[1], ARGV[1], ARGV[2]) and 1";
-            commands.command(&[b"EVAL", MOVE.as_bytes(), b"1", key, group, last.to_string().as_bytes()]);
-        }
-    } else if !commit.acknowledge.is_empty() {
-        commands.begin(3 + commit.acknowledge.len()).arg(b"XACK").arg(key).arg(group);
-        for id in &commit.acknowledge {
-            commands.arg(id.to_string().as_bytes());
-        }
-    }
-}
-
-fn push_watch(commands: &mut Commands, lease: &str) {
-    commands.command(&[b"WATCH", lease.as_bytes()]);
-    commands.command(&[b"GET", lease.as_bytes()]);
-}
-
 /// Sends WATCH and GET; what the lease holds.
 async fn watch(connection: &mut Connection, commands: &Commands) -> Result<Option<Vec<u8>>, resp::Error> {
     connection.send(commands).await?;
@@ -415,9 +305,4 @@ async fn watch(connection: &mut Connection, commands: &Commands) -> Result<Optio
         Reply::Bulk(held) => Ok(Some(held)),
         Reply::Null | Reply::Status(_) | Reply::Integer(_) | Reply::Array(_) | Reply::Error(_) => Ok(None),
     }
-}
-
-/// The view's name in a row key.
-fn view_of(key: &[u8]) -> &[u8] {
-    key.split(|byte| *byte == b':').next().unwrap_or_default()
 }
