@@ -1,6 +1,7 @@
 //! `POST /v1/features` from the embedded store, beside a bare axum handler that reads the same body and answers the same bytes.
 //! Load comes from `wrk` on the same machine over 64 kept-alive connections.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,7 @@ use axum::body::Bytes;
 use axum::http::header;
 use axum::routing::post;
 use axum::serve::ListenerExt;
-use gristmill_tests::bench::{component, keep, median, ratio};
+use gristmill_tests::bench::{component, keep, median, ns_per_call, ratio};
 use gristmill_tests::host::{Host, wait_for};
 
 const ENTITIES: usize = 1_000;
@@ -50,8 +51,8 @@ fn main() {
              interleaved rounds of {SECONDS} s. Bare: an axum handler in a process of its own that reads the body and answers the same bytes."
         ),
         String::new(),
-        "| entities × features | answer bytes | host requests/s | bare requests/s | ratio | host p50 / p99 ms | bare p50 / p99 ms |".into(),
-        "|---|---|---|---|---|---|---|".into(),
+        "| entities × features | answer bytes | host requests/s | bare requests/s | ratio | host p50 / p99 ms | bare p50 / p99 ms | serde_json alone µs |".into(),
+        "|---|---|---|---|---|---|---|---|".into(),
     ];
     for (index, (entities, features)) in SHAPES.into_iter().enumerate() {
         let script = script(folder.path(), entities, features);
@@ -62,16 +63,22 @@ fn main() {
         }
         let bytes = std::fs::metadata(folder.path().join(format!("answer{index}"))).map_or(0, |file| file.len());
         lines.push(format!(
-            "| {entities} × {features} | {bytes} | {:.0} | {:.0} | {:.2} (bar: ≥ 0.8) | {:.2} / {:.2} | {:.2} / {:.2} |",
+            "| {entities} × {features} | {bytes} | {:.0} | {:.0} | {:.2} (bar: ≥ 0.8) | {:.2} / {:.2} | {:.2} / {:.2} | {:.1} |",
             median(of_host.rate.clone()),
             median(of_bare.rate.clone()),
             ratio(&of_host.rate, &of_bare.rate),
             median(of_host.p50_ms),
             median(of_host.p99_ms),
             median(of_bare.p50_ms),
-            median(of_bare.p99_ms)
+            median(of_bare.p99_ms),
+            encoding_us(&folder.path().join(format!("answer{index}")))
         ));
     }
+    lines.push(String::new());
+    lines.push(
+        "serde_json alone: what one thread needs to write the same answer from values in memory, which the bare handler does not do."
+            .into(),
+    );
     bare.kill().expect("a running child can be killed");
     bare.wait().expect("a killed child can be waited for");
     keep("query", &lines);
@@ -92,6 +99,28 @@ fn body(number: usize, entities: usize, features: usize) -> String {
     let features: Vec<String> = (0..features).map(|feature| format!("\"bench_wide:f{feature:02}\"")).collect();
     let entities: Vec<String> = (0..entities).map(|entity| format!("{{\"id\":\"e{}\"}}", (number * 37 + entity) % ENTITIES)).collect();
     format!("{{\"features\":[{}],\"entities\":[{}]}}", features.join(","), entities.join(","))
+}
+
+/// One answer, as serde_json writes it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Answer {
+    features: Vec<String>,
+    results: Vec<Outcome>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Outcome {
+    entity: BTreeMap<String, String>,
+    values: Vec<f64>,
+    statuses: Vec<String>,
+    event_times: Vec<String>,
+}
+
+/// Microseconds to write an answer from values in memory.
+fn encoding_us(answer: &Path) -> f64 {
+    let answer: Answer = serde_json::from_slice(&std::fs::read(answer).expect("the answer is there")).expect("the answer is JSON");
+    let once = || ns_per_call(50, || drop(std::hint::black_box(serde_json::to_vec(&answer).expect("it has a JSON form"))));
+    median((0..21).map(|_| once() / 1_000.0).collect())
 }
 
 fn raw_answer(host: &Host, body: &str) -> Vec<u8> {

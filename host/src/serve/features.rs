@@ -15,7 +15,7 @@ use super::Shared;
 use super::body::Whole;
 use super::error::{ApiError, suggestion};
 use super::plan::{Mapping, Plan};
-use super::respond::{Found, push_result};
+use super::respond::{Found, Scratch, push_result};
 use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Status, Timestamp, View, parse, row_key};
 
 /// Characters of a bad join key that are shown.
@@ -119,16 +119,17 @@ async fn answer<'e>(
     }
     let now = Timestamp::now();
     let views = plan.views.len();
-    let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + plan.columns.len() * 48));
+    let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + plan.columns.len() * 64));
     out.extend_from_slice(&plan.head);
     let mut tally = vec![[0; 4]; views];
+    let mut scratch = Scratch::default();
     for (index, entity) in entities.enumerate() {
         if index > 0 {
             out.push(b',');
         }
         let of_entity = rows.get(index * views..(index + 1) * views).unwrap_or_default();
         let found: Vec<Found<'_>> = of_entity.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now)).collect();
-        push_result(&mut out, plan, &entity, &found, &mut tally).map_err(|error| ApiError::internal(&error.to_string()))?;
+        push_result(&mut out, plan, &entity, &found, &mut scratch, &mut tally).map_err(|error| ApiError::internal(&error.to_string()))?;
     }
     out.extend_from_slice(b"]}");
     for (view, counts) in plan.views.iter().zip(tally) {

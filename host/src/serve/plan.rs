@@ -35,6 +35,8 @@ pub(super) struct Mapping {
     pub(super) kinds: Vec<Kind>,
     /// For each column of the plan the position of its value in the row; `None` where this schema has no such feature, or of another kind.
     pub(super) positions: Vec<Option<usize>>,
+    /// How many of the row's values have to be read for that.
+    pub(super) needed: usize,
 }
 
 impl Plan {
@@ -90,8 +92,9 @@ impl Plan {
             let of_view = self.views.get(column.view).is_some_and(|view| view.name == schema.view);
             schema.features.iter().position(|field| of_view && field.name == column.feature && field.kind == column.kind)
         };
-        let positions = self.columns.iter().map(position).collect();
-        let mapping = Arc::new(Mapping { kinds: schema.features.iter().map(|field| field.kind).collect(), positions });
+        let positions: Vec<Option<usize>> = self.columns.iter().map(position).collect();
+        let needed = positions.iter().flatten().max().map_or(0, |last| last + 1);
+        let mapping = Arc::new(Mapping { kinds: schema.features.iter().map(|field| field.kind).collect(), positions, needed });
         if let Ok(mut known) = self.mappings.write() {
             known.insert(id, Arc::clone(&mapping));
         }

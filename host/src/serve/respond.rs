@@ -14,18 +14,41 @@ pub(super) enum Found<'r> {
 /// Counts of statuses over a response, for metrics: per view.
 pub(super) type Tally = Vec<[u64; 4]>;
 
+/// Memory that is used again for every entity of a response.
+#[derive(Default)]
+pub(super) struct Scratch<'r> {
+    /// Where the values of each view's row begin in `values`.
+    starts: Vec<usize>,
+    values: Vec<Option<Value<'r>>>,
+    statuses: Vec<u8>,
+    event_times: Vec<u8>,
+}
+
 /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`.
-pub(super) fn push_result(out: &mut Vec<u8>, plan: &Plan, entity: &str, found: &[Found<'_>], tally: &mut Tally) -> Result<(), RowError> {
-    let rows = found.iter().map(|found| match found {
-        Found::Row(row, mapping) => row.values(mapping.kinds.iter().copied()).collect::<Result<Vec<_>, _>>(),
-        Found::Nothing | Found::TooOld(_) => Ok(Vec::new()),
-    });
-    let rows: Vec<Vec<Option<Value<'_>>>> = rows.collect::<Result<_, _>>()?;
+pub(super) fn push_result<'r>(
+    out: &mut Vec<u8>,
+    plan: &Plan,
+    entity: &str,
+    found: &[Found<'r>],
+    scratch: &mut Scratch<'r>,
+    tally: &mut Tally,
+) -> Result<(), RowError> {
+    let Scratch { starts, values, statuses, event_times } = scratch;
+    starts.clear();
+    values.clear();
+    statuses.clear();
+    event_times.clear();
+    for found in found {
+        starts.push(values.len());
+        if let Found::Row(row, mapping) = found {
+            for value in row.values(mapping.kinds.iter().copied()).take(mapping.needed) {
+                values.push(value?);
+            }
+        }
+    }
     out.extend_from_slice(b"{\"entity\":");
     out.extend_from_slice(entity.as_bytes());
     out.extend_from_slice(b",\"values\":[");
-    let mut statuses = Vec::with_capacity(plan.columns.len() * 12);
-    let mut event_times = Vec::with_capacity(plan.columns.len() * 30);
     // The columns of one view follow each other nearly always, and share their event time's text.
     let mut last_time: Option<(usize, std::ops::Range<usize>)> = None;
     for (index, column) in plan.columns.iter().enumerate() {
@@ -37,7 +60,7 @@ pub(super) fn push_result(out: &mut Vec<u8>, plan: &Plan, entity: &str, found: &
         let (status, event_time) = match found.get(column.view) {
             Some(Found::Row(row, mapping)) => {
                 let position = mapping.positions.get(index).copied().flatten();
-                let value = position.and_then(|position| rows.get(column.view)?.get(position).copied().flatten());
+                let value = position.and_then(|position| *values.get(starts.get(column.view)? + position)?);
                 push_value(out, value);
                 let status = if value.is_some() { Status::Present } else { Status::Null };
                 (status, Some(row.header.version.event_time))
@@ -51,7 +74,7 @@ pub(super) fn push_result(out: &mut Vec<u8>, plan: &Plan, entity: &str, found: &
                 (Status::NotFound, None)
             }
         };
-        push_status(&mut statuses, status);
+        push_status(statuses, status);
         if let Some(count) = tally.get_mut(column.view).and_then(|counts| counts.get_mut(status as usize)) {
             *count += 1;
         }
@@ -60,15 +83,15 @@ pub(super) fn push_result(out: &mut Vec<u8>, plan: &Plan, entity: &str, found: &
             (Some(_), Some((view, text))) if *view == column.view => event_times.extend_from_within(text.clone()),
             (Some(time), _) => {
                 let start = event_times.len();
-                push_time(&mut event_times, time);
+                push_time(event_times, time);
                 last_time = Some((column.view, start..event_times.len()));
             }
         }
     }
     out.extend_from_slice(b"],\"statuses\":[");
-    out.extend_from_slice(&statuses);
+    out.extend_from_slice(statuses);
     out.extend_from_slice(b"],\"event_times\":[");
-    out.extend_from_slice(&event_times);
+    out.extend_from_slice(event_times);
     out.extend_from_slice(b"]}");
     Ok(())
 }
