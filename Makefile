@@ -43,7 +43,8 @@ check: rust ## What CI runs: formatting, lints, documentation, tests
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps --quiet
 	@$(MAKE) --no-print-directory test
 
-bench: setup ## Run the benches; each prints ratios and keeps its figures in tests/benches/figures.md
+bench: rust ## Run the benches; each prints ratios and keeps its figures in tests/benches/figures.md
+	@sh tests/setup.sh bench
 	@sh plugins/build.sh
 	@$(CARGO) build $(ALL)
 	@for bench in boundary end_to_end query embedded_engines; do \

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what tests need beside Rust: redis-server, and python3 with the means to make a virtual environment in target/.
+# Installs what tests and examples need beside Rust: redis-server, curl, and python3 with the means to make a virtual environment in target/;
+# with the argument `bench` also wrk, which loads the query bench.
 # Nothing goes into the home folder. Safe to run again; does nothing where everything is there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,9 +8,11 @@ say() { printf 'setup: %s\n' "$*"; }
 
 missing=
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
-command -v python3 >/dev/null 2>&1 || missing="$missing python3"
+command -v curl >/dev/null 2>&1 || missing="$missing curl"
+python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3 python3-venv"
+if [ "${1:-}" = bench ]; then command -v wrk >/dev/null 2>&1 || missing="$missing wrk"; fi
 if [ -z "$missing" ]; then
-    say "redis-server and python3 are here"
+    say "everything that is needed is here"
     exit 0
 fi
 if ! command -v apt-get >/dev/null 2>&1; then

@@ -20,6 +20,7 @@ mod appender;
 mod loss;
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -77,7 +78,12 @@ pub struct RedisStreams {
     options: Options,
     admin: Admin,
     reader: Mutex<Reader>,
+    /// What the reader's ledger says, for those who ask while it waits.
+    passed: AtomicU64,
 }
+
+/// No number of entries is this one.
+const UNKNOWN: u64 = u64::MAX;
 
 struct Reader {
     connection: Option<Connection>,
@@ -120,7 +126,7 @@ impl RedisStreams {
             ledger: Ledger::default(),
             lost: 0,
         };
-        Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader) })
+        Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
     }
 
     async fn try_read(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -183,7 +189,10 @@ impl RedisStreams {
             Some(_) => reader.cursor = Some(begin),
         }
         reader.phase = Phase::Pending(reader.handed);
-        reader.ledger = Ledger::default();
+        reader.ledger = match &state.stream {
+            Some(stream) if self.options.checkpoint => Ledger::at(stream, begin),
+            _ => Ledger::default(),
+        };
         reader.tended = None;
         reader.prepared = true;
         Ok(())
@@ -309,11 +318,13 @@ impl RedisStreams {
 impl Source for RedisStreams {
     async fn read(&self, entries_max: usize) -> Result<Delivery, Error> {
         let mut reader = self.reader.lock().await;
+        let was_prepared = reader.prepared;
         let mut read = self.try_read(&mut reader, entries_max).await;
-        if read.is_err() && !reader.prepared && reader.connection.is_some() {
-            // The group was gone: that is healed at once, and is no error of this read.
+        if read.is_err() && was_prepared && !reader.prepared {
+            // The group or the connection was gone: that is healed at once, and is no error of this read.
             read = self.try_read(&mut reader, entries_max).await;
         }
+        self.passed.store(reader.ledger.passed().unwrap_or(UNKNOWN), Ordering::Relaxed);
         let mut delivery = read?;
         delivery.lost += std::mem::take(&mut reader.lost);
         Ok(delivery)
@@ -331,9 +342,18 @@ impl Source for RedisStreams {
 
     async fn lag(&self) -> Result<Lag, Error> {
         let state = self.admin.state().await?;
-        let (Some(stream), Some(group)) = (&state.stream, &state.group) else { return Ok(Lag::default()) };
-        let caught_up = stream.last <= group.last_delivered;
-        Ok(Lag { entries: if caught_up { Some(0) } else { group.lag }, pending: group.pending })
+        let Some(stream) = &state.stream else { return Ok(Lag { entries: Some(0), pending: 0 }) };
+        let pending = state.group.as_ref().map_or(0, |group| group.pending);
+        let passed = Some(self.passed.load(Ordering::Relaxed)).filter(|passed| *passed != UNKNOWN);
+        let entries = match (&state.group, self.options.place.map_or(self.options.start, Start::After)) {
+            (Some(_), _) if self.options.checkpoint && passed.is_some() => passed.map(|passed| stream.added.saturating_sub(passed)),
+            (Some(group), _) if stream.last <= group.last_delivered => Some(0),
+            (Some(group), _) => group.lag,
+            (None, Start::Beginning) => Some(stream.length),
+            (None, Start::End) => Some(0),
+            (None, Start::After(place)) => (stream.last <= place).then_some(0),
+        };
+        Ok(Lag { entries, pending })
     }
 
     fn location(&self) -> Location {

@@ -19,6 +19,23 @@ pub(super) struct Lost {
 }
 
 impl Ledger {
+    /// The ledger of a reader that begins here; what was trimmed before it began was never its own to lose.
+    pub(super) fn at(stream: &StreamState, place: EntryId) -> Ledger {
+        let passed = if stream.last <= place {
+            Some(stream.added)
+        } else if place == EntryId::ZERO {
+            Some(stream.added.saturating_sub(stream.length))
+        } else {
+            None
+        };
+        Ledger { passed }
+    }
+
+    /// The entries at or before the place, where that is known.
+    pub(super) fn passed(&self) -> Option<u64> {
+        self.passed
+    }
+
     /// New entries were handed out.
     pub(super) fn handed_out(&mut self, entries: u64) {
         self.passed = self.passed.map(|passed| passed + entries);
