@@ -67,6 +67,11 @@ pub struct TransformTelemetry {
     lag_seconds: Gauge<f64, AtomicU64>,
 }
 
+/// Values of one view that were served.
+pub struct ServedTelemetry {
+    values: [Counter; 4],
+}
+
 /// Sums over all streams and transforms, for a progress line.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Snapshot {
@@ -175,9 +180,11 @@ impl Telemetry {
         self.families.request_seconds.get_or_create(&RouteLabels { route }).observe(seconds);
     }
 
-    /// Values of one view were served with this status.
-    pub fn values_served(&self, view: &str, status: Status, n: u64) {
-        self.families.values.get_or_create(&ValueLabels { view: view.to_owned(), status: status.as_str() }).inc_by(n);
+    /// The handle for the values of one view.
+    pub fn served(&self, view: &str) -> ServedTelemetry {
+        let values =
+            |status: Status| self.families.values.get_or_create_owned(&ValueLabels { view: view.to_owned(), status: status.as_str() });
+        ServedTelemetry { values: Status::ALL.map(values) }
     }
 
     /// Sums for a progress line.
@@ -253,6 +260,15 @@ impl StreamTelemetry {
         self.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
         self.lag_seconds.set(seconds);
         seconds
+    }
+}
+
+impl ServedTelemetry {
+    /// Values were served; how many with each status, in the order of [`Status::ALL`].
+    pub fn add(&self, counts: &[u64; 4]) {
+        for (counter, n) in self.values.iter().zip(counts).filter(|(_, n)| **n > 0) {
+            counter.inc_by(*n);
+        }
     }
 }
 

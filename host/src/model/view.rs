@@ -112,6 +112,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them, each at its own number.
+    pub const ALL: [Status; 4] = [Status::Present, Status::Null, Status::NotFound, Status::OutsideMaxAge];
+
     /// The word for it, as served.
     pub fn as_str(self) -> &'static str {
         match self {

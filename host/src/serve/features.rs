@@ -15,8 +15,8 @@ use super::Shared;
 use super::body::Whole;
 use super::error::{ApiError, suggestion};
 use super::plan::{Mapping, Plan};
-use super::respond::{Found, Scratch, push_result};
-use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Status, Timestamp, View, parse, row_key};
+use super::respond::{Found, ResultWriter};
+use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Timestamp, View, parse, row_key};
 
 /// Characters of a bad join key that are shown.
 const SHOWN_CHARS: usize = 80;
@@ -43,7 +43,7 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Whole,
         let (many, max) = (asked.entities.len(), limits.entities_max);
         return Err(ApiError::too_large(format!("{many} entities are asked for at once; {max} are allowed")));
     }
-    let catalog = shared.state.catalog.load_full();
+    let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match (asked.features, &asked.view) {
         (Some(features), None) => shared.feature_plans.get(&catalog, features.get(), |catalog| {
             let references: Vec<String> = serde_json::from_str(features.get())
@@ -52,9 +52,9 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Whole,
                 let (many, max) = (references.len(), limits.features_max);
                 return Err(ApiError::unusable(format!("`features` names {many} features; 1 to {max} are allowed")));
             }
-            Plan::of_features(catalog, &references)
+            Plan::of_features(catalog, telemetry, &references)
         })?,
-        (None, Some(view)) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, view))?,
+        (None, Some(view)) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, view))?,
         _ => return Err(ApiError::unusable("say what is wanted, by either `features` or `view`")),
     };
     let entities = asked.entities.iter().enumerate().map(|(index, raw)| {
@@ -78,15 +78,15 @@ pub(super) async fn query_one(
     if members.remove("as_of").is_some() {
         return Err(as_of_not_supported());
     }
-    let catalog = shared.state.catalog.load_full();
+    let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
-        None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, &view))?,
+        None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &view))?,
         Some(features) => {
             let references: Vec<String> = features.split(',').map(|feature| format!("{view}:{feature}")).collect();
             if references.len() > shared.state.limits.features_max {
                 return Err(ApiError::unusable(format!("at most {} features are allowed", shared.state.limits.features_max)));
             }
-            Arc::new(Plan::of_features(&catalog, &references)?)
+            Arc::new(Plan::of_features(&catalog, telemetry, &references)?)
         }
     };
     let label = || "the query".to_owned();
@@ -106,38 +106,38 @@ async fn answer<'e>(
 ) -> Result<Response, ApiError> {
     let packed = shared.state.store.read(keys).await?;
     let mut rows = Vec::with_capacity(packed.len());
+    // Rows of one view have one schema nearly always.
+    let mut last: Option<(SchemaId, Arc<Mapping>)> = None;
     for packed in packed {
-        rows.push(match packed {
-            None => None,
-            Some(packed) => {
-                let row = FeatureRow::new(packed).map_err(|error| ApiError::internal(&error.to_string()))?;
-                let schema = shared.schema(row.header.schema).await?;
-                let mapping = plan.mapping(row.header.schema, &schema);
-                Some((row, mapping))
-            }
-        });
+        let Some(packed) = packed else {
+            rows.push(None);
+            continue;
+        };
+        let row = FeatureRow::new(packed).map_err(|error| ApiError::internal(&error.to_string()))?;
+        let id = row.header.schema;
+        let mapping = match &last {
+            Some((known, mapping)) if *known == id => Arc::clone(mapping),
+            _ => plan.mapping(id, &*shared.schema(id).await?),
+        };
+        last = Some((id, Arc::clone(&mapping)));
+        rows.push(Some((row, mapping)));
     }
     let now = Timestamp::now();
     let views = plan.views.len();
-    let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + plan.columns.len() * 64));
+    let columns = plan.runs.last().map_or(0, |run| run.columns.end);
+    let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + columns * 64));
     out.extend_from_slice(&plan.head);
-    let mut tally = vec![[0; 4]; views];
-    let mut scratch = Scratch::default();
+    let mut writer = ResultWriter::new(plan);
     for (index, entity) in entities.enumerate() {
         if index > 0 {
             out.push(b',');
         }
         let of_entity = rows.get(index * views..(index + 1) * views).unwrap_or_default();
-        let found: Vec<Found<'_>> = of_entity.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now)).collect();
-        push_result(&mut out, plan, &entity, &found, &mut scratch, &mut tally).map_err(|error| ApiError::internal(&error.to_string()))?;
+        let found = of_entity.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now));
+        writer.push(&mut out, &entity, found).map_err(|error| ApiError::internal(&error.to_string()))?;
     }
     out.extend_from_slice(b"]}");
-    for (view, counts) in plan.views.iter().zip(tally) {
-        let statuses = [Status::Present, Status::Null, Status::NotFound, Status::OutsideMaxAge];
-        for (status, count) in statuses.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
-            shared.state.telemetry.values_served(&view.name, status, count);
-        }
-    }
+    writer.count();
     Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())
 }
 

@@ -1,10 +1,12 @@
 //! What a query asks for, resolved once against the catalog and then used by every request that asks the same.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, RwLock};
 
 use super::error::{ApiError, suggestion};
 use crate::model::{Catalog, Kind, Schema, SchemaId, View};
+use crate::telemetry::{ServedTelemetry, Telemetry};
 
 /// Plans kept, at most; beyond that all are forgotten, which costs a little time and no correctness.
 const PLANS_MAX: usize = 1_024;
@@ -15,16 +17,25 @@ const PLAN_TEXT_BYTES_MAX: usize = 8 << 20;
 pub(super) struct Plan {
     /// The views, each once, in the order in which they are first asked for.
     pub(super) views: Vec<Arc<View>>,
-    /// Where each feature asked for comes from.
-    pub(super) columns: Vec<PlannedColumn>,
+    /// Values of each view served so far, by status.
+    pub(super) served: Vec<ServedTelemetry>,
+    /// Where the features asked for come from: neighbours out of one view are a run.
+    pub(super) runs: Vec<Run>,
+    columns: Vec<PlannedColumn>,
     /// `{"features":["view:feature",…],"results":[`, ready to be sent.
     pub(super) head: Vec<u8>,
     mappings: RwLock<BTreeMap<SchemaId, Arc<Mapping>>>,
 }
 
-pub(super) struct PlannedColumn {
+/// Columns of a plan that follow each other and come out of the same view.
+pub(super) struct Run {
     /// Position in `views`.
     pub(super) view: usize,
+    pub(super) columns: Range<usize>,
+}
+
+struct PlannedColumn {
+    view: usize,
     feature: String,
     kind: Kind,
 }
@@ -41,7 +52,7 @@ pub(super) struct Mapping {
 
 impl Plan {
     /// Resolves references of the form `view:feature`.
-    pub(super) fn of_features(catalog: &Catalog, references: &[String]) -> Result<Plan, ApiError> {
+    pub(super) fn of_features(catalog: &Catalog, telemetry: &Telemetry, references: &[String]) -> Result<Plan, ApiError> {
         let mut views: Vec<Arc<View>> = Vec::new();
         let mut columns = Vec::with_capacity(references.len());
         for reference in references {
@@ -65,22 +76,30 @@ impl Plan {
             })?;
             columns.push(PlannedColumn { view: position, feature: field.name.clone(), kind: field.kind });
         }
-        Ok(Plan::new(views, columns, references))
+        Ok(Plan::new(telemetry, views, columns, references))
     }
 
     /// All features of one view.
-    pub(super) fn of_view(catalog: &Catalog, name: &str) -> Result<Plan, ApiError> {
+    pub(super) fn of_view(catalog: &Catalog, telemetry: &Telemetry, name: &str) -> Result<Plan, ApiError> {
         let view = view_of(catalog, name)?;
         let references: Vec<String> = view.features.iter().map(|field| format!("{name}:{}", field.name)).collect();
         let column = |field: &crate::model::Field| PlannedColumn { view: 0, feature: field.name.clone(), kind: field.kind };
         let columns = view.features.iter().map(column).collect();
-        Ok(Plan::new(vec![view], columns, &references))
+        Ok(Plan::new(telemetry, vec![view], columns, &references))
     }
 
-    fn new(views: Vec<Arc<View>>, columns: Vec<PlannedColumn>, references: &[String]) -> Plan {
+    fn new(telemetry: &Telemetry, views: Vec<Arc<View>>, columns: Vec<PlannedColumn>, references: &[String]) -> Plan {
         let names = serde_json::to_string(references).unwrap_or_default();
         let head = format!("{{\"features\":{names},\"results\":[").into_bytes();
-        Plan { views, columns, head, mappings: RwLock::default() }
+        let served = views.iter().map(|view| telemetry.served(&view.name)).collect();
+        let mut runs: Vec<Run> = Vec::new();
+        for (index, column) in columns.iter().enumerate() {
+            match runs.last_mut() {
+                Some(run) if run.view == column.view => run.columns.end = index + 1,
+                _ => runs.push(Run { view: column.view, columns: index..index + 1 }),
+            }
+        }
+        Plan { views, served, runs, columns, head, mappings: RwLock::default() }
     }
 
     /// How rows of this schema answer the plan.

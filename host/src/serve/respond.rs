@@ -2,7 +2,7 @@
 
 use crate::model::{FeatureRow, RowError, Status, Timestamp, Value};
 
-use super::plan::{Mapping, Plan};
+use super::plan::{Mapping, Plan, Run};
 
 /// What the store had for one view of one entity.
 pub(super) enum Found<'r> {
@@ -11,89 +11,165 @@ pub(super) enum Found<'r> {
     Row(&'r FeatureRow, &'r Mapping),
 }
 
-/// Counts of statuses over a response, for metrics: per view.
-pub(super) type Tally = Vec<[u64; 4]>;
-
-/// Memory that is used again for every entity of a response.
-#[derive(Default)]
-pub(super) struct Scratch<'r> {
+/// Writes the results of one response, one entity after the other.
+pub(super) struct ResultWriter<'r> {
+    plan: &'r Plan,
+    found: Vec<Found<'r>>,
     /// Where the values of each view's row begin in `values`.
     starts: Vec<usize>,
     values: Vec<Option<Value<'r>>>,
-    statuses: Vec<u8>,
-    event_times: Vec<u8>,
+    /// Nulls among the values of each run of columns.
+    nulls: Vec<usize>,
+    /// Counts of statuses for each view.
+    tally: Vec<[u64; 4]>,
 }
 
-/// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`.
-pub(super) fn push_result<'r>(
-    out: &mut Vec<u8>,
-    plan: &Plan,
-    entity: &str,
-    found: &[Found<'r>],
-    scratch: &mut Scratch<'r>,
-    tally: &mut Tally,
-) -> Result<(), RowError> {
-    let Scratch { starts, values, statuses, event_times } = scratch;
-    starts.clear();
-    values.clear();
-    statuses.clear();
-    event_times.clear();
-    for found in found {
-        starts.push(values.len());
-        if let Found::Row(row, mapping) = found {
-            for value in row.values(mapping.kinds.iter().copied()).take(mapping.needed) {
-                values.push(value?);
-            }
+impl<'r> ResultWriter<'r> {
+    pub(super) fn new(plan: &'r Plan) -> ResultWriter<'r> {
+        ResultWriter {
+            plan,
+            found: Vec::new(),
+            starts: Vec::new(),
+            values: Vec::new(),
+            nulls: Vec::new(),
+            tally: vec![[0; 4]; plan.views.len()],
         }
     }
-    out.extend_from_slice(b"{\"entity\":");
-    out.extend_from_slice(entity.as_bytes());
-    out.extend_from_slice(b",\"values\":[");
-    // The columns of one view follow each other nearly always, and share their event time's text.
-    let mut last_time: Option<(usize, std::ops::Range<usize>)> = None;
-    for (index, column) in plan.columns.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-            statuses.push(b',');
-            event_times.push(b',');
+
+    /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}` for what was found, view by view.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, found: impl Iterator<Item = Found<'r>>) -> Result<(), RowError> {
+        self.unpack(found)?;
+        out.extend_from_slice(b"{\"entity\":");
+        out.extend_from_slice(entity.as_bytes());
+        out.extend_from_slice(b",\"values\":[");
+        self.push_values(out);
+        out.extend_from_slice(b"],\"statuses\":[");
+        self.push_statuses(out);
+        out.extend_from_slice(b"],\"event_times\":[");
+        self.push_event_times(out);
+        out.extend_from_slice(b"]}");
+        Ok(())
+    }
+
+    /// Adds what was written to the metrics.
+    pub(super) fn count(&self) {
+        for (served, counts) in self.plan.served.iter().zip(&self.tally) {
+            served.add(counts);
         }
-        let (status, event_time) = match found.get(column.view) {
-            Some(Found::Row(row, mapping)) => {
-                let position = mapping.positions.get(index).copied().flatten();
-                let value = position.and_then(|position| *values.get(starts.get(column.view)? + position)?);
+    }
+
+    fn unpack(&mut self, found: impl Iterator<Item = Found<'r>>) -> Result<(), RowError> {
+        self.found.clear();
+        self.starts.clear();
+        self.values.clear();
+        for found in found {
+            self.starts.push(self.values.len());
+            if let Found::Row(row, mapping) = &found {
+                self.values.reserve(mapping.needed);
+                for value in row.values(mapping.kinds.iter().copied()).take(mapping.needed) {
+                    self.values.push(value?);
+                }
+            }
+            self.found.push(found);
+        }
+        Ok(())
+    }
+
+    fn push_values(&mut self, out: &mut Vec<u8>) {
+        self.nulls.clear();
+        for (run, separator) in separated(&self.plan.runs) {
+            out.extend_from_slice(separator);
+            let Some(Found::Row(_, mapping)) = self.found.get(run.view) else {
+                self.nulls.push(0);
+                push_repeated(out, run.columns.len(), |out| out.extend_from_slice(b"null"));
+                continue;
+            };
+            let mut nulls = 0;
+            for (value, separator) in separated(values_of(run, mapping, &self.starts, &self.values)) {
+                out.extend_from_slice(separator);
+                nulls += usize::from(value.is_none());
                 push_value(out, value);
-                let status = if value.is_some() { Status::Present } else { Status::Null };
-                (status, Some(row.header.version.event_time))
             }
-            Some(Found::TooOld(event_time)) => {
-                out.extend_from_slice(b"null");
-                (Status::OutsideMaxAge, Some(*event_time))
-            }
-            Some(Found::Nothing) | None => {
-                out.extend_from_slice(b"null");
-                (Status::NotFound, None)
-            }
-        };
-        push_status(statuses, status);
-        if let Some(count) = tally.get_mut(column.view).and_then(|counts| counts.get_mut(status as usize)) {
-            *count += 1;
+            self.nulls.push(nulls);
         }
-        match (event_time, &last_time) {
-            (None, _) => event_times.extend_from_slice(b"null"),
-            (Some(_), Some((view, text))) if *view == column.view => event_times.extend_from_within(text.clone()),
-            (Some(time), _) => {
-                let start = event_times.len();
-                push_time(event_times, time);
-                last_time = Some((column.view, start..event_times.len()));
+    }
+
+    fn push_statuses(&mut self, out: &mut Vec<u8>) {
+        for ((run, separator), &nulls) in separated(&self.plan.runs).zip(&self.nulls) {
+            out.extend_from_slice(separator);
+            let status = match self.found.get(run.view) {
+                Some(Found::Row(_, mapping)) if nulls > 0 => {
+                    for (value, separator) in separated(values_of(run, mapping, &self.starts, &self.values)) {
+                        out.extend_from_slice(separator);
+                        push_status(out, if value.is_some() { Status::Present } else { Status::Null });
+                    }
+                    Status::Present
+                }
+                Some(Found::Row(..)) => Status::Present,
+                Some(Found::TooOld(_)) => Status::OutsideMaxAge,
+                Some(Found::Nothing) | None => Status::NotFound,
+            };
+            if nulls == 0 {
+                push_repeated(out, run.columns.len(), |out| push_status(out, status));
+            }
+            for (status, n) in [(status, run.columns.len() - nulls), (Status::Null, nulls)] {
+                if let Some(count) = self.tally.get_mut(run.view).and_then(|counts| counts.get_mut(status as usize)) {
+                    *count += n as u64;
+                }
             }
         }
     }
-    out.extend_from_slice(b"],\"statuses\":[");
-    out.extend_from_slice(statuses);
-    out.extend_from_slice(b"],\"event_times\":[");
-    out.extend_from_slice(event_times);
-    out.extend_from_slice(b"]}");
-    Ok(())
+
+    fn push_event_times(&self, out: &mut Vec<u8>) {
+        for (run, separator) in separated(&self.plan.runs) {
+            out.extend_from_slice(separator);
+            let event_time = match self.found.get(run.view) {
+                Some(Found::Row(row, _)) => Some(row.header.version.event_time),
+                Some(Found::TooOld(event_time)) => Some(*event_time),
+                Some(Found::Nothing) | None => None,
+            };
+            push_repeated(out, run.columns.len(), |out| match event_time {
+                Some(time) => push_time(out, time),
+                None => out.extend_from_slice(b"null"),
+            });
+        }
+    }
+}
+
+/// The values of a run of columns out of the values of all rows.
+fn values_of<'v, 'r>(
+    run: &'v Run,
+    mapping: &'v Mapping,
+    starts: &[usize],
+    values: &'v [Option<Value<'r>>],
+) -> impl Iterator<Item = Option<Value<'r>>> + use<'v, 'r> {
+    let start = starts.get(run.view).copied().unwrap_or_default();
+    let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
+    positions.iter().map(move |position| position.and_then(|position| *values.get(start + position)?))
+}
+
+/// Each item and what stands before it in a JSON list.
+fn separated<I: IntoIterator>(items: I) -> impl Iterator<Item = (I::Item, &'static [u8])> {
+    let separators = std::iter::once(&b""[..]).chain(std::iter::repeat(&b","[..]));
+    items.into_iter().zip(separators)
+}
+
+/// Writes an item once and copies it until there are `times`, with commas between them. A copy doubles what is there.
+fn push_repeated(out: &mut Vec<u8>, times: usize, push: impl FnOnce(&mut Vec<u8>)) {
+    if times == 0 {
+        return;
+    }
+    let start = out.len();
+    push(out);
+    let item = out.len() - start;
+    if times > 1 {
+        out.push(b',');
+    }
+    let whole = start + (item + 1) * times - 1;
+    while out.len() < whole {
+        let end = out.len().min(whole - out.len() + start);
+        out.extend_from_within(start..end);
+    }
 }
 
 fn push_status(out: &mut Vec<u8>, status: Status) {
@@ -104,7 +180,7 @@ fn push_status(out: &mut Vec<u8>, status: Status) {
 
 fn push_time(out: &mut Vec<u8>, time: Timestamp) {
     out.push(b'"');
-    out.extend_from_slice(time.to_string().as_bytes());
+    time.push_text(out);
     out.push(b'"');
 }
 

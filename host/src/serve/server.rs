@@ -2,21 +2,22 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::Service;
+use tower::layer::layer_fn;
 
 use super::Shared;
 use super::error::{ApiError, ErrorBody};
@@ -112,7 +113,34 @@ pub(super) fn layers(routes: Router<Arc<Shared>>, paths: Vec<&'static str>, shar
         paths,
         shared,
     });
-    routes.layer(from_fn_with_state(around, around_request))
+    routes.layer(layer_fn(move |inner| Layered { inner, around: Arc::clone(&around) }))
+}
+
+/// A route with what happens around it.
+#[derive(Clone)]
+struct Layered<S> {
+    inner: S,
+    around: Arc<Around>,
+}
+
+impl<S> Service<Request> for Layered<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let route = self.around.template(&request);
+        let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_request_id(id)).map(str::to_owned);
+        let (around, answer) = (Arc::clone(&self.around), self.inner.call(request));
+        Box::pin(async move { Ok(around.answer(route, given, answer).await) })
+    }
 }
 
 struct Around {
@@ -130,25 +158,28 @@ impl Around {
         let matched = request.extensions().get::<MatchedPath>();
         matched.and_then(|matched| self.paths.iter().find(|path| **path == matched.as_str())).copied().unwrap_or("none")
     }
-}
 
-async fn around_request(State(around): State<Arc<Around>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let route = around.template(&request);
-    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_request_id(id)).map(str::to_owned);
-    let response = match around.places.try_acquire() {
-        Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
-            let message = "the host answers as many requests as it may at the same time; try again";
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
-        }
-        _place => match tokio::time::timeout(around.timeout, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response(),
-        },
-    };
-    let response = finish(response, given, &around.next_id);
-    around.shared.state.telemetry.request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
-    response
+    async fn answer(
+        &self,
+        route: &'static str,
+        given: Option<String>,
+        answer: impl Future<Output = Result<Response, Infallible>>,
+    ) -> Response {
+        let started = Instant::now();
+        let response = match self.places.try_acquire() {
+            Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
+                let message = "the host answers as many requests as it may at the same time; try again";
+                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
+            }
+            _place => match tokio::time::timeout(self.timeout, answer).await {
+                Ok(response) => response.unwrap_or_else(|never| match never {}),
+                Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response(),
+            },
+        };
+        let response = finish(response, given, &self.next_id);
+        self.shared.state.telemetry.request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
+        response
+    }
 }
 
 /// Puts the request's id into the answer, and into the body if that is an error.

@@ -1,8 +1,8 @@
 //! The Wasm engine, narrowed. The only file that names `wasmtime::Config`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) cache: Option<Cache>,
     pub(super) options: EngineOptions,
     reserved: AtomicU32,
-    _ticker: Ticker,
+    pub(super) ticker: Ticker,
 }
 
 /// Time between two ticks of the clock that deadlines are counted in.
@@ -88,7 +88,7 @@ impl Engine {
             .map_err(|error| Error::Engine(format!("cannot offer the types: {error:#}")))?;
         let cache = options.cache_folder.as_ref().map(|folder| Cache::open(folder, &wasm)).transpose()?;
         let ticker = Ticker::start(&wasm)?;
-        Ok(Engine { shared: Arc::new(Shared { wasm, linker, cache, options, reserved: AtomicU32::new(0), _ticker: ticker }) })
+        Ok(Engine { shared: Arc::new(Shared { wasm, linker, cache, options, reserved: AtomicU32::new(0), ticker }) })
     }
 
     /// Sets instances of the pool aside for one transform.
@@ -148,31 +148,73 @@ fn config(options: &EngineOptions) -> wasmtime::Config {
     config
 }
 
-/// A thread that counts milliseconds for the engine's deadlines and ends with it.
-struct Ticker {
-    stop: Option<mpsc::Sender<()>>,
+/// A thread that counts milliseconds for the engine's deadlines while any is set, sleeps while none is, and ends with the engine.
+pub(super) struct Ticker {
+    clock: Arc<Clock>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Clock {
+    ticks: AtomicU64,
+    /// No deadline that was set is later than this tick.
+    wanted: AtomicU64,
+    asleep: AtomicBool,
+    stopped: AtomicBool,
 }
 
 impl Ticker {
     fn start(engine: &wasmtime::Engine) -> Result<Ticker, Error> {
-        let engine = engine.weak();
-        let (stop, stopped) = mpsc::channel::<()>();
+        let (engine, clock) = (engine.weak(), Arc::new(Clock::default()));
+        let of_thread = Arc::clone(&clock);
         let tick = move || {
-            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(TICK) {
-                let Some(engine) = engine.upgrade() else { return };
-                engine.increment_epoch();
+            while !of_thread.stopped.load(Ordering::SeqCst) {
+                if of_thread.is_wanted() {
+                    std::thread::park_timeout(TICK);
+                    let Some(engine) = engine.upgrade() else { return };
+                    engine.increment_epoch();
+                    of_thread.ticks.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+                // Whoever sets a deadline after this sees that somebody must be woken; whoever did so before is seen here.
+                of_thread.asleep.store(true, Ordering::SeqCst);
+                if !of_thread.is_wanted() && !of_thread.stopped.load(Ordering::SeqCst) {
+                    std::thread::park();
+                }
+                of_thread.asleep.store(false, Ordering::SeqCst);
             }
         };
         let thread = std::thread::Builder::new().name("wasm-ticker".into()).spawn(tick);
         let thread = thread.map_err(|error| Error::Engine(format!("cannot start the thread that counts deadlines: {error}")))?;
-        Ok(Ticker { stop: Some(stop), thread: Some(thread) })
+        Ok(Ticker { clock, thread: Some(thread) })
+    }
+
+    /// Sees to it that time passes for at least so many ticks.
+    pub(super) fn want(&self, ticks: u64) {
+        let until = self.clock.ticks.load(Ordering::SeqCst).saturating_add(ticks);
+        self.clock.wanted.fetch_max(until, Ordering::SeqCst);
+        if self.clock.asleep.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Clock {
+    fn is_wanted(&self) -> bool {
+        self.ticks.load(Ordering::SeqCst) < self.wanted.load(Ordering::SeqCst)
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.clock.stopped.store(true, Ordering::SeqCst);
+        self.wake();
         if let Some(thread) = self.thread.take() {
             // It panicked or it ended; either way there is nothing left to do for it.
             thread.join().ok();

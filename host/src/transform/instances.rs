@@ -144,10 +144,12 @@ impl Instances {
         }
     }
 
-    /// Starts the clock of a call. The tick that is running is not counted.
+    /// Starts the clock of a call. The tick that is running is not counted, nor one that a woken ticker cuts short.
     fn arm(&self, store: &mut Store<State>, deadline_ms: u64) {
         store.data_mut().limiter.denied = None;
-        store.set_epoch_deadline(deadline_ms.saturating_add(1).min(u64::from(u32::MAX)));
+        let ticks = deadline_ms.saturating_add(2).min(u64::from(u32::MAX));
+        store.set_epoch_deadline(ticks);
+        self.reservation.engine.shared.ticker.want(ticks);
     }
 
     /// The engine's errors in our words; the only place that reads them.
