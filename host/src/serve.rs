@@ -31,6 +31,7 @@ use crate::telemetry::Telemetry;
 
 pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
 use plan::Plans;
+use server::Edge;
 
 /// What the edge works with.
 pub struct State {
@@ -104,20 +105,18 @@ pub fn may_listen(address: SocketAddr, allow_remote: bool) -> Result<(), RemoteE
 
 /// Serves until `shutdown` completes, then answers what was asked before it.
 pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Output = ()> + Send) -> std::io::Result<()> {
-    let (connections_max, timeout_ms) = (state.limits.connections_max, state.limits.request_timeout_ms);
-    server::run(listener, router(state), connections_max, timeout_ms, shutdown).await
+    server::run(listener, edge(state), shutdown).await
 }
 
 /// Everything the host answers.
-pub fn router(state: State) -> Router {
-    let limits = state.limits.clone();
-    let shared = Arc::new(Shared { state, feature_plans: Plans::default(), view_plans: Plans::default(), schemas: Default::default() });
-    let table = routes::routes(&limits);
+fn edge(state: State) -> Edge {
+    let table = routes::routes(&state.limits);
     let paths = table.iter().map(|route| route.path).collect();
     let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
     let routes = routes.method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
-    let routes = routes.layer(Extension(body::BodyLimit(limits.body_bytes_max)));
-    server::layers(routes, paths, Arc::clone(&shared)).with_state(shared)
+    let routes = routes.layer(Extension(body::BodyLimit(state.limits.body_bytes_max)));
+    let shared = Shared { state, feature_plans: Plans::default(), view_plans: Plans::default(), schemas: Default::default() };
+    Edge::new(routes, paths, Arc::new(shared))
 }
 
 /// The state and what is cached beside it.

@@ -1,7 +1,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 
 use super::error::ApiError;
@@ -26,20 +26,26 @@ impl<S: Sync> FromRequest<S> for Whole {
     }
 }
 
-async fn read(mut body: Body, max: usize) -> Result<Whole, ApiError> {
+/// Reads a body whose limit is known.
+pub(super) async fn read(mut body: impl HttpBody<Data = Bytes> + Unpin, max: usize) -> Result<Whole, ApiError> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let too_large = || ApiError::too_large("the body is larger than this host takes; send less at a time");
     if announced > max.saturating_add(DISCARDED_BYTES_MAX) {
         return Err(too_large());
     }
-    // What a client announces is not taken on trust.
-    let mut whole = Vec::with_capacity(announced.min(max).min(1 << 20));
+    let mut whole = Vec::new();
     let mut received = 0_usize;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let frame = frame.map_err(|_| ApiError::malformed("the body ended before it was complete"))?;
         let Ok(data) = frame.into_data() else { continue };
         received = received.saturating_add(data.len());
+        if received == announced && received == data.len() && received <= max {
+            // It came in one piece, as nearly all do.
+            return Ok(Whole(data));
+        }
         if received <= max {
+            // What a client announces is not taken on trust.
+            whole.reserve(announced.min(max).min(1 << 20).saturating_sub(whole.len()));
             whole.extend_from_slice(&data);
         } else if received > max.saturating_add(DISCARDED_BYTES_MAX) {
             return Err(too_large());

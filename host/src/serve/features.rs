@@ -4,15 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Shared;
-use super::body::Whole;
+use super::body::{self, Whole};
 use super::error::{ApiError, suggestion};
 use super::plan::{Mapping, Plan};
 use super::respond::{Found, ResultWriter};
@@ -32,8 +33,16 @@ struct Asked<'b> {
     as_of: Option<&'b RawValue>,
 }
 
-pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Whole, ApiError>) -> Result<Response, ApiError> {
-    let Whole(body) = body?;
+/// Where queries come in.
+pub(super) const QUERY_PATH: &str = "/v1/features";
+
+/// The same for those that come through the router.
+pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, ApiError> {
+    query(&shared, request.into_body()).await
+}
+
+pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Response, ApiError> {
+    let Whole(body) = body::read(body, shared.state.limits.body_bytes_max).await?;
     let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     if asked.as_of.is_some_and(|as_of| as_of.get() != "null") {
         return Err(as_of_not_supported());
@@ -57,15 +66,17 @@ pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Whole,
         (None, Some(view)) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, view))?,
         _ => return Err(ApiError::unusable("say what is wanted, by either `features` or `view`")),
     };
-    let entities = asked.entities.iter().enumerate().map(|(index, raw)| {
+    let mut keys = Vec::with_capacity(asked.entities.len() * plan.views.len());
+    for (index, raw) in asked.entities.iter().enumerate() {
         let members: Entity<'_> = serde_json::from_str(raw.get())
             .map_err(|error| ApiError::unusable(format!("entities[{index}] is not an object of join keys: {error}")))?;
         let label = || format!("entities[{index}]");
         check_known(&plan, members.0.iter().map(|(name, _)| name.as_ref()), &label)?;
-        plan.views.iter().map(|view| key(view, &label, |name| members.get(name))).collect::<Result<Vec<_>, _>>()
-    });
-    let keys = entities.collect::<Result<Vec<_>, _>>()?.concat();
-    answer(&shared, &plan, &keys, asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
+        for view in &plan.views {
+            keys.push(key(view, &label, |name| members.get(name))?);
+        }
+    }
+    answer(shared, &plan, &keys, asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
 }
 
 pub(super) async fn query_one(

@@ -29,7 +29,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/readyz", status::readyz),
         get("/metrics", status::metrics),
         get("/openapi.json", status::openapi),
-        post("/v1/features", features::query),
+        post(features::QUERY_PATH, features::query_routed),
         get("/v1/features/{view}", features::query_one),
         get("/v1/views", status::views),
         get("/v1/views/{view}", status::view),

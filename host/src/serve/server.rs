@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::Service;
 use tower::layer::layer_fn;
 
-use super::Shared;
 use super::error::{ApiError, ErrorBody};
+use super::{Limits, Shared, features};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Time for a client to send a request's head, and then to send its next one.
@@ -31,13 +32,8 @@ const ALWAYS_ANSWERED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Accepts until `shutdown` completes, then lets every connection finish the request it is in.
-pub(super) async fn run(
-    listener: TcpListener,
-    router: Router,
-    connections_max: usize,
-    request_timeout_ms: u64,
-    shutdown: impl Future<Output = ()> + Send,
-) -> std::io::Result<()> {
+pub(super) async fn run(listener: TcpListener, edge: Edge, shutdown: impl Future<Output = ()> + Send) -> std::io::Result<()> {
+    let Limits { connections_max, request_timeout_ms, .. } = edge.around.shared.state.limits;
     let places = Arc::new(Semaphore::new(connections_max));
     let (stop, stopped) = watch::channel(false);
     let mut shutdown = pin!(shutdown);
@@ -46,9 +42,9 @@ pub(super) async fn run(
             () = &mut shutdown => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let (router, stopped) = (router.clone(), stopped.clone());
+        let (edge, stopped) = (edge.clone(), stopped.clone());
         tokio::spawn(async move {
-            connection(stream, router, stopped).await;
+            connection(stream, edge, stopped).await;
             drop(place);
         });
     }
@@ -74,17 +70,12 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, edge: Edge, mut stopped: watch::Receiver<bool>) {
     // Answers are written whole, so waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let mut router = router.clone();
-        async move {
-            if let Err(never) = poll_fn(|context| Service::<Request>::poll_ready(&mut router, context)).await {
-                match never {}
-            }
-            Ok::<Response, Infallible>(router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {}))
-        }
+    let service = hyper::service::service_fn(move |request| {
+        let edge = edge.clone();
+        async move { Ok::<Response, Infallible>(edge.answer(request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -104,16 +95,41 @@ async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Recei
     }
 }
 
-/// What happens around every request; `paths` are the templates of the routes.
-pub(super) fn layers(routes: Router<Arc<Shared>>, paths: Vec<&'static str>, shared: Arc<Shared>) -> Router<Arc<Shared>> {
-    let around = Arc::new(Around {
-        places: Semaphore::new(shared.state.limits.concurrency_max),
-        timeout: Duration::from_millis(shared.state.limits.request_timeout_ms),
-        next_id: AtomicU64::new(1),
-        paths,
-        shared,
-    });
-    routes.layer(layer_fn(move |inner| Layered { inner, around: Arc::clone(&around) }))
+/// What a connection hands its requests to.
+#[derive(Clone)]
+pub(super) struct Edge {
+    router: Router,
+    around: Arc<Around>,
+}
+
+impl Edge {
+    /// `paths` are the templates of the routes.
+    pub(super) fn new(routes: Router<Arc<Shared>>, paths: Vec<&'static str>, shared: Arc<Shared>) -> Edge {
+        let limits = &shared.state.limits;
+        let around = Arc::new(Around {
+            places: Semaphore::new(limits.concurrency_max),
+            timeout: Duration::from_millis(limits.request_timeout_ms),
+            next_id: AtomicU64::new(1),
+            paths,
+            shared: Arc::clone(&shared),
+        });
+        let of_routes = Arc::clone(&around);
+        let layer = layer_fn(move |inner| Layered { inner, around: Arc::clone(&of_routes) });
+        Edge { router: routes.layer(layer).with_state(shared), around }
+    }
+
+    async fn answer(mut self, request: hyper::Request<Incoming>) -> Response {
+        if request.method() == Method::POST && request.uri().path() == features::QUERY_PATH {
+            // Nearly all requests are queries, and their way through the router would take longer than many an answer.
+            let given = given_id(request.headers());
+            let answer = features::query(&self.around.shared, request.into_body());
+            return self.around.answer(features::QUERY_PATH, given, answer).await;
+        }
+        if let Err(never) = poll_fn(|context| Service::<Request>::poll_ready(&mut self.router, context)).await {
+            match never {}
+        }
+        self.router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {})
+    }
 }
 
 /// A route with what happens around it.
@@ -137,9 +153,9 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let route = self.around.template(&request);
-        let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_request_id(id)).map(str::to_owned);
+        let given = given_id(request.headers());
         let (around, answer) = (Arc::clone(&self.around), self.inner.call(request));
-        Box::pin(async move { Ok(around.answer(route, given, answer).await) })
+        Box::pin(async move { Ok(around.answer(route, given, async { answer.await.unwrap_or_else(|never| match never {}) }).await) })
     }
 }
 
@@ -159,12 +175,7 @@ impl Around {
         matched.and_then(|matched| self.paths.iter().find(|path| **path == matched.as_str())).copied().unwrap_or("none")
     }
 
-    async fn answer(
-        &self,
-        route: &'static str,
-        given: Option<String>,
-        answer: impl Future<Output = Result<Response, Infallible>>,
-    ) -> Response {
+    async fn answer(&self, route: &'static str, given: Option<String>, answer: impl Future<Output = impl IntoResponse>) -> Response {
         let started = Instant::now();
         let response = match self.places.try_acquire() {
             Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
@@ -172,7 +183,7 @@ impl Around {
                 ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
             }
             _place => match tokio::time::timeout(self.timeout, answer).await {
-                Ok(response) => response.unwrap_or_else(|never| match never {}),
+                Ok(response) => response.into_response(),
                 Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response(),
             },
         };
@@ -199,6 +210,10 @@ fn finish(mut response: Response, given: Option<String>, next_id: &AtomicU64) ->
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+fn given_id(headers: &HeaderMap) -> Option<String> {
+    headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_request_id(id)).map(str::to_owned)
 }
 
 fn is_request_id(id: &str) -> bool {
