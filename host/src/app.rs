@@ -204,6 +204,7 @@ fn limits(config: &Config) -> serve::Limits {
         component_bytes_max: http.component_bytes_max,
         entities_max: http.entities_max,
         features_max: http.features_max,
+        answer_cache_bytes: http.answer_cache_bytes,
         connections_max: http.connections_max,
         concurrency_max: http.concurrency_max,
         request_timeout_ms: http.request_timeout_ms,

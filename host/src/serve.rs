@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod features;
 mod letters;
+mod pieces;
 mod plan;
 mod respond;
 mod routes;
@@ -30,6 +31,7 @@ use crate::source::Appender;
 use crate::telemetry::Telemetry;
 
 pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
+use pieces::Pieces;
 use plan::Plans;
 use server::Edge;
 
@@ -69,6 +71,8 @@ pub struct Limits {
     pub entities_max: usize,
     /// Features in one query.
     pub features_max: usize,
+    /// Memory for parts of answers that may be sent again, in bytes.
+    pub answer_cache_bytes: u64,
     /// Connections open at the same time.
     pub connections_max: usize,
     /// Requests answered at the same time; what is beyond is told to come again.
@@ -84,6 +88,7 @@ impl Default for Limits {
             component_bytes_max: 64 << 20,
             entities_max: 10_000,
             features_max: 1_000,
+            answer_cache_bytes: 32 << 20,
             connections_max: 4_096,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
@@ -115,8 +120,9 @@ fn edge(state: State) -> Edge {
     let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
     let routes = routes.method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
     let routes = routes.layer(Extension(body::BodyLimit(state.limits.body_bytes_max)));
-    let shared = Shared { state, feature_plans: Plans::default(), view_plans: Plans::default(), schemas: Default::default() };
-    Edge::new(routes, paths, Arc::new(shared))
+    let pieces = Pieces::new(state.limits.answer_cache_bytes);
+    let (feature_plans, view_plans) = (Plans::default(), Plans::default());
+    Edge::new(routes, paths, Arc::new(Shared { state, feature_plans, view_plans, pieces, schemas: Default::default() }))
 }
 
 /// The state and what is cached beside it.
@@ -126,5 +132,6 @@ struct Shared {
     feature_plans: Plans,
     /// By the view's name.
     view_plans: Plans,
+    pieces: Pieces,
     schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<crate::model::Schema>>>,
 }

@@ -344,7 +344,7 @@ fn dead_letters_are_listed_shown_and_dropped() {
 
 #[test]
 fn the_demonstration_ends_with_features() {
-    let shown = gristmill(&["demo", "--listen", "127.0.0.1:0", "--exit-when-done"]);
+    let shown = gristmill(&["demo", "--listen", "127.0.0.1:0", "--exit-when-done", "--rate", "0"]);
     assert_eq!(shown.status.code(), Some(0), "{}", err(&shown));
     let text = out(&shown);
     assert!(text.contains("through 4 transforms"), "{text}");

@@ -56,7 +56,7 @@ fn every_example_with_a_script_is_run_here() {
 #[test]
 fn the_demonstration_replays_all_flights_and_serves_them() {
     let output = Command::new(binary())
-        .args(["demo", "--exit-when-done", "--listen", "127.0.0.1:0"])
+        .args(["demo", "--exit-when-done", "--listen", "127.0.0.1:0", "--rate", "0"])
         .stdin(Stdio::null())
         .output()
         .expect("the program is built beside the tests");

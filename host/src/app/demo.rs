@@ -66,8 +66,8 @@ pub struct Demo {
     pub host: Host,
     /// Requests worth making, as command lines.
     pub requests: Vec<String>,
-    /// Removed with everything in it when the demonstration is dropped.
-    _folder: tempfile::TempDir,
+    /// Where it keeps its data; removed with everything in it when dropped, for which the host must have stopped.
+    pub folder: tempfile::TempDir,
 }
 
 /// Starts a host in a temporary folder and replays the flights through it.
@@ -83,7 +83,7 @@ pub async fn demo(options: DemoOptions, progress: watch::Sender<Progress>) -> an
     let lines = tokio::task::spawn_blocking(move || read_lines(options.data)).await??;
     replay(&host, &lines, options.rate, &progress).await?;
     let requests = requests(host.address());
-    Ok(Demo { host, requests, _folder: folder })
+    Ok(Demo { host, requests, folder })
 }
 
 async fn replay(host: &Host, lines: &[String], rate: Option<u64>, progress: &watch::Sender<Progress>) -> anyhow::Result<()> {

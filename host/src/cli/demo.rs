@@ -18,9 +18,9 @@ pub(super) struct Arguments {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7171")]
     listen: SocketAddr,
-    /// Events a second, at most
-    #[arg(long, value_name = "N")]
-    rate: Option<u64>,
+    /// Events a second; 0 for as many as the machine can
+    #[arg(long, value_name = "N", default_value_t = 4_000)]
+    rate: u64,
     /// End when all events are replayed instead of going on serving
     #[arg(long)]
     exit_when_done: bool,
@@ -30,7 +30,9 @@ pub(super) fn demo(arguments: Arguments) -> Result<(), Failure> {
     logging::start(&HostSection { log: "error".into(), ..HostSection::default() })?;
     print::note("Replaying flights that left New York in 2013 through four components, into an embedded store.");
     let Arguments { data, listen, rate, exit_when_done } = arguments;
-    runtime()?.block_on(async {
+    let rate = (rate > 0).then_some(rate);
+    let runtime = runtime()?;
+    let folder = runtime.block_on(async {
         let started = Instant::now();
         let (progress, shown) = watch::channel(Progress::default());
         let bar = tokio::spawn(show(shown));
@@ -42,12 +44,19 @@ pub(super) fn demo(arguments: Arguments) -> Result<(), Failure> {
         for request in &demo.requests {
             print::line(&format!("  {request}\n"));
         }
+        if rate.is_some() {
+            print::note("Events came at a pace to look at; `--rate 0` replays them as fast as this machine can.");
+        }
         if !exit_when_done {
             print::note("Ctrl-C ends the demonstration.");
             interrupted()?.await;
         }
-        demo.host.stop().await
+        demo.host.stop().await?;
+        anyhow::Ok(demo.folder)
     })?;
+    // The database goes before the folder that it is in.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    drop(folder);
     Ok(())
 }
 

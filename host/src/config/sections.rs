@@ -74,6 +74,8 @@ pub struct Http {
     pub entities_max: usize,
     /// Features in one query.
     pub features_max: usize,
+    /// Memory for parts of answers that may be sent again, in bytes; 0 for none.
+    pub answer_cache_bytes: u64,
     /// Connections open at the same time.
     pub connections_max: usize,
     /// Requests answered at the same time.
@@ -91,6 +93,7 @@ impl Default for Http {
             component_bytes_max: 64 << 20,
             entities_max: 10_000,
             features_max: 1_000,
+            answer_cache_bytes: 32 << 20,
             connections_max: 4_096,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,

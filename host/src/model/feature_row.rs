@@ -132,6 +132,11 @@ impl FeatureRow {
         Ok(FeatureRow { header: Header::read(&packed)?, packed })
     }
 
+    /// The bytes as stored.
+    pub fn packed(&self) -> &Bytes {
+        &self.packed
+    }
+
     /// The values in the order of the schema, whose `kinds` these are; `None` is null. Stops with an error where the bytes run out.
     pub fn values<'a>(
         &'a self,

@@ -138,14 +138,17 @@ async fn answer<'e>(
     let columns = plan.runs.last().map_or(0, |run| run.columns.end);
     let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + columns * 64));
     out.extend_from_slice(&plan.head);
-    let mut writer = ResultWriter::new(plan);
+    let mut writer = ResultWriter::new(plan, &shared.pieces);
+    let mut found = Vec::with_capacity(views);
     for (index, entity) in entities.enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        let of_entity = rows.get(index * views..(index + 1) * views).unwrap_or_default();
-        let found = of_entity.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now));
-        writer.push(&mut out, &entity, found).map_err(|error| ApiError::internal(&error.to_string()))?;
+        let of_entity = index * views..(index + 1) * views;
+        let (rows, keys) = (rows.get(of_entity.clone()).unwrap_or_default(), keys.get(of_entity).unwrap_or_default());
+        found.clear();
+        found.extend(rows.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now)));
+        writer.push(&mut out, &entity, keys, &found).map_err(|error| ApiError::internal(&error.to_string()))?;
     }
     out.extend_from_slice(b"]}");
     writer.count();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::error::{ApiError, suggestion};
@@ -12,6 +13,9 @@ use crate::telemetry::{ServedTelemetry, Telemetry};
 const PLANS_MAX: usize = 1_024;
 /// Bytes of the texts under which plans are kept, together: the same list can be written with any amount of white space.
 const PLAN_TEXT_BYTES_MAX: usize = 8 << 20;
+
+/// Runs of columns made so far.
+static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// A resolved list of features. Immutable but for what it learns about stored schemas.
 pub(super) struct Plan {
@@ -29,6 +33,8 @@ pub(super) struct Plan {
 
 /// Columns of a plan that follow each other and come out of the same view.
 pub(super) struct Run {
+    /// No other run of any plan has this number.
+    pub(super) id: u64,
     /// Position in `views`.
     pub(super) view: usize,
     pub(super) columns: Range<usize>,
@@ -96,7 +102,7 @@ impl Plan {
         for (index, column) in columns.iter().enumerate() {
             match runs.last_mut() {
                 Some(run) if run.view == column.view => run.columns.end = index + 1,
-                _ => runs.push(Run { view: column.view, columns: index..index + 1 }),
+                _ => runs.push(Run { id: RUNS.fetch_add(1, Ordering::Relaxed), view: column.view, columns: index..index + 1 }),
             }
         }
         Plan { views, served, runs, columns, head, mappings: RwLock::default() }

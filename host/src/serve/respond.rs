@@ -1,8 +1,10 @@
 //! Writing values as JSON by hand into one buffer: on the query path this is where the time goes.
 
-use crate::model::{FeatureRow, RowError, Status, Timestamp, Value};
+use std::sync::Arc;
 
+use super::pieces::{Piece, Pieces};
 use super::plan::{Mapping, Plan, Run};
+use crate::model::{FeatureRow, RowError, Status, Timestamp, Value};
 
 /// What the store had for one view of one entity.
 pub(super) enum Found<'r> {
@@ -12,41 +14,44 @@ pub(super) enum Found<'r> {
 }
 
 /// Writes the results of one response, one entity after the other.
-pub(super) struct ResultWriter<'r> {
-    plan: &'r Plan,
-    found: Vec<Found<'r>>,
-    /// Where the values of each view's row begin in `values`.
-    starts: Vec<usize>,
-    values: Vec<Option<Value<'r>>>,
-    /// Nulls among the values of each run of columns.
-    nulls: Vec<usize>,
+pub(super) struct ResultWriter<'p> {
+    plan: &'p Plan,
+    pieces: &'p Pieces,
+    /// What is written for each run of columns of the entity in hand.
+    written: Vec<Arc<Piece>>,
     /// Counts of statuses for each view.
     tally: Vec<[u64; 4]>,
 }
 
-impl<'r> ResultWriter<'r> {
-    pub(super) fn new(plan: &'r Plan) -> ResultWriter<'r> {
-        ResultWriter {
-            plan,
-            found: Vec::new(),
-            starts: Vec::new(),
-            values: Vec::new(),
-            nulls: Vec::new(),
-            tally: vec![[0; 4]; plan.views.len()],
-        }
+impl<'p> ResultWriter<'p> {
+    pub(super) fn new(plan: &'p Plan, pieces: &'p Pieces) -> ResultWriter<'p> {
+        ResultWriter { plan, pieces, written: Vec::with_capacity(plan.runs.len()), tally: vec![[0; 4]; plan.views.len()] }
     }
 
-    /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}` for what was found, view by view.
-    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, found: impl Iterator<Item = Found<'r>>) -> Result<(), RowError> {
-        self.unpack(found)?;
+    /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`, given the row key and what was found for each view.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, keys: &[Vec<u8>], found: &[Found<'_>]) -> Result<(), RowError> {
+        self.written.clear();
+        for run in &self.plan.runs {
+            let piece = match (found.get(run.view), keys.get(run.view)) {
+                (Some(Found::Row(row, mapping)), Some(key)) => {
+                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping))?
+                }
+                (Some(Found::TooOld(time)), _) => Arc::new(write_absent(run, Status::OutsideMaxAge, Some(*time))),
+                _ => Arc::new(write_absent(run, Status::NotFound, None)),
+            };
+            if let Some(counts) = self.tally.get_mut(run.view) {
+                counts.iter_mut().zip(&piece.counts).for_each(|(count, n)| *count += u64::from(*n));
+            }
+            self.written.push(piece);
+        }
         out.extend_from_slice(b"{\"entity\":");
         out.extend_from_slice(entity.as_bytes());
         out.extend_from_slice(b",\"values\":[");
-        self.push_values(out);
+        push_joined(out, self.written.iter().map(|piece| piece.values()));
         out.extend_from_slice(b"],\"statuses\":[");
-        self.push_statuses(out);
+        push_joined(out, self.written.iter().map(|piece| piece.statuses()));
         out.extend_from_slice(b"],\"event_times\":[");
-        self.push_event_times(out);
+        push_joined(out, self.written.iter().map(|piece| piece.event_times()));
         out.extend_from_slice(b"]}");
         Ok(())
     }
@@ -57,95 +62,59 @@ impl<'r> ResultWriter<'r> {
             served.add(counts);
         }
     }
+}
 
-    fn unpack(&mut self, found: impl Iterator<Item = Found<'r>>) -> Result<(), RowError> {
-        self.found.clear();
-        self.starts.clear();
-        self.values.clear();
-        for found in found {
-            self.starts.push(self.values.len());
-            if let Found::Row(row, mapping) = &found {
-                self.values.reserve(mapping.needed);
-                for value in row.values(mapping.kinds.iter().copied()).take(mapping.needed) {
-                    self.values.push(value?);
-                }
-            }
-            self.found.push(found);
-        }
-        Ok(())
-    }
-
-    fn push_values(&mut self, out: &mut Vec<u8>) {
-        self.nulls.clear();
-        for (run, separator) in separated(&self.plan.runs) {
-            out.extend_from_slice(separator);
-            let Some(Found::Row(_, mapping)) = self.found.get(run.view) else {
-                self.nulls.push(0);
-                push_repeated(out, run.columns.len(), |out| out.extend_from_slice(b"null"));
-                continue;
-            };
-            let mut nulls = 0;
-            for (value, separator) in separated(values_of(run, mapping, &self.starts, &self.values)) {
-                out.extend_from_slice(separator);
-                nulls += usize::from(value.is_none());
-                push_value(out, value);
-            }
-            self.nulls.push(nulls);
-        }
-    }
-
-    fn push_statuses(&mut self, out: &mut Vec<u8>) {
-        for ((run, separator), &nulls) in separated(&self.plan.runs).zip(&self.nulls) {
-            out.extend_from_slice(separator);
-            let status = match self.found.get(run.view) {
-                Some(Found::Row(_, mapping)) if nulls > 0 => {
-                    for (value, separator) in separated(values_of(run, mapping, &self.starts, &self.values)) {
-                        out.extend_from_slice(separator);
-                        push_status(out, if value.is_some() { Status::Present } else { Status::Null });
-                    }
-                    Status::Present
-                }
-                Some(Found::Row(..)) => Status::Present,
-                Some(Found::TooOld(_)) => Status::OutsideMaxAge,
-                Some(Found::Nothing) | None => Status::NotFound,
-            };
-            if nulls == 0 {
-                push_repeated(out, run.columns.len(), |out| push_status(out, status));
-            }
-            for (status, n) in [(status, run.columns.len() - nulls), (Status::Null, nulls)] {
-                if let Some(count) = self.tally.get_mut(run.view).and_then(|counts| counts.get_mut(status as usize)) {
-                    *count += n as u64;
-                }
-            }
-        }
-    }
-
-    fn push_event_times(&self, out: &mut Vec<u8>) {
-        for (run, separator) in separated(&self.plan.runs) {
-            out.extend_from_slice(separator);
-            let event_time = match self.found.get(run.view) {
-                Some(Found::Row(row, _)) => Some(row.header.version.event_time),
-                Some(Found::TooOld(event_time)) => Some(*event_time),
-                Some(Found::Nothing) | None => None,
-            };
-            push_repeated(out, run.columns.len(), |out| match event_time {
-                Some(time) => push_time(out, time),
-                None => out.extend_from_slice(b"null"),
-            });
-        }
+fn push_joined<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t [u8]>) {
+    for (text, separator) in separated(texts) {
+        out.extend_from_slice(separator);
+        out.extend_from_slice(text);
     }
 }
 
-/// The values of a run of columns out of the values of all rows.
-fn values_of<'v, 'r>(
-    run: &'v Run,
-    mapping: &'v Mapping,
-    starts: &[usize],
-    values: &'v [Option<Value<'r>>],
-) -> impl Iterator<Item = Option<Value<'r>>> + use<'v, 'r> {
-    let start = starts.get(run.view).copied().unwrap_or_default();
+/// A run of columns out of a row.
+fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping) -> Result<Piece, RowError> {
+    let values = row.values(mapping.kinds.iter().copied()).take(mapping.needed).collect::<Result<Vec<_>, _>>()?;
     let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
-    positions.iter().map(move |position| position.and_then(|position| *values.get(start + position)?))
+    let of_run = || positions.iter().map(|position| position.and_then(|position| *values.get(position)?));
+    let columns = run.columns.len();
+    let nulls = of_run().filter(Option::is_none).count();
+    let mut piece = Piece::with_capacity(columns * 56);
+    let out = piece.text_mut();
+    for (value, separator) in separated(of_run()) {
+        out.extend_from_slice(separator);
+        push_value(out, value);
+    }
+    piece.end_values();
+    let out = piece.text_mut();
+    if nulls == 0 {
+        push_repeated(out, columns, |out| push_status(out, Status::Present));
+    } else {
+        for (value, separator) in separated(of_run()) {
+            out.extend_from_slice(separator);
+            push_status(out, if value.is_some() { Status::Present } else { Status::Null });
+        }
+    }
+    piece.end_statuses();
+    push_repeated(piece.text_mut(), columns, |out| push_time(out, row.header.version.event_time));
+    piece.count(Status::Present, columns - nulls);
+    piece.count(Status::Null, nulls);
+    Ok(piece)
+}
+
+/// A run of columns for which there is no row to be served.
+fn write_absent(run: &Run, status: Status, event_time: Option<Timestamp>) -> Piece {
+    let columns = run.columns.len();
+    let mut piece = Piece::with_capacity(columns * 56);
+    push_repeated(piece.text_mut(), columns, |out| out.extend_from_slice(b"null"));
+    piece.end_values();
+    push_repeated(piece.text_mut(), columns, |out| push_status(out, status));
+    piece.end_statuses();
+    push_repeated(piece.text_mut(), columns, |out| match event_time {
+        Some(time) => push_time(out, time),
+        None => out.extend_from_slice(b"null"),
+    });
+    piece.count(status, columns);
+    piece
 }
 
 /// Each item and what stands before it in a JSON list.
