@@ -8,6 +8,7 @@ mod engine;
 mod guest_log;
 mod instances;
 mod load;
+mod nesting;
 
 use std::sync::Arc;
 

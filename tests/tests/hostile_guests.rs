@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gristmill::model::{Aggregate, Aggregation, Batch, Column, Kind, Packed, Spec, Validity, Values};
 use gristmill::transform::{Engine, EngineOptions, Error, Limits, Output, Transform};
 use gristmill_tests::guests::{ANSWER_AT, COLUMNS_AT, Guest, spec, with_world};
+use wasm_encoder::Encode;
 
 #[test]
 fn good_guests_compute() {
@@ -105,6 +106,9 @@ fn what_cannot_run_is_refused_at_load() {
             answers(aggregating()),
             "aggregations (\"clicks\" is the first), which are not run by this version yet",
         ),
+        ("a type a million deep", a_type_of_depth(1_000_000), "nested deeper than the 32 levels"),
+        ("a world a million deep", with_section("component-type:deep", &a_type_of_depth(1_000_000)), "nested deeper than the 32 levels"),
+        ("a million components within each other", components_of_depth(1_000_000), "nested deeper than the 32 levels"),
         ("refused settings", loads(|guest| guest.describe = refusing(b"no such threshold")), "refused its settings: no such threshold"),
     ];
     let engine = engine();
@@ -469,6 +473,41 @@ fn composed() -> Vec<u8> {
             (instance $nothing)
             (export "gristmill:transform/transform@1.0.0" (instance $nothing)))"#,
     )
+}
+
+/// A component that exports the transform, empty, and has a type of a component of a type of a component of …
+fn a_type_of_depth(levels: usize) -> Vec<u8> {
+    let ends = [vec![1], [0x41, 1, 1].repeat(levels), vec![0x41, 0]].concat();
+    let mut bytes = exporting("gristmill:transform/transform@1.0.0");
+    section(&mut bytes, 7, &ends);
+    bytes
+}
+
+/// A component in a component in a component in …
+fn components_of_depth(levels: usize) -> Vec<u8> {
+    let header = component("(component)");
+    let mut heads = vec![header.clone()];
+    let mut length = header.len();
+    for _ in 0..levels {
+        let mut head = header.clone();
+        head.push(4);
+        length.encode(&mut head);
+        length += head.len();
+        heads.push(head);
+    }
+    heads.into_iter().rev().flatten().collect()
+}
+
+/// A core module with nothing in it but a custom section.
+fn with_section(name: &str, data: &[u8]) -> Vec<u8> {
+    let mut module = wasm_encoder::Module::new();
+    module.section(&wasm_encoder::CustomSection { name: name.into(), data: data.into() });
+    module.finish()
+}
+
+fn section(bytes: &mut Vec<u8>, id: u8, body: &[u8]) {
+    bytes.push(id);
+    body.encode(bytes);
 }
 
 fn loads(change: impl FnOnce(&mut Guest)) -> Vec<u8> {

@@ -8,6 +8,7 @@ use wasmtime::component::Component;
 
 use super::Error;
 use super::engine::Engine;
+use super::nesting;
 use crate::model::Digest;
 
 /// The largest component that is taken. CPython's has 18 MB. It also bounds the time for which a hostile component can keep the
@@ -45,6 +46,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Checked<'_>, Error> {
         Encoding::Component => false,
     };
     let bytes = if wrapped { Cow::Owned(wrap(bytes)?) } else { Cow::Borrowed(bytes) };
+    nesting::check(&bytes)?;
     let (imports, exports) = surface(&bytes)?;
     imports.iter().try_for_each(|name| check_import(name))?;
     check_exports(&exports)?;
@@ -101,7 +103,10 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Error> {
                     }
                 }
             }
-            Payload::CustomSection(section) if section.name().starts_with("component-type") => has_world = true,
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
+                nesting::check(section.data())?;
+                has_world = true;
+            }
             _ => {}
         }
     }
