@@ -109,6 +109,18 @@ fn what_cannot_run_is_refused_at_load() {
         ("a type a million deep", a_type_of_depth(1_000_000), "nested deeper than the 32 levels"),
         ("a world a million deep", with_section("component-type:deep", &a_type_of_depth(1_000_000)), "nested deeper than the 32 levels"),
         ("a million components within each other", components_of_depth(1_000_000), "nested deeper than the 32 levels"),
+        ("a name that forges lines", loads(|guest| guest.imports = FORGES.into()), "`a\\nERROR forged\\u{1b}[2J`"),
+        ("too many functions", in_core(&["(func)"; 100_001].concat()), "it has 100001 functions; 100000 are allowed"),
+        (
+            "a function that is too long",
+            in_core(&format!("(func {})", "nop ".repeat(1 << 20))),
+            "with 0 local variables, which takes too much to compile",
+        ),
+        (
+            "too many variables for its length",
+            in_core(&format!("(func (local {}) {})", "i64 ".repeat(5_000), "nop ".repeat(60_000))),
+            "with 5000 local variables, which takes too much to compile",
+        ),
         ("refused settings", loads(|guest| guest.describe = refusing(b"no such threshold")), "refused its settings: no such threshold"),
     ];
     let engine = engine();
@@ -475,6 +487,9 @@ fn composed() -> Vec<u8> {
     )
 }
 
+/// An import of a module whose name would look like a line of a log.
+const FORGES: &str = r#"(import "a\0aERROR forged\1b[2J" "x" (func))"#;
+
 /// A component that exports the transform, empty, and has a type of a component of a type of a component of …
 fn a_type_of_depth(levels: usize) -> Vec<u8> {
     let ends = [vec![1], [0x41, 1, 1].repeat(levels), vec![0x41, 0]].concat();
@@ -503,6 +518,11 @@ fn with_section(name: &str, data: &[u8]) -> Vec<u8> {
     let mut module = wasm_encoder::Module::new();
     module.section(&wasm_encoder::CustomSection { name: name.into(), data: data.into() });
     module.finish()
+}
+
+/// A component with this in a core module.
+fn in_core(text: &str) -> Vec<u8> {
+    component(&format!("(component (core module {text}))"))
 }
 
 fn section(bytes: &mut Vec<u8>, id: u8, body: &[u8]) {

@@ -7,8 +7,8 @@ use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::Component;
 
 use super::Error;
+use super::bounds;
 use super::engine::Engine;
-use super::nesting;
 use crate::model::Digest;
 
 /// The largest component that is taken. CPython's has 18 MB. It also bounds the time for which a hostile component can keep the
@@ -46,7 +46,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Checked<'_>, Error> {
         Encoding::Component => false,
     };
     let bytes = if wrapped { Cow::Owned(wrap(bytes)?) } else { Cow::Borrowed(bytes) };
-    nesting::check(&bytes)?;
+    bounds::check(&bytes)?;
     let (imports, exports) = surface(&bytes)?;
     imports.iter().try_for_each(|name| check_import(name))?;
     check_exports(&exports)?;
@@ -104,7 +104,7 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Error> {
                 }
             }
             Payload::CustomSection(section) if section.name().starts_with("component-type") => {
-                nesting::check(section.data())?;
+                bounds::check(section.data())?;
                 has_world = true;
             }
             _ => {}
