@@ -9,6 +9,7 @@ mod engine;
 mod guest_log;
 mod instances;
 mod load;
+mod world;
 
 use std::sync::Arc;
 
