@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
@@ -15,11 +16,14 @@ use super::Shared;
 use super::body::Whole;
 use super::error::{ApiError, suggestion};
 use super::plan::{Mapping, Plan};
-use super::respond::{Found, Scratch, push_result};
+use super::respond::{ANSWER_BYTES_MAX, Found, Scratch, push_result, too_large};
 use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Status, Timestamp, View, parse, row_key};
 
 /// Characters of a bad join key that are shown.
 const SHOWN_CHARS: usize = 80;
+
+/// Rows read from the store at once. A row has at most a megabyte.
+const READ_KEYS_MAX: usize = 1_000;
 
 /// The body of `POST /v1/features`.
 #[derive(Deserialize)]
@@ -104,7 +108,7 @@ async fn answer<'e>(
     keys: &[Vec<u8>],
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
 ) -> Result<Response, ApiError> {
-    let packed = shared.state.store.read(keys).await?;
+    let packed = read(shared, keys).await?;
     let mut rows = Vec::with_capacity(packed.len());
     for packed in packed {
         rows.push(match packed {
@@ -119,7 +123,7 @@ async fn answer<'e>(
     }
     let now = Timestamp::now();
     let views = plan.views.len();
-    let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + plan.columns.len() * 64));
+    let mut out = Vec::with_capacity((plan.head.len() + entities.len() * (64 + plan.columns.len() * 64)).min(ANSWER_BYTES_MAX));
     out.extend_from_slice(&plan.head);
     let mut tally = vec![[0; 4]; views];
     let mut scratch = Scratch::default();
@@ -129,7 +133,7 @@ async fn answer<'e>(
         }
         let of_entity = rows.get(index * views..(index + 1) * views).unwrap_or_default();
         let found: Vec<Found<'_>> = of_entity.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now)).collect();
-        push_result(&mut out, plan, &entity, &found, &mut scratch, &mut tally).map_err(|error| ApiError::internal(&error.to_string()))?;
+        push_result(&mut out, plan, &entity, &found, &mut scratch, &mut tally)?;
     }
     out.extend_from_slice(b"]}");
     for (view, counts) in plan.views.iter().zip(tally) {
@@ -139,6 +143,23 @@ async fn answer<'e>(
         }
     }
     Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())
+}
+
+/// The rows of all keys: in one round trip, unless there are so many that long rows could take all memory.
+async fn read(shared: &Shared, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, ApiError> {
+    if keys.len() <= READ_KEYS_MAX {
+        return Ok(shared.state.store.read(keys).await?);
+    }
+    let (mut rows, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    for keys in keys.chunks(READ_KEYS_MAX) {
+        let some = shared.state.store.read(keys).await?;
+        bytes += some.iter().flatten().map(Bytes::len).sum::<usize>();
+        rows.extend(some);
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(too_large());
+        }
+    }
+    Ok(rows)
 }
 
 fn look<'r>(row: Option<&'r (FeatureRow, Arc<Mapping>)>, view: &View, now: Timestamp) -> Found<'r> {

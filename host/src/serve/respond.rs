@@ -1,8 +1,12 @@
 //! Writing values as JSON by hand into one buffer: on the query path this is where the time goes.
 
-use crate::model::{FeatureRow, RowError, Status, Timestamp, Value};
+use crate::model::{FeatureRow, Status, Timestamp, Value};
 
+use super::error::ApiError;
 use super::plan::{Mapping, Plan};
+
+/// Bytes in one answer, at most: the same long value may be asked for any number of times.
+pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// What the store had for one view of one entity.
 pub(super) enum Found<'r> {
@@ -24,6 +28,16 @@ pub(super) struct Scratch<'r> {
     event_times: Vec<u8>,
 }
 
+impl Scratch<'_> {
+    fn cleared(&mut self) -> &mut Self {
+        self.starts.clear();
+        self.values.clear();
+        self.statuses.clear();
+        self.event_times.clear();
+        self
+    }
+}
+
 /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`.
 pub(super) fn push_result<'r>(
     out: &mut Vec<u8>,
@@ -32,17 +46,13 @@ pub(super) fn push_result<'r>(
     found: &[Found<'r>],
     scratch: &mut Scratch<'r>,
     tally: &mut Tally,
-) -> Result<(), RowError> {
-    let Scratch { starts, values, statuses, event_times } = scratch;
-    starts.clear();
-    values.clear();
-    statuses.clear();
-    event_times.clear();
+) -> Result<(), ApiError> {
+    let Scratch { starts, values, statuses, event_times } = scratch.cleared();
     for found in found {
         starts.push(values.len());
         if let Found::Row(row, mapping) = found {
             for value in row.values(mapping.kinds.iter().copied()).take(mapping.needed) {
-                values.push(value?);
+                values.push(value.map_err(|error| ApiError::internal(&error.to_string()))?);
             }
         }
     }
@@ -52,6 +62,9 @@ pub(super) fn push_result<'r>(
     // The columns of one view follow each other nearly always, and share their event time's text.
     let mut last_time: Option<(usize, std::ops::Range<usize>)> = None;
     for (index, column) in plan.columns.iter().enumerate() {
+        if out.len() > ANSWER_BYTES_MAX {
+            return Err(too_large());
+        }
         if index > 0 {
             out.push(b',');
             statuses.push(b',');
@@ -94,6 +107,10 @@ pub(super) fn push_result<'r>(
     out.extend_from_slice(event_times);
     out.extend_from_slice(b"]}");
     Ok(())
+}
+
+pub(super) fn too_large() -> ApiError {
+    ApiError::too_large(format!("the answer would have more than {ANSWER_BYTES_MAX} bytes; ask for fewer entities or features at a time"))
 }
 
 fn push_status(out: &mut Vec<u8>, status: Status) {

@@ -20,6 +20,7 @@ use tower::Service;
 
 use super::Shared;
 use super::error::{ApiError, ErrorBody};
+use super::local;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Time for a client to send a request's head, and then to send its next one.
@@ -136,7 +137,9 @@ async fn around_request(State(around): State<Arc<Around>>, request: Request, nex
     let started = Instant::now();
     let route = around.template(&request);
     let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(|id| is_request_id(id)).map(str::to_owned);
+    let local = if around.shared.state.limits.allow_remote { Ok(()) } else { local::check(request.method(), request.headers()) };
     let response = match around.places.try_acquire() {
+        _ if local.is_err() => local.into_response(),
         Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
             let message = "the host answers as many requests as it may at the same time; try again";
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
