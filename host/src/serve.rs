@@ -8,6 +8,7 @@ mod error;
 mod events;
 mod features;
 mod letters;
+mod local;
 mod pieces;
 mod plan;
 mod respond;
@@ -79,6 +80,8 @@ pub struct Limits {
     pub concurrency_max: usize,
     /// Time for one request, from its first byte to its answer, in milliseconds.
     pub request_timeout_ms: u64,
+    /// Whether something in front checks who is asking. If not, only programs of this machine may ask, and no web page.
+    pub allow_remote: bool,
 }
 
 impl Default for Limits {
@@ -92,6 +95,7 @@ impl Default for Limits {
             connections_max: 4_096,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
+            allow_remote: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The sandbox: components in, transforms out. Only this module and those below it know wasmtime.
 
 mod bindings;
+mod bounds;
 mod cache;
 mod call;
 mod check;
@@ -8,12 +9,13 @@ mod engine;
 mod guest_log;
 mod instances;
 mod load;
+mod world;
 
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::model::{Batch, Digest, Disposition, Spec};
+use crate::model::{Batch, Digest, Disposition, Spec, one_line};
 use guest_log::GuestLog;
 use instances::Instances;
 
@@ -71,12 +73,12 @@ impl Engine {
     ///
     /// `name` is what it runs under, `component` the file as the user gave it, `settings` a JSON text or empty.
     pub fn load(&self, name: &str, component: &[u8], settings: &str, limits: Limits) -> Result<Transform, Error> {
-        Ok(self.load_and_look(name, component, settings, limits)?.0)
+        Ok(self.load_and_look(name, component, settings, limits).map_err(Error::in_one_line)?.0)
     }
 
     /// What a component is, for people. Nothing of it runs but `describe`. Blocks as [`load`](Engine::load) does.
     pub fn inspect(&self, component: &[u8], settings: &str, limits: Limits) -> Result<Inspection, Error> {
-        let (transform, checked) = self.load_and_look("inspect", component, settings, limits)?;
+        let (transform, checked) = self.load_and_look("inspect", component, settings, limits).map_err(Error::in_one_line)?;
         Ok(Inspection {
             digest: transform.digest,
             bytes: component.len(),
@@ -237,7 +239,15 @@ pub enum Error {
     Invalid(String),
 }
 
+/// Longest reason of a refusal that is told, in bytes.
+const REFUSAL_BYTES_MAX: usize = 4_096;
+
 impl Error {
+    /// A refusal repeats names out of the component, which may hold anything.
+    fn in_one_line(self) -> Error {
+        if let Error::Refused(reason) = &self { Error::Refused(one_line(reason, REFUSAL_BYTES_MAX)) } else { self }
+    }
+
     /// What becomes of the batch.
     pub fn disposition(&self) -> Disposition {
         match self {

@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use gristmill::model::{Aggregate, Aggregation, Batch, Column, Kind, Packed, Spec, Validity, Values};
+use gristmill::model::{Aggregate, Aggregation, Batch, Column, Field, Kind, Packed, Spec, Validity, Values};
 use gristmill::transform::{Engine, EngineOptions, Error, Limits, Output, Transform};
-use gristmill_tests::guests::{ANSWER_AT, COLUMNS_AT, Guest, spec, with_world};
+use gristmill_tests::guests::{ANSWER_AT, COLUMNS_AT, Guest, field, spec, with_world};
+use wasm_encoder::Encode;
 
 #[test]
 fn good_guests_compute() {
@@ -105,6 +106,24 @@ fn what_cannot_run_is_refused_at_load() {
             answers(aggregating()),
             "aggregations (\"clicks\" is the first), which are not run by this version yet",
         ),
+        ("a type a million deep", a_type_of_depth(1_000_000), "nested deeper than the 32 levels"),
+        ("a world a million deep", with_section("component-type:deep", &a_type_of_depth(1_000_000)), "nested deeper than the 32 levels"),
+        ("a million components within each other", components_of_depth(1_000_000), "nested deeper than the 32 levels"),
+        ("a world in a circle", world_in_a_circle(), "the packages of its world depend on each other in a circle"),
+        ("a name that forges lines", loads(|guest| guest.imports = FORGES.into()), "`a\\nERROR forged\\u{1b}[2J`"),
+        ("too many functions", in_core(&["(func)"; 100_001].concat()), "it has 100001 functions; 100000 are allowed"),
+        (
+            "a function that is too long",
+            in_core(&format!("(func {})", "nop ".repeat(1 << 20))),
+            "with 0 local variables, which takes too much to compile",
+        ),
+        (
+            "too many variables for its length",
+            in_core(&format!("(func (local {}) {})", "i64 ".repeat(5_000), "nop ".repeat(60_000))),
+            "with 5000 local variables, which takes too much to compile",
+        ),
+        ("a spec whose inputs take too much", answers(of_vectors(2, 0)), "its inputs take 524288 bytes a row"),
+        ("a spec whose outputs take too much", answers(of_vectors(1, 5)), "its outputs take 1310720 bytes a row"),
         ("refused settings", loads(|guest| guest.describe = refusing(b"no such threshold")), "refused its settings: no such threshold"),
     ];
     let engine = engine();
@@ -260,6 +279,23 @@ fn what_comes_back_wrong_is_refused() {
         assert!(error.to_string().contains(expected), "{what}: {error}");
     }
     assert_good(&engine);
+}
+
+#[test]
+fn a_row_is_bounded_whatever_a_call_may_return() {
+    let texts = |bytes: usize| {
+        let offsets = vec![0, 0, bytes as u32, bytes as u32];
+        one(Values::Texts(Packed { offsets, bytes: vec![b'x'; bytes] }))
+    };
+    let limits = Limits { output_bytes_max: 8 << 20, memory_bytes_max: 8 << 20, ..limits() };
+    let engine = engine();
+    let load = |answer| {
+        let guest = Guest::answering(spec(&[("value", Kind::Text, false)]), answer);
+        engine.load("large", &guest.module(), "", limits).expect("it loads")
+    };
+    let error = load(texts((1 << 20) + 1)).apply(&keys(3)).expect_err("the second row is too large");
+    assert!(error.to_string().contains("a row of 1048577 bytes; 1048576 are allowed"), "{error}");
+    load(texts(1 << 20)).apply(&keys(3)).expect("it is as large as it may be");
 }
 
 #[test]
@@ -471,6 +507,58 @@ fn composed() -> Vec<u8> {
     )
 }
 
+/// A core module whose world, of the package `gristmill:transform`, exports an interface of another package, which uses the types of the first.
+fn world_in_a_circle() -> Vec<u8> {
+    let mut module = Guest::doubling().module();
+    let name = b"gristmill:transform/transform@1.0.0";
+    let at = module.windows(name.len()).rposition(|bytes| bytes == name).expect("its world stands behind its code");
+    module[at + 1] = b'e';
+    module
+}
+
+/// An import of a module whose name would look like a line of a log.
+const FORGES: &str = r#"(import "a\0aERROR forged\1b[2J" "x" (func))"#;
+
+/// A component that exports the transform, empty, and has a type of a component of a type of a component of …
+fn a_type_of_depth(levels: usize) -> Vec<u8> {
+    let ends = [vec![1], [0x41, 1, 1].repeat(levels), vec![0x41, 0]].concat();
+    let mut bytes = exporting("gristmill:transform/transform@1.0.0");
+    section(&mut bytes, 7, &ends);
+    bytes
+}
+
+/// A component in a component in a component in …
+fn components_of_depth(levels: usize) -> Vec<u8> {
+    let header = component("(component)");
+    let mut heads = vec![header.clone()];
+    let mut length = header.len();
+    for _ in 0..levels {
+        let mut head = header.clone();
+        head.push(4);
+        length.encode(&mut head);
+        length += head.len();
+        heads.push(head);
+    }
+    heads.into_iter().rev().flatten().collect()
+}
+
+/// A core module with nothing in it but a custom section.
+fn with_section(name: &str, data: &[u8]) -> Vec<u8> {
+    let mut module = wasm_encoder::Module::new();
+    module.section(&wasm_encoder::CustomSection { name: name.into(), data: data.into() });
+    module.finish()
+}
+
+/// A component with this in a core module.
+fn in_core(text: &str) -> Vec<u8> {
+    component(&format!("(component (core module {text}))"))
+}
+
+fn section(bytes: &mut Vec<u8>, id: u8, body: &[u8]) {
+    bytes.push(id);
+    body.encode(bytes);
+}
+
 fn loads(change: impl FnOnce(&mut Guest)) -> Vec<u8> {
     let mut guest = Guest::answering(spec(&[("value", Kind::Integer, false)]), one(Values::Integers(vec![1, 2, 3])));
     change(&mut guest);
@@ -510,6 +598,15 @@ fn sharing_a_text() -> Vec<u8> {
 
 fn answers(spec: Spec) -> Vec<u8> {
     Guest::answering(spec, Output::default()).module()
+}
+
+/// A spec with so many inputs and outputs that are vectors of the greatest width.
+fn of_vectors(inputs: usize, outputs: usize) -> Spec {
+    let mut spec = spec(&[("value", Kind::Integer, false)]);
+    let vector = |index| Field { width: Some(65_536), ..field(&format!("vector{index}"), Kind::Vector, true) };
+    spec.inputs.extend((0..inputs).map(vector));
+    spec.outputs.extend((0..outputs).map(vector));
+    spec
 }
 
 fn aggregating() -> Spec {

@@ -7,7 +7,9 @@ use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gristmill_tests::guests::Guest;
+use gristmill::model::{Batch, Column, Kind, Packed, Values};
+use gristmill::transform::Output;
+use gristmill_tests::guests::{Guest, spec};
 use gristmill_tests::host::{Answer, DEADLINE, Host, wait_for};
 use gristmill_tests::openapi::Description;
 use proptest::prelude::*;
@@ -218,7 +220,7 @@ fn a_busy_host_says_so_and_goes_on_answering_those_who_watch_it() {
     let (host, _folder) = start("[http]\nconcurrency_max = 1\nrequest_timeout_ms = 20000\n");
     // A request whose body never comes to its end keeps the only place.
     let mut slow = connect(&host);
-    slow.write_all(b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    slow.write_all(b"POST /v1/features HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{").unwrap();
     let busy = wait_for("the place to be taken", || {
         let answer = host.send("GET", "/v1/views", None).unwrap();
         (answer.status != 200).then_some(answer)
@@ -237,7 +239,7 @@ fn a_busy_host_says_so_and_goes_on_answering_those_who_watch_it() {
 fn a_request_that_takes_too_long_is_answered_all_the_same() {
     let (host, _folder) = start("[http]\nrequest_timeout_ms = 100\n");
     let mut slow = connect(&host);
-    slow.write_all(b"POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    slow.write_all(b"POST /v1/features HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{").unwrap();
     let mut answer = String::new();
     slow.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(r#""code":"unavailable""#), "{answer}");
@@ -266,12 +268,12 @@ fn clients_that_break_the_protocol_harm_nobody() {
     halves.iter().for_each(|mut half| half.write_all(b"GET /livez HTTP/1.1\r\nho").unwrap());
     for (sent, expected) in [
         ("\r\n\r\n\u{0}\u{1}\u{2}\r\n\r\n".to_owned(), "HTTP/1.1 400 "),
-        (format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n"), "HTTP/1.1 414 "),
-        (format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many}\r\n"), "HTTP/1.1 431 "),
-        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}".to_owned(), "HTTP/1.1 400 "),
-        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_owned(), "HTTP/1.1 400 "),
-        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(), "HTTP/1.1 400 "),
-        ("POST /v1/features HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n".to_owned(), "HTTP/1.1 400 "),
+        (format!("GET /{long} HTTP/1.1\r\nhost: localhost\r\n\r\n"), "HTTP/1.1 414 "),
+        (format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n{many}\r\n"), "HTTP/1.1 431 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}".to_owned(), "HTTP/1.1 400 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n".to_owned(), "HTTP/1.1 400 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(), "HTTP/1.1 400 "),
+        ("POST /v1/features HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n".to_owned(), "HTTP/1.1 400 "),
     ] {
         let mut client = connect(&host);
         // The host may hang up before it has been told everything.
@@ -288,11 +290,71 @@ fn clients_that_break_the_protocol_harm_nobody() {
 }
 
 #[test]
+fn web_pages_of_others_are_refused() {
+    let (host, _folder) = start(LIMITS);
+    let address = host.url().trim_start_matches("http://").to_owned();
+    let ask = |head: &str| {
+        let mut client = connect(&host);
+        client.write_all(format!("{head}\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    // A name that was made to point at the loopback.
+    for path in ["/v1/views", "/metrics", "/none"] {
+        let answer = ask(&format!("GET {path} HTTP/1.1\r\nhost: pages.example:7171"));
+        assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains(r#""code":"forbidden""#), "{answer}");
+    }
+    // A form or a script of a page that the browser asks nobody's leave for.
+    let post = format!("POST /v1/streams/events/events HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0");
+    for origin in ["http://pages.example", "null", "http://127.0.0.1:1"] {
+        let answer = ask(&format!("{post}\r\norigin: {origin}"));
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{origin}: {answer}");
+    }
+    assert!(ask(&format!("{post}\r\norigin: http://{address}")).starts_with("HTTP/1.1 200 "));
+    assert!(ask(&post).starts_with("HTTP/1.1 200 "));
+    let port = address.rsplit_once(':').unwrap().1;
+    for name in [format!("localhost:{port}"), format!("[::1]:{port}"), "127.0.0.1".into()] {
+        assert!(ask(&format!("GET /v1/views HTTP/1.1\r\nhost: {name}")).starts_with("HTTP/1.1 200 "), "{name}");
+    }
+    host.stop();
+    let (host, _folder) = start("[http]\nallow_remote = true\n");
+    assert_eq!(host.send("GET", "/livez", None).unwrap().status, 200);
+    let mut client = connect(&host);
+    client.write_all(b"GET /livez HTTP/1.1\r\nhost: features.example\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    host.stop();
+}
+
+#[test]
+fn an_answer_is_bounded_however_often_a_long_value_is_asked_for() {
+    let (host, _folder) = start("");
+    let text = Values::Texts(Packed { offsets: vec![0, 1_000_000], bytes: vec![b'x'; 1_000_000] });
+    let batch = Batch { rows: 1, columns: vec![Column { values: text, validity: None }.into()] };
+    let guest = Guest::answering(spec(&[("text", Kind::Text, false)]), Output { batch, origins: None, rejected: vec![] });
+    assert_eq!(host.put("/v1/transforms/long", &guest.component()).unwrap().0, 200);
+    host.post("/v1/streams/events/events", r#"{"key":1}"#).unwrap();
+    wait_for("the row", || (host.get("/v1/features/long?key=1").unwrap().1["results"][0]["statuses"][0] == "present").then_some(()));
+    let body =
+        |entities: usize, features: usize| json!({"features": vec!["long:text"; features], "entities": vec![json!({"key": 1}); entities]});
+    for (entities, features) in [(10_000, 1), (2, 1_000)] {
+        let (status, answer) = host.post("/v1/features", &body(entities, features).to_string()).unwrap();
+        assert_eq!((status, &answer["error"]["code"]), (413, &json!("too_large")), "{entities} × {features}");
+    }
+    assert_eq!(host.post("/v1/features", &body(2, 2).to_string()).unwrap().0, 200);
+    host.stop();
+}
+
+#[test]
 fn a_request_id_comes_back() {
     let (host, _folder) = start(LIMITS);
     let ask = |id: &str| {
         let mut client = connect(&host);
-        client.write_all(format!("GET /none HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n").as_bytes()).unwrap();
+        client
+            .write_all(format!("GET /none HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx-request-id: {id}\r\n\r\n").as_bytes())
+            .unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         answer

@@ -93,7 +93,7 @@ pub struct DeadLetter {
     pub id: DeadLetterId,
     /// The kind of failure.
     pub reason: Reason,
-    /// What happened, to which value, and what would be right.
+    /// What happened, to which value, and what would be right. One line, without control characters.
     pub message: String,
     /// The component that was running.
     pub component: Digest,

@@ -130,6 +130,12 @@ const TEXT_BYTES_MAX: usize = 16 * 1_024;
 /// Numbers in one vector, at most.
 const WIDTH_MAX: u32 = 65_536;
 
+/// Bytes of the values of one row, at most: what one event can make the host store, and one entity can make it serve.
+pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// Bytes that the inputs of one row take even if the event has none of them, at most: defaults, and the places of vectors that are null. One
+/// vector of the greatest width.
+const ABSENT_BYTES_MAX: usize = WIDTH_MAX as usize * 4;
+
 /// Whether `name` may name a transform, a view, a stream's transform or a field: 1 to 63 of ASCII letters, digits and `_`, not starting with a
 /// digit.
 pub fn is_name(name: &str) -> bool {
@@ -145,6 +151,9 @@ impl Spec {
         check_text("doc", &self.doc)?;
         check_fields("input", &self.inputs)?;
         check_fields("output", &self.outputs)?;
+        let absent = |field: &Field| vector_bytes(field) + field.default.as_deref().map_or(0, str::len);
+        check_total("inputs", "without any of their values", self.inputs.iter().map(absent).sum(), ABSENT_BYTES_MAX)?;
+        check_total("outputs", "with nothing but their vectors", self.outputs.iter().map(vector_bytes).sum(), ROW_BYTES_MAX)?;
         if self.streams.len() > 64 {
             return Err(SpecError(format!("it names {} streams; 64 are allowed", self.streams.len())));
         }
@@ -205,6 +214,19 @@ fn check_fields(role: &str, fields: &[Field]) -> Result<(), SpecError> {
         }
     }
     Ok(())
+}
+
+fn vector_bytes(field: &Field) -> usize {
+    field.width.map_or(0, |width| width as usize * 4)
+}
+
+fn check_total(what: &str, when: &str, bytes: usize, bytes_max: usize) -> Result<(), SpecError> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(SpecError(format!(
+        "its {what} take {bytes} bytes a row {when}; {bytes_max} are allowed: use fewer or narrower vectors, or shorter defaults"
+    )))
 }
 
 fn check_name(role: &str, name: &str) -> Result<(), SpecError> {

@@ -10,10 +10,13 @@ use super::apply::{Applied, apply};
 use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
 use super::decode::Decoded;
-use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, Timestamp};
+use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, Timestamp, one_line};
 use crate::source::Delivery;
 use crate::telemetry::{Stage, StreamTelemetry, TransformTelemetry};
 use crate::transform::Error;
+
+/// Longest message of a dead letter that is kept, in bytes.
+const MESSAGE_BYTES_MAX: usize = 4_096;
 
 /// A commit in the making, and what to count once the store has it.
 #[derive(Default)]
@@ -142,7 +145,8 @@ impl Work<'_> {
         commit.dead_letters.push(DeadLetter {
             id: DeadLetterId { stream: self.partition.stream.clone(), entry_id: entry.id, transform: bound.binding.view.name.clone() },
             reason,
-            message,
+            // It repeats what events and guests say.
+            message: one_line(&message, MESSAGE_BYTES_MAX),
             component: bound.binding.transform.digest(),
             at: self.now,
             event: DeadLetter::event_of(&entry),

@@ -16,11 +16,14 @@ use super::Shared;
 use super::body::{self, Whole};
 use super::error::{ApiError, suggestion};
 use super::plan::{Mapping, Plan};
-use super::respond::{Found, ResultWriter};
+use super::respond::{ANSWER_BYTES_MAX, Found, ResultWriter, too_large};
 use crate::model::{FeatureRow, Field, KeyPart, Kind, Schema, SchemaId, Timestamp, View, parse, row_key};
 
 /// Characters of a bad join key that are shown.
 const SHOWN_CHARS: usize = 80;
+
+/// Rows read from the store at once. A row has at most a megabyte.
+const READ_KEYS_MAX: usize = 1_000;
 
 /// The body of `POST /v1/features`.
 #[derive(Deserialize)]
@@ -115,7 +118,7 @@ async fn answer<'e>(
     keys: &[Vec<u8>],
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
 ) -> Result<Response, ApiError> {
-    let packed = shared.state.store.read(keys).await?;
+    let packed = read(shared, keys).await?;
     let mut rows = Vec::with_capacity(packed.len());
     // Rows of one view have one schema nearly always.
     let mut last: Option<(SchemaId, Arc<Mapping>)> = None;
@@ -136,7 +139,7 @@ async fn answer<'e>(
     let now = Timestamp::now();
     let views = plan.views.len();
     let columns = plan.runs.last().map_or(0, |run| run.columns.end);
-    let mut out = Vec::with_capacity(plan.head.len() + entities.len() * (64 + columns * 64));
+    let mut out = Vec::with_capacity((plan.head.len() + entities.len() * (64 + columns * 64)).min(ANSWER_BYTES_MAX));
     out.extend_from_slice(&plan.head);
     let mut writer = ResultWriter::new(plan, &shared.pieces);
     let mut found = Vec::with_capacity(views);
@@ -148,11 +151,28 @@ async fn answer<'e>(
         let (rows, keys) = (rows.get(of_entity.clone()).unwrap_or_default(), keys.get(of_entity).unwrap_or_default());
         found.clear();
         found.extend(rows.iter().zip(&plan.views).map(|(row, view)| look(row.as_ref(), view, now)));
-        writer.push(&mut out, &entity, keys, &found).map_err(|error| ApiError::internal(&error.to_string()))?;
+        writer.push(&mut out, &entity, keys, &found)?;
     }
     out.extend_from_slice(b"]}");
     writer.count();
     Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())
+}
+
+/// The rows of all keys: in one round trip, unless there are so many that long rows could take all memory.
+async fn read(shared: &Shared, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, ApiError> {
+    if keys.len() <= READ_KEYS_MAX {
+        return Ok(shared.state.store.read(keys).await?);
+    }
+    let (mut rows, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    for keys in keys.chunks(READ_KEYS_MAX) {
+        let some = shared.state.store.read(keys).await?;
+        bytes += some.iter().flatten().map(Bytes::len).sum::<usize>();
+        rows.extend(some);
+        if bytes > ANSWER_BYTES_MAX {
+            return Err(too_large());
+        }
+    }
+    Ok(rows)
 }
 
 fn look<'r>(row: Option<&'r (FeatureRow, Arc<Mapping>)>, view: &View, now: Timestamp) -> Found<'r> {

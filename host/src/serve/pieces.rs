@@ -8,7 +8,8 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::model::{FeatureRow, RowError, Status};
+use super::error::ApiError;
+use crate::model::{FeatureRow, Status};
 
 /// What the cache spends on a piece besides its key, row and text, in bytes, about.
 const OVERHEAD_BYTES: u64 = 160;
@@ -54,6 +55,11 @@ impl Piece {
         }
     }
 
+    /// Bytes of text.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     pub(super) fn values(&self) -> &[u8] {
         self.text.get(..self.values_end).unwrap_or_default()
     }
@@ -97,8 +103,8 @@ impl Pieces {
         run: u64,
         row_key: &[u8],
         row: &FeatureRow,
-        write: impl FnOnce() -> Result<Piece, RowError>,
-    ) -> Result<Arc<Piece>, RowError> {
+        write: impl FnOnce() -> Result<Piece, ApiError>,
+    ) -> Result<Arc<Piece>, ApiError> {
         thread_local! {
             static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use super::error::ApiError;
 use super::pieces::{Piece, Pieces};
 use super::plan::{Mapping, Plan, Run};
-use crate::model::{FeatureRow, RowError, Status, Timestamp, Value};
+use crate::model::{FeatureRow, Status, Timestamp, Value};
+
+/// Bytes in one answer, at most: the same long value may be asked for any number of times.
+pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// What the store had for one view of one entity.
 pub(super) enum Found<'r> {
@@ -29,7 +33,7 @@ impl<'p> ResultWriter<'p> {
     }
 
     /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`, given the row key and what was found for each view.
-    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, keys: &[Vec<u8>], found: &[Found<'_>]) -> Result<(), RowError> {
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, keys: &[Vec<u8>], found: &[Found<'_>]) -> Result<(), ApiError> {
         self.written.clear();
         for run in &self.plan.runs {
             let piece = match (found.get(run.view), keys.get(run.view)) {
@@ -43,6 +47,9 @@ impl<'p> ResultWriter<'p> {
                 counts.iter_mut().zip(&piece.counts).for_each(|(count, n)| *count += u64::from(*n));
             }
             self.written.push(piece);
+        }
+        if out.len() + self.written.iter().map(|piece| piece.len()).sum::<usize>() > ANSWER_BYTES_MAX {
+            return Err(too_large());
         }
         out.extend_from_slice(b"{\"entity\":");
         out.extend_from_slice(entity.as_bytes());
@@ -72,8 +79,9 @@ fn push_joined<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t [u8]>) {
 }
 
 /// A run of columns out of a row.
-fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping) -> Result<Piece, RowError> {
-    let values = row.values(mapping.kinds.iter().copied()).take(mapping.needed).collect::<Result<Vec<_>, _>>()?;
+fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping) -> Result<Piece, ApiError> {
+    let values = row.values(mapping.kinds.iter().copied()).take(mapping.needed).collect::<Result<Vec<_>, _>>();
+    let values = values.map_err(|error| ApiError::internal(&error.to_string()))?;
     let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
     let of_run = || positions.iter().map(|position| position.and_then(|position| *values.get(position)?));
     let columns = run.columns.len();
@@ -81,6 +89,9 @@ fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping) -> Result<Piece, Ro
     let mut piece = Piece::with_capacity(columns * 56);
     let out = piece.text_mut();
     for (value, separator) in separated(of_run()) {
+        if out.len() > ANSWER_BYTES_MAX {
+            return Err(too_large());
+        }
         out.extend_from_slice(separator);
         push_value(out, value);
     }
@@ -115,6 +126,10 @@ fn write_absent(run: &Run, status: Status, event_time: Option<Timestamp>) -> Pie
     });
     piece.count(status, columns);
     piece
+}
+
+pub(super) fn too_large() -> ApiError {
+    ApiError::too_large(format!("the answer would have more than {ANSWER_BYTES_MAX} bytes; ask for fewer entities or features at a time"))
 }
 
 /// Each item and what stands before it in a JSON list.

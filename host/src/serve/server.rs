@@ -21,7 +21,7 @@ use tower::Service;
 use tower::layer::layer_fn;
 
 use super::error::{ApiError, ErrorBody};
-use super::{Limits, Shared, features};
+use super::{Limits, Shared, features, local};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Time for a client to send a request's head, and then to send its next one.
@@ -119,6 +119,11 @@ impl Edge {
     }
 
     async fn answer(mut self, request: hyper::Request<Incoming>) -> Response {
+        if !self.around.shared.state.limits.allow_remote
+            && let Err(refused) = local::check(request.method(), request.headers())
+        {
+            return self.around.answer("none", given_id(request.headers()), async { refused }).await;
+        }
         if request.method() == Method::POST && request.uri().path() == features::QUERY_PATH {
             // Nearly all requests are queries, and their way through the router would take longer than many an answer.
             let given = given_id(request.headers());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Error, Limits, Output};
-use crate::model::{Column, Field, Kind, Packed, Spec, Validity, Values};
+use crate::model::{Column, Field, Kind, Packed, ROW_BYTES_MAX, Spec, Validity, Values};
 
 /// Longest reason of a rejection that is kept, in bytes.
 const REASON_BYTES_MAX: usize = 1_024;
@@ -36,6 +36,7 @@ pub fn check(output: &mut Output, spec: &Spec, input_rows: usize, limits: &Limit
     if bytes > limits.output_bytes_max {
         return invalid(format!("{bytes} bytes; output_bytes_max allows {}", limits.output_bytes_max));
     }
+    check_row_bytes(output, bytes)?;
     check_origins(output.origins.as_deref(), rows, input_rows)?;
     check_rejected(output, input_rows)
 }
@@ -53,6 +54,27 @@ fn column_bytes(column: &Column) -> usize {
         Values::Vectors { values, .. } => size_of_val(values.as_slice()),
     };
     values.saturating_add(column.validity.as_ref().map_or(0, |validity| validity.bits.len()))
+}
+
+/// That no row is larger than a row may be; `bytes` is what all of them have together.
+fn check_row_bytes(output: &Output, bytes: usize) -> Result<(), Error> {
+    if bytes <= ROW_BYTES_MAX {
+        return Ok(());
+    }
+    let row_bytes = |row: usize| output.batch.columns.iter().map(|column| value_bytes(&column.values, row)).sum::<usize>();
+    match (0..output.batch.rows).map(row_bytes).max() {
+        Some(largest) if largest > ROW_BYTES_MAX => invalid(format!("a row of {largest} bytes; {ROW_BYTES_MAX} are allowed")),
+        _ => Ok(()),
+    }
+}
+
+fn value_bytes(values: &Values, row: usize) -> usize {
+    match values {
+        Values::Booleans(_) => 1,
+        Values::Integers(_) | Values::Timestamps(_) | Values::Floats(_) => 8,
+        Values::Texts(packed) | Values::Blobs(packed) => packed.get(row).len(),
+        Values::Vectors { width, .. } => *width as usize * 4,
+    }
 }
 
 fn check_values(values: &Values, field: &Field, rows: usize) -> Result<(), String> {

@@ -1,11 +1,11 @@
 //! What guests say while they run: a line each in the host's log, under the transform's name.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::bindings::gristmill::transform::log::{Host, Level};
+use crate::model::one_line;
 
 /// Longest line that is kept, in bytes, before control characters are escaped.
 const LINE_BYTES_MAX: usize = 4_096;
@@ -53,26 +53,6 @@ impl Host for GuestLog {
 
 impl super::bindings::gristmill::transform::types::Host for GuestLog {}
 
-/// A guest's message as one line: cut to this many bytes, with control characters escaped so that it can neither forge lines nor drive a
-/// terminal.
-pub(super) fn one_line(message: &str, bytes_max: usize) -> String {
-    let kept = message.get(..message.floor_char_boundary(bytes_max)).unwrap_or_default();
-    let mut line = String::with_capacity(kept.len() + 16);
-    for character in kept.chars() {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-    }
-    let cut = message.len() - kept.len();
-    if cut > 0 {
-        // Writing into a String cannot fail.
-        write!(line, " [{cut} bytes more]").ok();
-    }
-    line
-}
-
 /// A token bucket that holds one second's worth.
 struct Bucket {
     per_second: u32,
@@ -109,12 +89,5 @@ mod tests {
         assert_eq!((0..5).filter(|_| bucket.take(start + Duration::from_secs(1))).count(), 3);
         // A long silence is no credit.
         assert_eq!((0..9).filter(|_| bucket.take(start + Duration::from_secs(60))).count(), 3);
-    }
-
-    #[test]
-    fn a_line_is_cut_between_characters_and_cannot_forge_another() {
-        assert_eq!(one_line("a\nERROR forged\u{1b}[2J", 99), "a\\nERROR forged\\u{1b}[2J");
-        let long = "é".repeat(3_000);
-        assert_eq!(one_line(&long, 4_096), format!("{} [1904 bytes more]", "é".repeat(2_048)));
     }
 }

@@ -8,9 +8,9 @@ use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use super::bindings::exports::gristmill::transform::transform::{Batch as BatchParam, Guest, GuestIndices};
 use super::engine::Reservation;
-use super::guest_log::{GuestLog, one_line};
+use super::guest_log::GuestLog;
 use super::{Error, Limits, Output, call, check};
-use crate::model::{Batch, Spec};
+use crate::model::{Batch, Spec, one_line};
 
 /// `describe` runs in a memory that nothing has touched yet, and interpreters start up in it: it gets this many times the deadline of
 /// a call, and no less than a second.

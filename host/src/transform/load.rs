@@ -7,7 +7,9 @@ use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::Component;
 
 use super::Error;
+use super::bounds;
 use super::engine::Engine;
+use super::world::Packages;
 use crate::model::Digest;
 
 /// The largest component that is taken. CPython's has 18 MB. It also bounds the time for which a hostile component can keep the
@@ -45,6 +47,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Checked<'_>, Error> {
         Encoding::Component => false,
     };
     let bytes = if wrapped { Cow::Owned(wrap(bytes)?) } else { Cow::Borrowed(bytes) };
+    bounds::check(&bytes)?;
     let (imports, exports) = surface(&bytes)?;
     imports.iter().try_for_each(|name| check_import(name))?;
     check_exports(&exports)?;
@@ -91,6 +94,7 @@ fn encoding(bytes: &[u8]) -> Result<Encoding, Error> {
 #[allow(clippy::wildcard_enum_match_arm, reason = "sections that say nothing about imports and exports; new ones come with each proposal")]
 fn wrap(module: &[u8]) -> Result<Vec<u8>, Error> {
     let mut has_world = false;
+    let mut packages = Packages::default();
     for payload in Parser::new(0).parse_all(module) {
         match payload.map_err(damaged)? {
             Payload::ImportSection(imports) => {
@@ -101,7 +105,11 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Error> {
                     }
                 }
             }
-            Payload::CustomSection(section) if section.name().starts_with("component-type") => has_world = true,
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
+                bounds::check(section.data())?;
+                guarded("reading its world", || packages.add(section.data()))??;
+                has_world = true;
+            }
             _ => {}
         }
     }
@@ -112,6 +120,7 @@ fn wrap(module: &[u8]) -> Result<Vec<u8>, Error> {
                 .into(),
         ));
     }
+    packages.check()?;
     let encode = || wit_component::ComponentEncoder::default().validate(true).module(module)?.encode();
     guarded("wrapping it into a component", encode)?
         .map_err(|error| Error::Refused(format!("the core module cannot be wrapped into a component: {error:#}")))
