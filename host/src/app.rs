@@ -50,6 +50,8 @@ struct Core {
     logs: std::sync::Mutex<BTreeMap<String, Log>>,
     registry: Mutex<Registry>,
     workers: Mutex<BTreeMap<String, Worker>>,
+    /// Pipelines wait for this one: until all transforms of a stream are in force, its entries must not pass.
+    complete: watch::Sender<bool>,
     shutdown: watch::Sender<bool>,
 }
 
@@ -79,6 +81,7 @@ impl Host {
             FolderWatch::start(&core, folder).await?;
         }
         core.install_pushed().await;
+        core.complete.send_replace(true);
         core.keep_house();
         let listen = core.config.host.listen;
         let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
@@ -153,6 +156,7 @@ impl Core {
             logs: std::sync::Mutex::default(),
             registry: Mutex::new(Registry::new(shelf)),
             workers: Mutex::default(),
+            complete: watch::Sender::new(false),
             shutdown: watch::Sender::new(false),
             config,
         })

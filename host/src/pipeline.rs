@@ -12,7 +12,7 @@
 //! Errors are settled here and nowhere else: *retry* waits with bounded backoff and sends the same again, *reject* makes a dead letter, *stop*
 //! drops the batch, gives up the writer, and starts over from what is stored.
 //!
-//! Decoding and Wasm calls block, so they run inside [`tokio::task::block_in_place`]: the runtime must be multi-threaded.
+//! Decoding and Wasm calls block, so they run on a thread of their own, while the loop keeps the lease: a batch may take longer than the lease lasts.
 
 mod apply;
 mod batch;
@@ -106,6 +106,8 @@ enum Stop {
     Store(#[from] online_store::Error),
     #[error(transparent)]
     Transform(#[from] transform::Error),
+    #[error("the work on a batch was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
     #[error("shutting down")]
     Shutdown,
 }
@@ -113,17 +115,18 @@ enum Stop {
 impl Pipeline {
     /// Works until `shutdown` turns true, and then finishes the batch in hand.
     pub async fn run(self, mut replays: mpsc::Receiver<Replay>, mut shutdown: watch::Receiver<bool>) {
+        let pipeline = Arc::new(self);
         let mut backoff = BACKOFF_MIN;
         while !*shutdown.borrow() {
-            match self.session(&mut replays, &mut shutdown, &mut backoff).await {
+            match pipeline.session(&mut replays, &mut shutdown, &mut backoff).await {
                 Ok(()) | Err(Stop::Shutdown) => break,
                 Err(stop) => {
-                    self.report(&stop);
-                    let _ = self.wait(&mut backoff, &mut shutdown).await;
+                    pipeline.report(&stop);
+                    let _ = pipeline.wait(&mut backoff, &mut shutdown).await;
                 }
             }
         }
-        self.health.send_replace(Health::Stopped);
+        pipeline.health.send_replace(Health::Stopped);
     }
 
     fn report(&self, stop: &Stop) {
@@ -136,14 +139,14 @@ impl Pipeline {
         self.telemetry.restarts(match stop {
             Stop::Source(_) => "source",
             Stop::Store(_) => "online_store",
-            Stop::Transform(_) | Stop::Shutdown => "transform",
+            Stop::Transform(_) | Stop::Interrupted(_) | Stop::Shutdown => "transform",
         });
         self.health.send_replace(Health::Waiting(stop.to_string()));
     }
 
     /// One writer, one source, batch after batch, until something says stop.
     async fn session(
-        &self,
+        self: &Arc<Self>,
         replays: &mut mpsc::Receiver<Replay>,
         shutdown: &mut watch::Receiver<bool>,
         backoff: &mut Duration,
@@ -182,7 +185,7 @@ impl Pipeline {
 
     /// The loop's body: what was delivered is decoded, applied, committed and settled.
     async fn batch(
-        &self,
+        self: &Arc<Self>,
         writer: &mut dyn Writer,
         source: &dyn Source,
         delivery: Delivery,
@@ -198,7 +201,8 @@ impl Pipeline {
         }
         let transforms = self.transforms.load_full();
         let oldest = delivery.entries.ids().min().unwrap_or_default();
-        let mut built = self.build(&transforms, &delivery, shutdown).await?;
+        let delivery = Arc::new(delivery);
+        let mut built = self.build(writer, transforms, &delivery, shutdown).await?;
         let commit = &mut built.commit;
         commit.number = writer.place().commits + 1;
         commit.acknowledge = delivery.entries.ids().collect();
@@ -214,11 +218,39 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Decodes and applies until it succeeds or must stop: a failure of the engine itself says nothing about the events.
-    async fn build(&self, transforms: &Transforms, delivery: &Delivery, shutdown: &mut watch::Receiver<bool>) -> Result<Built, Stop> {
+    /// Decodes and applies, and keeps the lease meanwhile: finding the events at fault may take longer than the lease lasts.
+    async fn build(
+        self: &Arc<Self>,
+        writer: &mut dyn Writer,
+        transforms: Arc<Transforms>,
+        delivery: &Arc<Delivery>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<Built, Stop> {
+        let mut building = std::pin::pin!(self.build_aside(transforms, delivery, shutdown));
+        loop {
+            tokio::select! {
+                built = &mut building => return built,
+                () = tokio::time::sleep(self.renewal()) => match writer.renew().await {
+                    Err(error) if error.disposition() == Disposition::Retry => self.telemetry.retries("lease"),
+                    Err(error) => return Err(error.into()),
+                    Ok(()) => {}
+                },
+            }
+        }
+    }
+
+    /// Tries until it succeeds or must stop: a failure of the engine itself says nothing about the events.
+    async fn build_aside(
+        self: &Arc<Self>,
+        transforms: Arc<Transforms>,
+        delivery: &Arc<Delivery>,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<Built, Stop> {
         let mut backoff = BACKOFF_MIN;
         loop {
-            match tokio::task::block_in_place(|| batch::build(transforms, delivery, &self.partition, &self.telemetry)) {
+            let (pipeline, transforms, delivery) = (Arc::clone(self), Arc::clone(&transforms), Arc::clone(delivery));
+            let work = move || batch::build(&transforms, &delivery, &pipeline.partition, &pipeline.telemetry);
+            match tokio::task::spawn_blocking(work).await? {
                 Ok(built) => return Ok(built),
                 Err(error) if error.disposition() == Disposition::Retry => self.retry("transform", &error, &mut backoff, shutdown).await?,
                 Err(error) => return Err(error.into()),
@@ -258,7 +290,7 @@ impl Pipeline {
         }
     }
 
-    async fn replay(&self, writer: &mut dyn Writer, replay: Replay, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
+    async fn replay(self: &Arc<Self>, writer: &mut dyn Writer, replay: Replay, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
         let Replay { letters, reply } = replay;
         let transforms = self.transforms.load_full();
         let name = letters.first().map(|letter| letter.id.transform.clone()).unwrap_or_default();
@@ -267,8 +299,8 @@ impl Pipeline {
             let _ = reply.send(Err(format!("no transform `{name}` runs on this stream; load it first")));
             return Ok(());
         };
-        let delivery = batch::redeliver(&letters);
-        let mut built = self.build(&only, &delivery, shutdown).await?;
+        let delivery = Arc::new(batch::redeliver(&letters));
+        let mut built = self.build(writer, Arc::new(only), &delivery, shutdown).await?;
         let commit = &mut built.commit;
         commit.number = writer.place().commits + 1;
         let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);

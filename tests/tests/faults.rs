@@ -1,52 +1,12 @@
 //! Whatever is killed, cut, destroyed or emptied: the features equal those of a run without faults, or the loss is counted.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use gristmill_tests::flights::{Flight, Seeded, component, flights, oracle};
+use gristmill_tests::flights::{Flight, Seeded, flights, oracle};
+use gristmill_tests::flood::{add, broken, config, dead, features, group, redis_store, redis_stream, settle};
 use gristmill_tests::host::{Host, wait_for};
 use gristmill_tests::redis_server::RedisServer;
-use serde_json::{Value, json};
 
 /// Kills in one run.
 const KILLS: u64 = 50;
-
-fn config(store: &str, stream: &str) -> String {
-    format!(
-        "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\n{store}\n\n[streams.flights]\nbatch_events_max = 16\n{stream}\n\n\
-         [transforms.carrier]\ncomponent = \"{}\"\n",
-        component().display()
-    )
-}
-
-fn redis_store(server: &RedisServer) -> String {
-    format!("type = \"redis\"\nurl = \"{}\"\nlease_ms = 2000", server.url())
-}
-
-fn redis_stream(server: &RedisServer, place: &str) -> String {
-    format!("type = \"redis_streams\"\nurl = \"{}\"\ngroup = \"group\"\nplace = \"{place}\"\nblock_ms = 100", server.url())
-}
-
-/// Appends the flights to the stream `flights`; their entry ids.
-fn add(server: &RedisServer, flights: &[Flight]) -> Vec<String> {
-    let mut connection = server.connection();
-    let mut ids = Vec::new();
-    for chunk in flights.chunks(1_000) {
-        let mut pipe = redis::pipe();
-        for flight in chunk {
-            pipe.cmd("XADD").arg("flights").arg("*").arg(&flight.fields());
-        }
-        ids.extend(pipe.query::<Vec<String>>(&mut connection).unwrap());
-    }
-    ids
-}
-
-/// A group's counter, by name.
-fn group(server: &RedisServer, field: &str) -> Option<String> {
-    let groups: Vec<BTreeMap<String, redis::Value>> =
-        redis::cmd("XINFO").arg("GROUPS").arg("flights").query(&mut server.connection()).ok()?;
-    let value = groups.into_iter().next()?.remove(field)?;
-    redis::from_redis_value(value).ok()
-}
 
 fn last_delivered(server: &RedisServer) -> Option<(u64, u64)> {
     let id = group(server, "last-delivered-id")?;
@@ -57,35 +17,6 @@ fn last_delivered(server: &RedisServer) -> Option<(u64, u64)> {
 fn parse(id: &str) -> (u64, u64) {
     let (ms, seq) = id.split_once('-').unwrap();
     (ms.parse().unwrap(), seq.parse().unwrap())
-}
-
-/// Waits until the host has nothing left to do.
-fn settle(host: &Host, flights: &[Flight]) {
-    let expected = oracle(flights);
-    wait_for("the features of a run without faults", || (features(host, &expected) == expected).then_some(()));
-}
-
-/// What the host serves for the carriers.
-fn features(host: &Host, carriers: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    let entities: Vec<Value> = carriers.keys().map(|carrier| json!({"carrier": carrier})).collect();
-    let body = json!({"features": ["carrier:dep_delay_min"], "entities": entities}).to_string();
-    let Ok((200, answer)) = host.post("/v1/features", &body) else { return BTreeMap::new() };
-    let results = answer["results"].as_array().unwrap().iter();
-    let served =
-        results.filter_map(|result| Some((result["entity"]["carrier"].as_str()?.to_owned(), result["values"][0].as_f64()? as u64)));
-    served.collect()
-}
-
-/// The numbers of the broken flights among the dead letters.
-fn dead(host: &Host) -> BTreeSet<String> {
-    let (status, answer) = host.get("/v1/dead-letters?limit=10000").unwrap();
-    assert_eq!(status, 200, "{answer}");
-    let delay = |letter: &Value| letter["event"].to_string().split("late-").nth(1)?.split(['"', '\\']).next().map(str::to_owned);
-    answer["dead_letters"].as_array().unwrap().iter().filter_map(delay).collect()
-}
-
-fn broken(flights: &[Flight]) -> BTreeSet<String> {
-    flights.iter().filter(|flight| flight.broken).map(|flight| flight.number.to_string()).collect()
 }
 
 /// Kills a host that reads a Redis stream again and again, each time after a few more batches, at whatever it is just doing.

@@ -150,8 +150,16 @@ impl Core {
             telemetry: self.telemetry.stream(name),
             health: health_sender,
         };
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(pipeline.run(replay_requests, stopped));
+        let (stop, mut stopped) = watch::channel(false);
+        let mut complete = self.complete.subscribe();
+        let task = tokio::spawn(async move {
+            // An entry that passed while only some of the transforms were in force would never reach the others.
+            tokio::select! {
+                _ = complete.wait_for(|complete| *complete) => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+            pipeline.run(replay_requests, stopped).await;
+        });
         workers.insert(name.to_owned(), Worker { transforms, replays, health, stop, task });
         Ok(())
     }

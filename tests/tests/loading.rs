@@ -1,0 +1,50 @@
+//! Transforms that come, go and change while events flow: every event reaches every transform that is in force, once.
+
+use gristmill_tests::flights::{Flight, component};
+use gristmill_tests::host::{Host, wait_for};
+use serde_json::{Value, json};
+
+/// Flights of as many carriers, so that each event leaves a trace of its own.
+fn distinct(first: u64, count: u64) -> Vec<Flight> {
+    let flight = |number| Flight { number, carrier: format!("C{number}"), sched_dep: 1_357_000_000 + number, broken: false };
+    (first..first + count).map(flight).collect()
+}
+
+fn post(host: &Host, flights: &[Flight]) {
+    for chunk in flights.chunks(1_000) {
+        let lines: Vec<String> = chunk.iter().map(|flight| flight.json().to_string()).collect();
+        let (status, answer) = host.post("/v1/streams/flights/events", &lines.join("\n")).unwrap();
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+/// Of how many of the flights' carriers the view has a row.
+fn present(host: &Host, view: &str, flights: &[Flight]) -> usize {
+    let entities: Vec<Value> = flights.iter().map(|flight| json!({"carrier": flight.carrier})).collect();
+    let body = json!({"features": [format!("{view}:dep_delay_min")], "entities": entities}).to_string();
+    let Ok((200, answer)) = host.post("/v1/features", &body) else { return 0 };
+    answer["results"].as_array().unwrap().iter().filter(|result| result["values"][0].is_number()).count()
+}
+
+fn config(transforms: &[&str]) -> String {
+    let mut config = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[streams.flights]\nbatch_events_max = 16\n".to_owned();
+    for name in transforms {
+        config += &format!("\n[transforms.{name}]\ncomponent = \"{}\"\n", component().display());
+    }
+    config
+}
+
+#[test]
+fn what_waited_in_a_stream_goes_to_every_transform_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &config(&[])).unwrap();
+    let flights = distinct(0, 5_000);
+    post(&host, &flights);
+    host.kill();
+    let host = Host::start(folder.path(), &config(&["a", "b", "c"])).unwrap();
+    for view in ["a", "b", "c"] {
+        wait_for("the stream to be read", || (host.metric("gristmill_entries_settled_total") >= flights.len() as f64).then_some(()));
+        assert_eq!(present(&host, view, &flights), flights.len(), "view {view}");
+    }
+    host.stop();
+}
