@@ -74,6 +74,14 @@ pub enum Error {
         /// The server's words.
         reason: String,
     },
+    /// The consumer group is gone, and what was pending with it.
+    #[error("the group `{group}` of the stream `{stream}` is gone; reading begins anew at the stored place")]
+    GroupGone {
+        /// The stream's key.
+        stream: String,
+        /// The group.
+        group: String,
+    },
     /// The server answered something that is not in its protocol.
     #[error("the stream's server sent a reply that makes no sense: {0}")]
     Protocol(String),
@@ -90,7 +98,7 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol(_) => Disposition::Retry,
-            Error::Log(_) | Error::Config(_) => Disposition::Stop,
+            Error::GroupGone { .. } | Error::Log(_) | Error::Config(_) => Disposition::Stop,
         }
     }
 }

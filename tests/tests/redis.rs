@@ -144,14 +144,64 @@ async fn a_cut_connection_loses_and_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn a_lost_group_is_created_where_reading_was() {
+async fn what_was_handed_to_a_connection_already_gone_is_found() {
     let server = RedisServer::start();
-    let first = append(&server, 0..3).await;
-    let source = open(&server, options("a"));
+    let first = append(&server, 0..2).await;
+    let source = open(&server, Options { claim_idle_ms: 0, ..options("a") });
     assert_eq!(ids(&read_some(&source).await), first);
+    // The server has not noticed yet that an earlier connection of this consumer is gone, and serves it first.
+    let lost = append(&server, 2..4).await;
+    let _: redis::Value = server.ask("XREADGROUP GROUP g a COUNT 2 STREAMS s >");
+    let next = append(&server, 4..6).await;
+    assert_eq!(ids(&read_some(&source).await), next);
+    source.acknowledge(&[first, next].concat()).await.unwrap();
+    assert_eq!(ids(&read_some(&source).await), lost);
+}
+
+/// Were the group made again after what was handed out, a crash before the commit would leave that out.
+#[tokio::test]
+async fn a_lost_group_is_created_at_the_stored_place() {
+    let server = RedisServer::start();
+    let all = append(&server, 0..6).await;
+    let source = open(&server, options("a"));
+    assert_eq!(ids(&source.read(3).await.unwrap()), all[..3]);
     let _: u64 = server.ask("XGROUP DESTROY s g");
-    let second = append(&server, 3..6).await;
-    assert_eq!(ids(&read_some(&source).await), second);
+    let gone = source.read(3).await.err().unwrap();
+    assert!(matches!(gone, source::Error::GroupGone { .. }) && gone.disposition() == Disposition::Stop, "{gone}");
+    let source = open(&server, Options { place: Some(all[0]), ..options("a") });
+    assert_eq!(ids(&read_some(&source).await), all[1..]);
+}
+
+#[tokio::test]
+async fn a_reader_that_begins_at_the_end_keeps_its_beginning_until_the_first_commit() {
+    for checkpoint in [false, true] {
+        let server = RedisServer::start();
+        append(&server, 0..3).await;
+        let at_the_end = || open(&server, Options { checkpoint, start: Start::End, ..options("a") });
+        assert!(at_the_end().read(10).await.unwrap().entries.is_empty());
+        let new = append(&server, 3..6).await;
+        assert_eq!(ids(&read_some(&at_the_end()).await), new, "checkpoint {checkpoint}");
+    }
+}
+
+#[tokio::test]
+async fn an_emptied_stream_is_a_loss_whatever_the_new_ids_are() {
+    for checkpoint in [false, true] {
+        let server = RedisServer::start();
+        append(&server, 0..9).await;
+        let source = open(&server, Options { checkpoint, ..options("a") });
+        let first = ids(&source.read(3).await.unwrap());
+        source.acknowledge(&first).await.unwrap();
+        let _: String = server.ask("FLUSHALL");
+        let new = append(&server, 9..11).await;
+        let (mut found, mut lost) = (Vec::new(), 0);
+        while lost == 0 || found.len() < new.len() {
+            let delivery = read_some(&source).await;
+            found.extend(ids(&delivery));
+            lost += delivery.lost;
+        }
+        assert_eq!(found, new, "checkpoint {checkpoint}");
+    }
 }
 
 #[tokio::test]

@@ -6,8 +6,10 @@
 //! 1. First come the entries pending for this consumer from before, in order; then what other consumers left pending for too long; then new ones.
 //! 2. A connection that breaks may have carried entries that nobody saw. They are pending, with ids greater than the last one handed out, so after
 //!    a break rule 1 begins again *after that id*. Those up to it are with the pipeline and are not handed out twice.
-//! 3. A group that is gone (destroyed, or the server was emptied) is made again at the last id handed out, or at the place that the store knows:
-//!    nothing is read twice and nothing is left out.
+//!    The server may notice the break later than this side and hand out entries to nobody even then, with ids below those of later reads. They
+//!    are found among what has been pending for too long, like those of other consumers.
+//! 3. A group that is gone takes with it the knowledge of what is pending. What was handed out and not committed would be left out after a crash if
+//!    the group were made again after it, so reading stops, and begins anew at the place that the store knows.
 //!
 //! **checkpoint**: no group takes part in reading. Entries are read after the place that the store knows; a commit moves the group along for its
 //! tools.
@@ -19,7 +21,8 @@ mod admin;
 mod appender;
 mod loss;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -27,9 +30,10 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{Delivery, Error, Lag, Source};
-use crate::model::{EntryId, Location};
+use crate::model::{Entries, EntryId, Location};
 use crate::resp::{self, Address, Commands, Connection, StreamEntries};
 use admin::Admin;
+use admin::StreamState;
 pub use appender::RedisAppender;
 use loss::Ledger;
 
@@ -82,6 +86,9 @@ pub struct RedisStreams {
     passed: AtomicU64,
 }
 
+/// Deliveries that can be on their way at the same time, with one to spare: one is being read, one waits, one is worked on.
+const RECENT_MAX: usize = 4;
+
 /// No number of entries is this one.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -93,12 +100,16 @@ struct Reader {
     cursor: Option<EntryId>,
     /// The greatest id handed out by this reader.
     handed: EntryId,
+    /// First and last ids of what was handed out lately: what may not be settled yet.
+    recent: VecDeque<RangeInclusive<EntryId>>,
     /// Claimed by this reader and perhaps not settled yet.
     in_flight: HashSet<EntryId>,
     /// Whether stream and group were looked at since the reader was made or lost its connection.
     prepared: bool,
     tended: Option<Instant>,
     ledger: Ledger,
+    /// Entries ever added to the stream when it was last looked at.
+    added: u64,
     lost: u64,
 }
 
@@ -120,10 +131,12 @@ impl RedisStreams {
             phase: Phase::Pending(EntryId::ZERO),
             cursor: options.place,
             handed: EntryId::ZERO,
+            recent: VecDeque::new(),
             in_flight: HashSet::new(),
             prepared: false,
             tended: None,
             ledger: Ledger::default(),
+            added: 0,
             lost: 0,
         };
         Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
@@ -166,18 +179,27 @@ impl RedisStreams {
     async fn prepare(&self, reader: &mut Reader) -> Result<(), Error> {
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
-        if let Some(cursor) = reader.cursor.filter(|cursor| *cursor > last) {
-            tracing::warn!(stream = %self.options.key, place = %cursor, %last, "the stream begins anew; what it held after the place is lost");
-            reader.lost += 1;
+        let mut emptied = self.look(reader, state.stream.as_ref());
+        if reader.cursor.is_some_and(|cursor| cursor > last) {
+            reader.lost += u64::from(!emptied);
+            emptied = true;
             reader.cursor = Some(EntryId::ZERO);
             reader.handed = EntryId::ZERO;
+            reader.recent.clear();
+        }
+        if emptied {
+            tracing::warn!(stream = %self.options.key, %last, "the stream begins anew; what it held and was not read is lost");
         }
         let begin = reader.cursor.unwrap_or(match self.options.start {
             Start::Beginning => EntryId::ZERO,
-            Start::End => last,
+            // A group that was made before the first commit stands where the end was then.
+            Start::End => state.group.as_ref().map_or(last, |group| group.last_delivered),
             Start::After(id) => id,
         });
         match &state.group {
+            None if !emptied && !self.options.checkpoint && reader.handed != EntryId::ZERO => {
+                return Err(Error::GroupGone { stream: self.options.key.clone(), group: self.options.group.clone() });
+            }
             None => {
                 if reader.cursor.is_some() {
                     tracing::warn!(stream = %self.options.key, group = %self.options.group, at = %begin, "the group is gone and is made again");
@@ -198,6 +220,18 @@ impl RedisStreams {
         Ok(())
     }
 
+    /// Compares the stream's counter with what it was; whether the stream is another one now. What the old one still held is lost, as far as is known.
+    fn look(&self, reader: &mut Reader, stream: Option<&StreamState>) -> bool {
+        let added = stream.map_or(0, |stream| stream.added);
+        let before = std::mem::replace(&mut reader.added, added);
+        if added >= before {
+            return false;
+        }
+        reader.lost += before.saturating_sub(reader.ledger.passed().unwrap_or(before)).max(1);
+        reader.ledger = Ledger::default();
+        true
+    }
+
     /// Now and then: what has been lost, and what others have left behind.
     async fn tend(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
         reader.tended = Some(Instant::now());
@@ -206,8 +240,10 @@ impl RedisStreams {
         let deleted = state.stream.as_ref().is_none_or(|stream| stream.last < cursor) && cursor != EntryId::ZERO;
         if deleted || state.group.is_none() {
             reader.prepared = false;
+            // Told as a refusal, because reading again heals it.
             return Err(Error::Refused { command: "XINFO".into(), reason: "the stream or its group is gone; it is made again".into() });
         }
+        self.look(reader, state.stream.as_ref());
         if let Some(stream) = &state.stream
             && !self.options.competing
         {
@@ -226,7 +262,7 @@ impl RedisStreams {
         if self.options.checkpoint || reader.phase != Phase::New {
             return Ok(Delivery::default());
         }
-        let claimed = self.admin.claim(entries_max.min(1_000), reader.handed, &mut reader.in_flight).await?;
+        let claimed = self.admin.claim(entries_max.min(1_000), &reader.recent, &mut reader.in_flight).await?;
         reader.lost += claimed.lost;
         Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
     }
@@ -239,8 +275,7 @@ impl RedisStreams {
         let StreamEntries { entries, gone, last } = self.exchange(reader, &commands, 0).await?.unwrap_or_default();
         let Some(last) = last else { return Ok(None) };
         reader.phase = Phase::Pending(last);
-        reader.handed = reader.handed.max(last);
-        reader.cursor = reader.cursor.max(Some(last));
+        self.hand_out(reader, &entries, last);
         if !gone.is_empty() {
             reader.lost += gone.len() as u64;
             self.admin.acknowledge(&gone).await?;
@@ -273,9 +308,17 @@ impl RedisStreams {
 
     fn advance(&self, reader: &mut Reader, found: &StreamEntries) {
         if let Some(last) = found.last {
-            reader.handed = reader.handed.max(last);
-            reader.cursor = reader.cursor.max(Some(last));
+            self.hand_out(reader, &found.entries, last);
             reader.ledger.handed_out(found.entries.len() as u64);
+        }
+    }
+
+    fn hand_out(&self, reader: &mut Reader, entries: &Entries, last: EntryId) {
+        reader.handed = reader.handed.max(last);
+        reader.cursor = reader.cursor.max(Some(last));
+        reader.recent.extend(entries.ids().next().map(|first| first..=last));
+        if reader.recent.len() > RECENT_MAX {
+            reader.recent.pop_front();
         }
     }
 

@@ -1,6 +1,7 @@
 //! Everything about a stream but reading it, over a connection that blocks nobody.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -173,8 +174,14 @@ impl Admin {
         Ok(exhausted.filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 
-    /// Takes over what was pending for too long, but for what this reader itself has handed out.
-    pub(super) async fn claim(&self, entries_max: usize, handed: EntryId, in_flight: &mut HashSet<EntryId>) -> Result<Claimed, Error> {
+    /// Takes over what was pending for too long, but for what this reader itself has handed out and may not be settled: `recent` ranges, and
+    /// what it claimed before.
+    pub(super) async fn claim(
+        &self,
+        entries_max: usize,
+        recent: &VecDeque<RangeInclusive<EntryId>>,
+        in_flight: &mut HashSet<EntryId>,
+    ) -> Result<Claimed, Error> {
         let mut xpending = cmd("XPENDING");
         xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(self.claim_idle_ms).arg("-").arg("+").arg(entries_max);
         let pending: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
@@ -182,9 +189,8 @@ impl Admin {
         let ids: HashSet<EntryId> = pending.iter().filter_map(|(id, ..)| id.parse().ok()).collect();
         // What is no longer pending has been settled.
         in_flight.retain(|id| !whole || ids.contains(id));
-        let is_ours = |(id, consumer, ..): &Pending| {
-            *consumer == self.consumer && id.parse().is_ok_and(|id: EntryId| id <= handed || in_flight.contains(&id))
-        };
+        let is_on_its_way = |id: EntryId| in_flight.contains(&id) || recent.iter().any(|range| range.contains(&id));
+        let is_ours = |(id, consumer, ..): &Pending| *consumer == self.consumer && id.parse().is_ok_and(is_on_its_way);
         let pending: Vec<Pending> = pending.into_iter().filter(|entry| !is_ours(entry)).collect();
         if pending.is_empty() {
             return Ok(Claimed::default());
