@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::model::{Catalog, Format};
 use crate::online_store::OnlineStore;
@@ -115,7 +115,13 @@ pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Ou
 /// Everything the host answers.
 pub fn router(state: State) -> Router {
     let limits = state.limits.clone();
-    let shared = Arc::new(Shared { state, feature_plans: Plans::default(), view_plans: Plans::default(), schemas: Default::default() });
+    let shared = Arc::new(Shared {
+        state,
+        feature_plans: Plans::default(),
+        view_plans: Plans::default(),
+        schemas: Default::default(),
+        room: body::Room::all(),
+    });
     let table = routes::routes(&limits);
     let paths = table.iter().map(|route| route.path).collect();
     let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
@@ -131,5 +137,7 @@ struct Shared {
     feature_plans: Plans,
     /// By the view's name.
     view_plans: Plans,
+    /// Room for the bodies of all requests.
+    room: Arc<Semaphore>,
     schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<crate::model::Schema>>>,
 }

@@ -37,7 +37,7 @@ struct Asked<'b> {
 }
 
 pub(super) async fn query(State(shared): State<Arc<Shared>>, body: Result<Whole, ApiError>) -> Result<Response, ApiError> {
-    let Whole(body) = body?;
+    let Whole(body, _room) = body?;
     let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     if asked.as_of.is_some_and(|as_of| as_of.get() != "null") {
         return Err(as_of_not_supported());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -142,7 +142,7 @@ async fn around_request(State(around): State<Arc<Around>>, request: Request, nex
         _ if local.is_err() => local.into_response(),
         Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
             let message = "the host answers as many requests as it may at the same time; try again";
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
+            ApiError::busy(message).into_response()
         }
         _place => match tokio::time::timeout(around.timeout, next.run(request)).await {
             Ok(response) => response,
