@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Durability, Store};
@@ -38,6 +38,11 @@ use transforms::{Origin, Registry};
 /// How often expired rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// Components compiled at the same time. The compiler uses all processors for one, and takes memory for each.
+const COMPILING_MAX: usize = 1;
+/// Pushed components in memory at the same time: being compiled, or waiting for it. A client that gives up does not end what it began.
+const PUSHES_MAX: usize = 8;
+
 /// What every part of a running host shares.
 struct Core {
     config: Config,
@@ -52,6 +57,10 @@ struct Core {
     workers: Mutex<BTreeMap<String, Worker>>,
     /// Pipelines wait for this one: until all transforms of a stream are in force, its entries must not pass.
     complete: watch::Sender<bool>,
+    /// Turns at the compiler.
+    compiling: Arc<Semaphore>,
+    /// Places for pushed components that wait for their turn.
+    pushes: Semaphore,
     shutdown: watch::Sender<bool>,
 }
 
@@ -157,6 +166,8 @@ impl Core {
             registry: Mutex::new(Registry::new(shelf)),
             workers: Mutex::default(),
             complete: watch::Sender::new(false),
+            compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
+            pushes: Semaphore::new(PUSHES_MAX),
             shutdown: watch::Sender::new(false),
             config,
         })

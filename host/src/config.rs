@@ -12,7 +12,7 @@ mod transform;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::is_name;
+use crate::model::{is_name, is_stream_name};
 
 use problems::Document;
 pub use problems::{Error, Problem};
@@ -93,7 +93,7 @@ impl Config {
         }
         for (name, stream) in &mut self.streams {
             let key = format!("streams.{name}");
-            if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            if !is_stream_name(name) {
                 complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
             }
             stream.check(&key, &document.keys(&key), &mut complain);

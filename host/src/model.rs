@@ -26,6 +26,6 @@ pub use feature_row::{FeatureRow, Header, RowError, Version, pack_row};
 pub use format::Format;
 pub use input_binding::{Epoch, InputBinding};
 pub use one_line::one_line;
-pub use spec::{Aggregate, Aggregation, Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name};
+pub use spec::{Aggregate, Aggregation, Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use view::{Catalog, Digest, Schema, SchemaId, Status, Value, View};

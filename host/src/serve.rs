@@ -24,7 +24,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::model::{Catalog, Format};
 use crate::online_store::OnlineStore;
@@ -126,7 +126,8 @@ fn edge(state: State) -> Edge {
     let routes = routes.layer(Extension(body::BodyLimit(state.limits.body_bytes_max)));
     let pieces = Pieces::new(state.limits.answer_cache_bytes);
     let (feature_plans, view_plans) = (Plans::default(), Plans::default());
-    Edge::new(routes, paths, Arc::new(Shared { state, feature_plans, view_plans, pieces, schemas: Default::default() }))
+    let shared = Shared { state, feature_plans, view_plans, pieces, room: body::Room::all(), schemas: Default::default() };
+    Edge::new(routes, paths, Arc::new(shared))
 }
 
 /// The state and what is cached beside it.
@@ -137,5 +138,7 @@ struct Shared {
     /// By the view's name.
     view_plans: Plans,
     pieces: Pieces,
+    /// Room for the bodies of all requests.
+    room: Arc<Semaphore>,
     schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<crate::model::Schema>>>,
 }

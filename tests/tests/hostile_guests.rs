@@ -100,6 +100,8 @@ fn what_cannot_run_is_refused_at_load() {
         ("more memory than the pool", loads(|guest| guest.extra = "(memory 2000)".into()), "it does not compile"),
         ("a spec with two equal outputs", answers(spec(&[("a", Kind::Float, false), ("a", Kind::Float, false)])), "declared twice"),
         ("a spec with a bad name", answers(spec(&[("a b", Kind::Float, false)])), "is not a name"),
+        ("a spec with a stream without a name", answers(reading("")), "cannot name a stream"),
+        ("a spec with a stream that forges lines", answers(reading("a\nERROR forged")), "cannot name a stream"),
         ("a spec without outputs", answers(spec(&[])), "no outputs"),
         (
             "a spec with aggregations",
@@ -607,6 +609,10 @@ fn of_vectors(inputs: usize, outputs: usize) -> Spec {
     spec.inputs.extend((0..inputs).map(vector));
     spec.outputs.extend((0..outputs).map(vector));
     spec
+}
+
+fn reading(stream: &str) -> Spec {
+    Spec { streams: vec![stream.into()], ..spec(&[("value", Kind::Integer, false)]) }
 }
 
 fn aggregating() -> Spec {

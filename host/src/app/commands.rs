@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Core;
@@ -26,7 +27,7 @@ async fn carry_out(core: Arc<Core>, command: Command) {
     // A client that has gone away does not need its answer.
     match command {
         Command::PutTransform { name, component, binding, reply } => {
-            let _ = reply.send(core.put(&name, component.to_vec(), binding).await);
+            let _ = reply.send(core.put(&name, component, binding).await);
         }
         Command::DeleteTransform { name, reply } => {
             let _ = reply.send(core.delete(&name).await);
@@ -48,14 +49,16 @@ fn unusable(error: &anyhow::Error) -> Refusal {
 }
 
 impl Core {
-    async fn put(self: &Arc<Core>, name: &str, component: Vec<u8>, binding: Binding) -> Result<TransformInfo, Refusal> {
+    async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding) -> Result<TransformInfo, Refusal> {
+        let busy = |_| Refusal { kind: RefusalKind::Unavailable, message: "other components are being compiled; try again".into() };
+        let _place = self.pushes.try_acquire().map_err(busy)?;
         let known = self.registry.lock().await.active.get(name).map(|active| active.options.clone());
         let mut options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         options.stream = binding.stream.or(options.stream);
         options.settings = binding.settings.unwrap_or(options.settings);
         options.max_age_secs = binding.max_age_secs.or(options.max_age_secs);
         options.expire_secs = binding.expire_secs.or(options.expire_secs);
-        self.install(name, component, Some(options), Origin::Pushed).await.map_err(|error| unusable(&error))?;
+        self.install(name, component.into(), Some(options), Origin::Pushed).await.map_err(|error| unusable(&error))?;
         let all = self.list().await;
         let gone = || Refusal { kind: RefusalKind::Conflict, message: format!("transform `{name}` was removed at the same time") };
         all.into_iter().find(|transform| transform.name == name).ok_or_else(gone)

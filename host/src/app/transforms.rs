@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, bail};
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::shelf::{Pushed, Shelf, digest};
-use crate::model::{Catalog, Digest, Schema, View, is_name};
+use crate::model::{Catalog, Digest, Schema, View, is_name, is_stream_name};
 use crate::pipeline::{Binding, Transforms};
 use crate::transform::Transform;
 
@@ -162,7 +162,10 @@ impl Core {
 
     async fn compile(&self, name: &str, component: Vec<u8>, options: &BindingOptions) -> anyhow::Result<(Vec<u8>, Transform)> {
         let (engine, settings, limits, name) = (self.engine.clone(), options.settings.clone(), options.limits, name.to_owned());
+        let turn = Arc::clone(&self.compiling).acquire_owned().await.context("compiling was interrupted")?;
         let compiled = tokio::task::spawn_blocking(move || {
+            // Given back when the compiler is done, whether or not anybody still waits for it.
+            let _turn = turn;
             let transform = engine.load(&name, &component, &settings, limits)?;
             Ok::<_, crate::transform::Error>((component, transform))
         });
@@ -180,6 +183,9 @@ impl Core {
         let spec = Arc::clone(transform.spec());
         let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
         let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;
+        if !is_stream_name(&stream) {
+            bail!("{stream:?} cannot name a stream; use 1 to 255 printable ASCII characters and no spaces");
+        }
         if let Some(unknown) = options.inputs.keys().find(|input| !spec.inputs.iter().any(|field| field.name == **input)) {
             let inputs: Vec<&str> = spec.inputs.iter().map(|field| field.name.as_str()).collect();
             bail!("`inputs.{unknown}` names no input of the component; it has {}", inputs.join(", "));

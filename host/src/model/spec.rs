@@ -143,6 +143,11 @@ pub fn is_name(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.bytes().all(legal) && !name.starts_with(|first: char| first.is_ascii_digit())
 }
 
+/// Whether `name` may name a stream: 1 to 255 printable ASCII characters without spaces.
+pub fn is_stream_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 impl Spec {
     /// Checks every rule of the contract that can be told from the spec alone.
     pub fn check(&self) -> Result<(), SpecError> {
@@ -157,7 +162,10 @@ impl Spec {
         if self.streams.len() > 64 {
             return Err(SpecError(format!("it names {} streams; 64 are allowed", self.streams.len())));
         }
-        self.streams.iter().try_for_each(|stream| check_text("stream name", stream))?;
+        if let Some(stream) = self.streams.iter().find(|stream| !is_stream_name(stream)) {
+            let shown: String = stream.chars().take(64).collect();
+            return Err(SpecError(format!("{shown:?} cannot name a stream; use 1 to 255 printable ASCII characters and no spaces")));
+        }
         if self.outputs.is_empty() {
             return Err(SpecError("it has no outputs; a transform returns at least one feature".into()));
         }

@@ -30,7 +30,7 @@ pub(super) async fn append(
     let streams = shared.state.streams.load_full();
     let known = || streams.keys().map(String::as_str);
     let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;
-    let Whole(body) = body?;
+    let Whole(body, _room) = body?;
     let events = parse(&body)?;
     let max = shared.state.limits.entities_max;
     if events.len() > max {

@@ -45,7 +45,7 @@ pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, request: Req
 }
 
 pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Response, ApiError> {
-    let Whole(body) = body::read(body, shared.state.limits.body_bytes_max).await?;
+    let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.room).await?;
     let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     if asked.as_of.is_some_and(|as_of| as_of.get() != "null") {
         return Err(as_of_not_supported());

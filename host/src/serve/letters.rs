@@ -82,7 +82,7 @@ struct ReplayAsked {
 }
 
 pub(super) async fn replay(State(shared): State<Arc<Shared>>, body: Result<Whole, ApiError>) -> Result<Json<super::Replayed>, ApiError> {
-    let Whole(body) = body?;
+    let Whole(body, _room) = body?;
     let asked: ReplayAsked =
         if body.is_empty() { ReplayAsked::default() } else { serde_json::from_slice(&body).map_err(|error| body_error(&error))? };
     let wanted = match asked {

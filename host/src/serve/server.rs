@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -185,7 +185,7 @@ impl Around {
         let response = match self.places.try_acquire() {
             Err(_) if !ALWAYS_ANSWERED.contains(&route) => {
                 let message = "the host answers as many requests as it may at the same time; try again";
-                ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message).into_response()
+                ApiError::busy(message).into_response()
             }
             _place => match tokio::time::timeout(self.timeout, answer).await {
                 Ok(response) => response.into_response(),

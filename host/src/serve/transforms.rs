@@ -38,7 +38,7 @@ pub(super) async fn put(
 ) -> Result<Json<TransformInfo>, ApiError> {
     let Path(name) = path?;
     let Query(binding) = binding?;
-    let Whole(component) = body?;
+    let Whole(component, _room) = body?;
     if component.is_empty() {
         return Err(ApiError::malformed("the body is empty; send the component's bytes"));
     }
