@@ -9,6 +9,7 @@ mod events;
 mod features;
 mod letters;
 mod local;
+mod patient;
 mod plan;
 mod respond;
 mod routes;

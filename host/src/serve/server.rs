@@ -21,6 +21,7 @@ use tower::Service;
 use super::Shared;
 use super::error::{ApiError, ErrorBody};
 use super::local;
+use super::patient::Patient;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Time for a client to send a request's head, and then to send its next one.
@@ -39,6 +40,7 @@ pub(super) async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let places = Arc::new(Semaphore::new(connections_max));
+    let patience = Duration::from_millis(request_timeout_ms);
     let (stop, stopped) = watch::channel(false);
     let mut shutdown = pin!(shutdown);
     loop {
@@ -48,14 +50,16 @@ pub(super) async fn run(
         };
         let (router, stopped) = (router.clone(), stopped.clone());
         tokio::spawn(async move {
-            connection(stream, router, stopped).await;
+            // Answers are written whole, so waiting for more to send would only delay them.
+            let _ = stream.set_nodelay(true);
+            connection(Patient::new(stream, patience), router, stopped).await;
             drop(place);
         });
     }
     stop.send_replace(true);
     // Every connection gives its place back when it ends.
     let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(Duration::from_millis(request_timeout_ms), places.acquire_many(all)).await;
+    let _ = tokio::time::timeout(patience, places.acquire_many(all)).await;
     Ok(())
 }
 
@@ -74,9 +78,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
-    // Answers are written whole, so waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: Patient, router: Router, mut stopped: watch::Receiver<bool>) {
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut router = router.clone();
         async move {
