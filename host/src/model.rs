@@ -18,7 +18,7 @@ mod view;
 
 pub use batch::{Batch, Column, Packed, Validity, Values};
 pub use commit::{Commit, Location, Partition, Place, RowRef, Rows};
-pub use dead_letter::{DeadLetter, DeadLetterId, DeadLetterQuery, RawField, Reason};
+pub use dead_letter::{DeadLetter, DeadLetterId, DeadLetterQuery, Gathered, RawField, Reason};
 pub use disposition::Disposition;
 pub use entity_key::{KEY_BYTES_MAX, KeyError, KeyPart, push_key_part, row_key};
 pub use entry::{Entries, EntryId, EntryRef, ParseEntryIdError};

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 pub use address::Address;
 pub use parse::{Reply, Scan, StreamEntries, parse_entries, parse_reply};
 
-/// Bytes in one reply, at most; spans into it are 32 bits wide.
-const REPLY_BYTES_MAX: usize = 1 << 30;
+/// Bytes in one reply, at most.
+const REPLY_BYTES_MAX: usize = 256 << 20;
 /// Free room that is made before each read.
 const READ_BYTES: usize = 256 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +33,9 @@ pub enum Error {
     /// The server answered with an error; its words.
     #[error("{0}")]
     Server(String),
+    /// The reply is larger than any that is taken.
+    #[error("a reply has more than {REPLY_BYTES_MAX} bytes")]
+    TooLarge,
     /// What came is not the protocol.
     #[error("{0}")]
     Protocol(&'static str),
@@ -164,7 +167,7 @@ impl Connection {
                 return Ok(bytes);
             }
             if self.input.len() > REPLY_BYTES_MAX {
-                return Err(Error::Protocol("a reply is larger than a gigabyte"));
+                return Err(Error::TooLarge);
             }
             self.input.reserve(READ_BYTES);
             let read = timeout(wait, self.stream.read_buf(&mut self.input)).await.map_err(|_| Error::Timeout(wait.as_millis()))??;

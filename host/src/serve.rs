@@ -9,6 +9,7 @@ mod events;
 mod features;
 mod letters;
 mod local;
+mod patient;
 mod pieces;
 mod plan;
 mod respond;

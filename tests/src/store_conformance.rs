@@ -258,7 +258,7 @@ fn letter(seq: u64, transform: &str, at: i64, message: &str) -> DeadLetter {
 }
 
 fn all() -> DeadLetterQuery {
-    DeadLetterQuery { transform: None, stream: None, limit: usize::MAX }
+    DeadLetterQuery { limit: usize::MAX, ..DeadLetterQuery::default() }
 }
 
 async fn dead_letters_add_list_drop(factory: Box<dyn Factory>) {
@@ -277,6 +277,11 @@ async fn dead_letters_add_list_drop(factory: Box<dyn Factory>) {
     let of_a = DeadLetterQuery { transform: Some("a".into()), ..all() };
     assert_eq!(letters_kept.list(&of_a).await.unwrap(), newest_first[1..]);
     assert!(letters_kept.list(&DeadLetterQuery { stream: Some("other".into()), ..all() }).await.unwrap().is_empty());
+    let named = DeadLetterQuery { ids: Some([letters[0].id.clone(), letters[2].id.clone(), letter(9, "a", 0, "").id].into()), ..all() };
+    assert_eq!(letters_kept.list(&named).await.unwrap(), newest_first[1..]);
+    // Two of their events are as large as it asks for.
+    let bytes = letters[0].event.iter().map(|field| field.name.len() + field.value.len()).sum::<usize>();
+    assert_eq!(letters_kept.list(&DeadLetterQuery { bytes_max: Some(bytes + 1), ..all() }).await.unwrap(), newest_first[..2]);
     assert_eq!(letters_kept.drop(&DeadLetterQuery { limit: 1, ..of_a }).await.unwrap(), 1);
     assert_eq!(letters_kept.list(&all()).await.unwrap(), [letters[1].clone(), letters[0].clone()]);
     assert_eq!(letters_kept.count().await.unwrap().kept, 2);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gristmill::model::{Commit, Disposition, EntryId, Partition, Rows, Timestamp};
+use gristmill::model::{Commit, Disposition, Entries, EntryId, Partition, Rows, Timestamp};
 use gristmill::online_store::redis::{self as redis_store, Acknowledgement, RedisStore};
 use gristmill::online_store::{Error, OnlineStore, Writers};
 use gristmill::source::redis_streams::{Options, RedisAppender, RedisStreams, Start};
@@ -223,6 +223,26 @@ async fn an_emptied_server_is_noticed_and_read_anew() {
             seen.extend(ids(&delivery));
         }
         assert_eq!((seen, lost), (new, 1));
+    }
+}
+
+#[tokio::test]
+async fn entries_too_large_for_one_reply_come_in_several() {
+    for checkpoint in [false, true] {
+        let server = RedisServer::start();
+        let source = open(&server, Options { checkpoint, ..options("a") });
+        let mut large = Entries::default();
+        let value = vec![b'x'; 4 << 20];
+        (0..80).for_each(|_| large.push(EntryId::ZERO, [(b"n".as_slice(), value.as_slice())]));
+        let appender = RedisAppender::open(&server.url(), "s").unwrap();
+        let appended = appender.append(&large).await.unwrap();
+        let mut read = Vec::new();
+        while read.len() < appended.len() {
+            let delivery = read_some(&source).await;
+            source.acknowledge(&ids(&delivery)).await.unwrap();
+            read.extend(ids(&delivery));
+        }
+        assert_eq!(read, appended);
     }
 }
 

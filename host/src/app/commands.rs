@@ -152,7 +152,9 @@ impl Core {
         match wanted {
             ReplayWanted::Matching(query) => list(query).await,
             ReplayWanted::Ids(ids) => {
-                let all = list(DeadLetterQuery { limit: usize::MAX, ..DeadLetterQuery::default() }).await?;
+                let all =
+                    list(DeadLetterQuery { ids: Some(ids.iter().cloned().collect()), limit: usize::MAX, ..DeadLetterQuery::default() })
+                        .await?;
                 let found: BTreeMap<_, _> = all.into_iter().map(|letter| (letter.id.clone(), letter)).collect();
                 let pick = |id| {
                     let missing = || Refusal { kind: RefusalKind::NotFound, message: format!("there is no dead letter {id}") };

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, EntryId, EntryRef, Timestamp};
@@ -117,8 +119,50 @@ pub struct DeadLetterQuery {
     pub transform: Option<String>,
     /// Only of this stream.
     pub stream: Option<String>,
+    /// Only these.
+    pub ids: Option<BTreeSet<DeadLetterId>>,
     /// At most this many.
     pub limit: usize,
+    /// No more of them once their events have this many bytes together; `None` for no bound.
+    pub bytes_max: Option<usize>,
+}
+
+impl DeadLetterQuery {
+    /// Whether this one is wanted, the bounds aside.
+    pub fn wants(&self, letter: &DeadLetter) -> bool {
+        self.transform.as_ref().is_none_or(|transform| *transform == letter.id.transform)
+            && self.stream.as_ref().is_none_or(|stream| *stream == letter.id.stream)
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
+    }
+}
+
+/// Dead letters gathered for a query, as much of each as is asked for.
+pub struct Gathered<'q, T> {
+    query: &'q DeadLetterQuery,
+    bytes: usize,
+    /// What was gathered.
+    pub found: Vec<T>,
+}
+
+impl<'q, T> Gathered<'q, T> {
+    /// Nothing yet.
+    pub fn new(query: &'q DeadLetterQuery) -> Gathered<'q, T> {
+        Gathered { query, bytes: 0, found: Vec::new() }
+    }
+
+    /// Whether there is room for more.
+    pub fn is_full(&self) -> bool {
+        let enough = self.query.ids.as_ref().map_or(self.query.limit, |ids| ids.len().min(self.query.limit));
+        self.found.len() >= enough || self.query.bytes_max.is_some_and(|max| self.bytes >= max)
+    }
+
+    /// Takes what `keep` makes of a letter if that is wanted.
+    pub fn add(&mut self, letter: DeadLetter, keep: impl FnOnce(DeadLetter) -> T) {
+        if self.query.wants(&letter) && !self.is_full() {
+            self.bytes += letter.event.iter().map(|field| field.name.len() + field.value.len()).sum::<usize>();
+            self.found.push(keep(letter));
+        }
+    }
 }
 
 /// A pair of texts; what is not UTF-8 is written as an object with its bytes in hexadecimal.

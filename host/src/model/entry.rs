@@ -124,6 +124,11 @@ impl Entries {
         self.entries.len()
     }
 
+    /// How many bytes the buffer has that they are spans of.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

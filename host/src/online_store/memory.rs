@@ -9,7 +9,9 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use super::{DeadLetterCount, DeadLetters, Error, OnlineStore, Writer, Writers};
-use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Location, Partition, Place, Schema, SchemaId, Timestamp, Version};
+use crate::model::{
+    Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Gathered, Location, Partition, Place, Schema, SchemaId, Timestamp, Version,
+};
 
 /// Dead letters kept unless told otherwise.
 pub const DEAD_LETTERS_MAX: u64 = 100_000;
@@ -170,15 +172,12 @@ impl Writer for MemoryWriter {
 #[async_trait]
 impl DeadLetters for MemoryStore {
     async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, Error> {
-        let state = self.shared.state();
-        let wanted = state.dead_letters.values().rev().filter(|letter| is_wanted(query, letter));
-        Ok(wanted.take(query.limit).cloned().collect())
+        Ok(self.shared.state().gather(query, |letter| letter))
     }
 
     async fn drop(&self, query: &DeadLetterQuery) -> Result<u64, Error> {
         let mut state = self.shared.state();
-        let wanted = state.dead_letters.values().rev().filter(|letter| is_wanted(query, letter));
-        let ids: Vec<DeadLetterId> = wanted.take(query.limit).map(|letter| letter.id.clone()).collect();
+        let ids = state.gather(query, |letter| letter.id);
         ids.iter().for_each(|id| state.forget(id));
         Ok(ids.len() as u64)
     }
@@ -214,6 +213,17 @@ impl Row {
 }
 
 impl State {
+    fn gather<T>(&self, query: &DeadLetterQuery, keep: impl Fn(DeadLetter) -> T) -> Vec<T> {
+        let mut gathered = Gathered::new(query);
+        let mut wanted = self.dead_letters.values().rev().filter(|letter| query.wants(letter));
+        while !gathered.is_full()
+            && let Some(letter) = wanted.next()
+        {
+            gathered.add(letter.clone(), &keep);
+        }
+        gathered.found
+    }
+
     fn settle(&mut self, commit: &Commit, dead_letters_max: u64) {
         commit.settled_dead_letters.iter().for_each(|id| self.forget(id));
         for letter in &commit.dead_letters {
@@ -234,9 +244,4 @@ impl State {
             self.dead_letters.remove(&(at, id.clone()));
         }
     }
-}
-
-fn is_wanted(query: &DeadLetterQuery, letter: &DeadLetter) -> bool {
-    query.transform.as_ref().is_none_or(|transform| *transform == letter.id.transform)
-        && query.stream.as_ref().is_none_or(|stream| *stream == letter.id.stream)
 }

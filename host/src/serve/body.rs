@@ -90,3 +90,20 @@ pub(super) async fn read(mut body: impl HttpBody<Data = Bytes> + Unpin, max: usi
     }
     if received > max { Err(too_large()) } else { Ok(Whole(whole.into(), room)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_bodies_together_are_bounded() {
+        let all = Room::all();
+        let (mut first, mut second) = (Room::default(), Room::default());
+        first.grow(&all, 1).unwrap();
+        first.grow(&all, ALL_BYTES_MAX - ROOM_BYTES).unwrap();
+        second.grow(&all, ROOM_BYTES).unwrap();
+        second.grow(&all, ROOM_BYTES + 1).unwrap_err();
+        drop(first);
+        second.grow(&all, ALL_BYTES_MAX).unwrap();
+    }
+}

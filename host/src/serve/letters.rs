@@ -20,6 +20,9 @@ use crate::model::{DeadLetterId, DeadLetterQuery};
 /// Dead letters shown or replayed at once, at most.
 const LIMIT_MAX: usize = 10_000;
 
+/// Bytes of events listed at once, about; one dead letter is listed however large it is.
+const LISTED_BYTES_MAX: usize = 16 << 20;
+
 /// Which dead letters.
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -32,7 +35,7 @@ pub(super) struct Filter {
 impl Filter {
     fn query(self, default: usize, max: usize) -> DeadLetterQuery {
         let limit = self.limit.unwrap_or(default).min(max);
-        DeadLetterQuery { transform: self.transform, stream: self.stream, limit }
+        DeadLetterQuery { transform: self.transform, stream: self.stream, limit, ..DeadLetterQuery::default() }
     }
 }
 
@@ -42,7 +45,8 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, ApiError> {
     let Query(filter) = filter?;
     let letters = shared.state.store.dead_letters();
-    let found = letters.list(&filter.query(100, LIMIT_MAX)).await?;
+    let query = DeadLetterQuery { bytes_max: Some(LISTED_BYTES_MAX), ..filter.query(100, LIMIT_MAX) };
+    let found = letters.list(&query).await?;
     let count = letters.count().await?;
     Ok(Json(json!({"dead_letters": found, "kept": count.kept, "evicted": count.evicted})))
 }
@@ -53,8 +57,8 @@ pub(super) async fn show(
 ) -> Result<Json<Value>, ApiError> {
     let Path((stream, entry_id, transform)) = path?;
     let id: DeadLetterId = format!("{stream}/{entry_id}/{transform}").parse().map_err(ApiError::unusable)?;
-    let query = DeadLetterQuery { transform: Some(id.transform.clone()), stream: Some(id.stream.clone()), limit: usize::MAX };
-    let found = shared.state.store.dead_letters().list(&query).await?.into_iter().find(|letter| letter.id == id);
+    let query = DeadLetterQuery { ids: Some([id.clone()].into()), limit: 1, ..DeadLetterQuery::default() };
+    let found = shared.state.store.dead_letters().list(&query).await?.pop();
     let found = found.ok_or_else(|| ApiError::not_found("dead letter", &id.to_string(), std::iter::empty()))?;
     Ok(Json(serde_json::to_value(found).map_err(|error| ApiError::internal(&error.to_string()))?))
 }

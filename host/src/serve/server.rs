@@ -21,6 +21,7 @@ use tower::Service;
 use tower::layer::layer_fn;
 
 use super::error::{ApiError, ErrorBody};
+use super::patient::Patient;
 use super::{Limits, Shared, features, local};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -35,6 +36,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(super) async fn run(listener: TcpListener, edge: Edge, shutdown: impl Future<Output = ()> + Send) -> std::io::Result<()> {
     let Limits { connections_max, request_timeout_ms, .. } = edge.around.shared.state.limits;
     let places = Arc::new(Semaphore::new(connections_max));
+    let patience = Duration::from_millis(request_timeout_ms);
     let (stop, stopped) = watch::channel(false);
     let mut shutdown = pin!(shutdown);
     loop {
@@ -44,14 +46,16 @@ pub(super) async fn run(listener: TcpListener, edge: Edge, shutdown: impl Future
         };
         let (edge, stopped) = (edge.clone(), stopped.clone());
         tokio::spawn(async move {
-            connection(stream, edge, stopped).await;
+            // Answers are written whole, so waiting for more to send would only delay them.
+            let _ = stream.set_nodelay(true);
+            connection(Patient::new(stream, patience), edge, stopped).await;
             drop(place);
         });
     }
     stop.send_replace(true);
     // Every connection gives its place back when it ends.
     let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(Duration::from_millis(request_timeout_ms), places.acquire_many(all)).await;
+    let _ = tokio::time::timeout(patience, places.acquire_many(all)).await;
     Ok(())
 }
 
@@ -70,9 +74,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
     }
 }
 
-async fn connection(stream: TcpStream, edge: Edge, mut stopped: watch::Receiver<bool>) {
-    // Answers are written whole, so waiting for more to send would only delay them.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: Patient, edge: Edge, mut stopped: watch::Receiver<bool>) {
     let service = hyper::service::service_fn(move |request| {
         let edge = edge.clone();
         async move { Ok::<Response, Infallible>(edge.answer(request).await) }

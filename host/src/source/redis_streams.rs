@@ -19,6 +19,7 @@
 
 mod admin;
 mod appender;
+mod fit;
 mod loss;
 
 use std::collections::{HashSet, VecDeque};
@@ -35,6 +36,7 @@ use crate::resp::{self, Address, Commands, Connection, StreamEntries};
 use admin::Admin;
 use admin::StreamState;
 pub use appender::RedisAppender;
+use fit::Fit;
 use loss::Ledger;
 
 /// Claims of what others left, and looks at the stream's counters, are made this often.
@@ -110,6 +112,7 @@ struct Reader {
     ledger: Ledger,
     /// Entries ever added to the stream when it was last looked at.
     added: u64,
+    fit: Fit,
     lost: u64,
 }
 
@@ -137,6 +140,7 @@ impl RedisStreams {
             tended: None,
             ledger: Ledger::default(),
             added: 0,
+            fit: Fit::default(),
             lost: 0,
         };
         Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
@@ -268,7 +272,7 @@ impl RedisStreams {
     }
 
     async fn read_pending(&self, reader: &mut Reader, after: EntryId, entries_max: usize) -> Result<Option<Delivery>, Error> {
-        let (count, after) = (entries_max.to_string(), after.to_string());
+        let (count, after) = (reader.fit.ask(entries_max).to_string(), after.to_string());
         let mut commands = Commands::default();
         commands.begin(9).arg(b"XREADGROUP").arg(b"GROUP").arg(self.options.group.as_bytes()).arg(self.options.consumer.as_bytes());
         commands.arg(b"COUNT").arg(count.as_bytes()).arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
@@ -285,7 +289,7 @@ impl RedisStreams {
     }
 
     async fn read_new(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
-        let (count, block) = (entries_max.to_string(), self.options.block_ms.to_string());
+        let (count, block) = (reader.fit.ask(entries_max).to_string(), self.options.block_ms.to_string());
         let mut commands = Commands::default();
         commands.begin(11).arg(b"XREADGROUP").arg(b"GROUP").arg(self.options.group.as_bytes()).arg(self.options.consumer.as_bytes());
         commands.arg(b"COUNT").arg(count.as_bytes()).arg(b"BLOCK").arg(block.as_bytes());
@@ -297,7 +301,7 @@ impl RedisStreams {
 
     async fn read_after_place(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
         let (count, block, after) =
-            (entries_max.to_string(), self.options.block_ms.to_string(), reader.cursor.unwrap_or_default().to_string());
+            (reader.fit.ask(entries_max).to_string(), self.options.block_ms.to_string(), reader.cursor.unwrap_or_default().to_string());
         let mut commands = Commands::default();
         commands.begin(8).arg(b"XREAD").arg(b"COUNT").arg(count.as_bytes()).arg(b"BLOCK").arg(block.as_bytes());
         commands.arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
@@ -331,12 +335,18 @@ impl RedisStreams {
             Ok(()) => connection.entries(wait).await,
             Err(error) => Err(error),
         };
+        if let Ok(Some(found)) = &exchanged {
+            reader.fit.came(found.entries.len(), found.entries.buffer_bytes());
+        }
         exchanged.map_err(|error| {
             let is_about_the_group = |words: &str| words.starts_with("NOGROUP") || words.starts_with("UNBLOCKED");
             match &error {
                 resp::Error::Server(words) if is_about_the_group(words) => reader.prepared = false,
                 resp::Error::Server(_) => {}
-                resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::Protocol(_) => {
+                resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::TooLarge | resp::Error::Protocol(_) => {
+                    if matches!(error, resp::Error::TooLarge) {
+                        reader.fit.was_too_large();
+                    }
                     reader.connection = None;
                     // The server may be another one when it answers again.
                     reader.prepared = false;
@@ -350,6 +360,7 @@ impl RedisStreams {
         match error {
             resp::Error::Server(reason) => Error::Refused { command: command.to_owned(), reason },
             resp::Error::Protocol(reason) => Error::Protocol(reason.to_owned()),
+            resp::Error::TooLarge => Error::Protocol(error.to_string()),
             resp::Error::Io(_) | resp::Error::Timeout(_) => {
                 Error::Unreachable { address: self.address.to_string(), reason: error.to_string() }
             }

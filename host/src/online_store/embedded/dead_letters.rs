@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use fjall::OwnedWriteBatch;
 
 use super::{EmbeddedStore, Error, Shared, failed};
-use crate::model::{Commit, DeadLetter, DeadLetterQuery, Timestamp};
+use crate::model::{Commit, DeadLetter, DeadLetterQuery, Gathered, Timestamp};
 use crate::online_store::{DeadLetterCount, DeadLetters};
 
 #[async_trait]
 impl DeadLetters for EmbeddedStore {
     async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, Error> {
         let query = query.clone();
-        self.blocking(move |shared| shared.list_dead_letters(&query)).await
+        self.blocking(move |shared| shared.list_dead_letters(&query, |letter| letter)).await
     }
 
     async fn drop(&self, query: &DeadLetterQuery) -> Result<u64, Error> {
@@ -73,32 +73,26 @@ impl Shared {
         self.folder.commit(batch).map_err(failed)
     }
 
-    fn list_dead_letters(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, Error> {
-        let mut found = Vec::new();
+    fn list_dead_letters<T>(&self, query: &DeadLetterQuery, keep: impl Fn(DeadLetter) -> T) -> Result<Vec<T>, Error> {
+        let mut gathered = Gathered::new(query);
         for guard in self.dead_letters.iter().rev() {
-            if found.len() >= query.limit {
+            if gathered.is_full() {
                 break;
             }
             let stored = guard.value().map_err(failed)?;
-            let letter: DeadLetter = serde_json::from_slice(&stored).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))?;
-            let wanted = query.transform.as_ref().is_none_or(|transform| *transform == letter.id.transform)
-                && query.stream.as_ref().is_none_or(|stream| *stream == letter.id.stream);
-            if wanted {
-                found.push(letter);
-            }
+            gathered.add(serde_json::from_slice(&stored).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))?, &keep);
         }
-        Ok(found)
+        Ok(gathered.found)
     }
 
     fn drop_dead_letters(&self, query: &DeadLetterQuery) -> Result<u64, Error> {
         let _state = self.state();
-        let letters = self.list_dead_letters(query)?;
+        let letters = self.list_dead_letters(query, |letter| (letter.at, letter.id.to_string()))?;
         let mut count = self.dead_letter_count()?;
         let mut batch = self.folder.batch();
-        for letter in &letters {
-            let id = letter.id.to_string();
-            batch.remove(&self.dead_letters, time_key(letter.at, &id));
-            batch.remove(&self.dead_letter_times, id);
+        for (at, id) in &letters {
+            batch.remove(&self.dead_letters, time_key(*at, id));
+            batch.remove(&self.dead_letter_times, id.as_str());
             count.kept = count.kept.saturating_sub(1);
         }
         batch.insert(&self.counts, "dead_letters", encode_count(count));

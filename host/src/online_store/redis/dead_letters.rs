@@ -2,47 +2,25 @@ use async_trait::async_trait;
 use redis::{cmd, pipe};
 
 use super::{Error, Shared};
-use crate::model::{DeadLetter, DeadLetterQuery};
+use crate::model::{DeadLetter, DeadLetterQuery, Gathered};
 use crate::online_store::{DeadLetterCount, DeadLetters};
 
-/// Dead letters looked at in one round trip.
-const PAGE: usize = 500;
+/// Dead letters looked at in one round trip. Each may have megabytes.
+const PAGE: usize = 64;
 
 #[async_trait]
 impl DeadLetters for Shared {
     async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, Error> {
-        let (dead, order) = (self.key("dead"), self.key("dead_order"));
-        let mut found = Vec::new();
-        let mut start = 0;
-        while found.len() < query.limit {
-            let mut page = cmd("ZREVRANGE");
-            page.arg(&order).arg(start).arg(start + PAGE - 1);
-            let ids: Vec<String> = self.ask(&page, "ZREVRANGE").await?;
-            if ids.is_empty() {
-                break;
-            }
-            start += ids.len();
-            let mut hmget = cmd("HMGET");
-            hmget.arg(&dead).arg(&ids);
-            let letters: Vec<Option<String>> = self.ask(&hmget, "HMGET").await?;
-            for text in letters.into_iter().flatten() {
-                let letter: DeadLetter = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))?;
-                if matches(&letter, query) && found.len() < query.limit {
-                    found.push(letter);
-                }
-            }
-        }
-        Ok(found)
+        self.gather(query, |letter| letter).await
     }
 
     async fn drop(&self, query: &DeadLetterQuery) -> Result<u64, Error> {
         let (dead, order) = (self.key("dead"), self.key("dead_order"));
         let mut dropped = 0;
-        let doomed = self.list(query).await?;
-        for page in doomed.chunks(PAGE) {
-            let ids: Vec<String> = page.iter().map(|letter| letter.id.to_string()).collect();
+        let doomed = self.gather(query, |letter| letter.id.to_string()).await?;
+        for ids in doomed.chunks(PAGE) {
             let mut both = pipe();
-            both.atomic().cmd("HDEL").arg(&dead).arg(&ids).cmd("ZREM").arg(&order).arg(&ids).ignore();
+            both.atomic().cmd("HDEL").arg(&dead).arg(ids).cmd("ZREM").arg(&order).arg(ids).ignore();
             let (gone,): (u64,) = self.ask_all(&both, "HDEL").await?;
             dropped += gone;
         }
@@ -57,7 +35,26 @@ impl DeadLetters for Shared {
     }
 }
 
-fn matches(letter: &DeadLetter, query: &DeadLetterQuery) -> bool {
-    query.transform.as_ref().is_none_or(|transform| *transform == letter.id.transform)
-        && query.stream.as_ref().is_none_or(|stream| *stream == letter.id.stream)
+impl Shared {
+    async fn gather<T: Send>(&self, query: &DeadLetterQuery, keep: impl Fn(DeadLetter) -> T + Send + Sync) -> Result<Vec<T>, Error> {
+        let (dead, order) = (self.key("dead"), self.key("dead_order"));
+        let mut gathered = Gathered::new(query);
+        let mut start = 0;
+        while !gathered.is_full() {
+            let mut page = cmd("ZREVRANGE");
+            page.arg(&order).arg(start).arg(start + PAGE - 1);
+            let ids: Vec<String> = self.ask(&page, "ZREVRANGE").await?;
+            if ids.is_empty() {
+                break;
+            }
+            start += ids.len();
+            let mut hmget = cmd("HMGET");
+            hmget.arg(&dead).arg(&ids);
+            let letters: Vec<Option<String>> = self.ask(&hmget, "HMGET").await?;
+            for text in letters.into_iter().flatten() {
+                gathered.add(serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))?, &keep);
+            }
+        }
+        Ok(gathered.found)
+    }
 }

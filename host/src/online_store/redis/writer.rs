@@ -75,7 +75,7 @@ impl RedisWriter {
         let address = self.shared.address.to_string();
         match error {
             resp::Error::Server(reason) => Error::Refused { command: "the commit".into(), reason },
-            resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::Protocol(_) => {
+            resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::TooLarge | resp::Error::Protocol(_) => {
                 Error::Unreachable { address, reason: error.to_string() }
             }
         }
