@@ -48,3 +48,25 @@ fn what_waited_in_a_stream_goes_to_every_transform_of_it() {
     }
     host.stop();
 }
+
+#[test]
+fn a_stream_taken_up_at_its_end_keeps_what_comes_while_the_host_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (distinct(0, 100), distinct(100, 100));
+    let bare = config(&[]).replace("batch_events_max", "start = \"end\"\nbatch_events_max");
+    let whole = config(&["a"]).replace("batch_events_max", "start = \"end\"\nbatch_events_max");
+    let host = Host::start(folder.path(), &bare).unwrap();
+    post(&host, &before);
+    host.stop();
+    let host = Host::start(folder.path(), &whole).unwrap();
+    wait_for("the host to be ready", || (host.get("/readyz").ok()?.0 == 200).then_some(()));
+    host.kill();
+    // As if the host had been killed after it took these and before it came to them.
+    let host = Host::start(folder.path(), &bare).unwrap();
+    post(&host, &after);
+    host.kill();
+    let host = Host::start(folder.path(), &whole).unwrap();
+    wait_for("what came after the end", || (present(&host, "a", &after) == after.len()).then_some(()));
+    assert_eq!(present(&host, "a", &before), 0);
+    host.stop();
+}

@@ -20,9 +20,8 @@
 mod admin;
 mod appender;
 mod loss;
+mod reader;
 
-use std::collections::{HashSet, VecDeque};
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,12 +29,12 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{Delivery, Error, Lag, Source};
-use crate::model::{Entries, EntryId, Location};
+use crate::model::{EntryId, Location};
 use crate::resp::{self, Address, Commands, Connection, StreamEntries};
 use admin::Admin;
-use admin::StreamState;
 pub use appender::RedisAppender;
 use loss::Ledger;
+use reader::{Phase, Reader};
 
 /// Claims of what others left, and looks at the stream's counters, are made this often.
 const TEND_EVERY: Duration = Duration::from_secs(5);
@@ -86,59 +85,15 @@ pub struct RedisStreams {
     passed: AtomicU64,
 }
 
-/// Deliveries that can be on their way at the same time, with one to spare: one is being read, one waits, one is worked on.
-const RECENT_MAX: usize = 4;
-
 /// No number of entries is this one.
 const UNKNOWN: u64 = u64::MAX;
-
-struct Reader {
-    connection: Option<Connection>,
-    phase: Phase,
-    /// Everything up to here is applied or with the pipeline; `None` until that is known. Where a lost group is made again, and where a reader
-    /// without a group goes on.
-    cursor: Option<EntryId>,
-    /// The greatest id handed out by this reader.
-    handed: EntryId,
-    /// First and last ids of what was handed out lately: what may not be settled yet.
-    recent: VecDeque<RangeInclusive<EntryId>>,
-    /// Claimed by this reader and perhaps not settled yet.
-    in_flight: HashSet<EntryId>,
-    /// Whether stream and group were looked at since the reader was made or lost its connection.
-    prepared: bool,
-    tended: Option<Instant>,
-    ledger: Ledger,
-    /// Entries ever added to the stream when it was last looked at.
-    added: u64,
-    lost: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Entries pending for this consumer after this id.
-    Pending(EntryId),
-    /// New entries.
-    New,
-}
 
 impl RedisStreams {
     /// Prepares the source; the server is first spoken to when something is read.
     pub fn open(url: &str, options: Options) -> Result<RedisStreams, Error> {
         let address = Address::parse(url).map_err(Error::Config)?;
         let admin = Admin::new(url, address.clone(), &options)?;
-        let reader = Reader {
-            connection: None,
-            phase: Phase::Pending(EntryId::ZERO),
-            cursor: options.place,
-            handed: EntryId::ZERO,
-            recent: VecDeque::new(),
-            in_flight: HashSet::new(),
-            prepared: false,
-            tended: None,
-            ledger: Ledger::default(),
-            added: 0,
-            lost: 0,
-        };
+        let reader = Reader::new(options.place);
         Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
     }
 
@@ -179,13 +134,11 @@ impl RedisStreams {
     async fn prepare(&self, reader: &mut Reader) -> Result<(), Error> {
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
-        let mut emptied = self.look(reader, state.stream.as_ref());
+        let mut emptied = reader.look(state.stream.as_ref());
         if reader.cursor.is_some_and(|cursor| cursor > last) {
             reader.lost += u64::from(!emptied);
             emptied = true;
-            reader.cursor = Some(EntryId::ZERO);
-            reader.handed = EntryId::ZERO;
-            reader.recent.clear();
+            reader.begin_anew();
         }
         if emptied {
             tracing::warn!(stream = %self.options.key, %last, "the stream begins anew; what it held and was not read is lost");
@@ -220,18 +173,6 @@ impl RedisStreams {
         Ok(())
     }
 
-    /// Compares the stream's counter with what it was; whether the stream is another one now. What the old one still held is lost, as far as is known.
-    fn look(&self, reader: &mut Reader, stream: Option<&StreamState>) -> bool {
-        let added = stream.map_or(0, |stream| stream.added);
-        let before = std::mem::replace(&mut reader.added, added);
-        if added >= before {
-            return false;
-        }
-        reader.lost += before.saturating_sub(reader.ledger.passed().unwrap_or(before)).max(1);
-        reader.ledger = Ledger::default();
-        true
-    }
-
     /// Now and then: what has been lost, and what others have left behind.
     async fn tend(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
         reader.tended = Some(Instant::now());
@@ -243,7 +184,7 @@ impl RedisStreams {
             // Told as a refusal, because reading again heals it.
             return Err(Error::Refused { command: "XINFO".into(), reason: "the stream or its group is gone; it is made again".into() });
         }
-        self.look(reader, state.stream.as_ref());
+        reader.look(state.stream.as_ref());
         if let Some(stream) = &state.stream
             && !self.options.competing
         {
@@ -275,7 +216,7 @@ impl RedisStreams {
         let StreamEntries { entries, gone, last } = self.exchange(reader, &commands, 0).await?.unwrap_or_default();
         let Some(last) = last else { return Ok(None) };
         reader.phase = Phase::Pending(last);
-        self.hand_out(reader, &entries, last);
+        reader.hand_out(&entries, last);
         if !gone.is_empty() {
             reader.lost += gone.len() as u64;
             self.admin.acknowledge(&gone).await?;
@@ -308,17 +249,8 @@ impl RedisStreams {
 
     fn advance(&self, reader: &mut Reader, found: &StreamEntries) {
         if let Some(last) = found.last {
-            self.hand_out(reader, &found.entries, last);
+            reader.hand_out(&found.entries, last);
             reader.ledger.handed_out(found.entries.len() as u64);
-        }
-    }
-
-    fn hand_out(&self, reader: &mut Reader, entries: &Entries, last: EntryId) {
-        reader.handed = reader.handed.max(last);
-        reader.cursor = reader.cursor.max(Some(last));
-        reader.recent.extend(entries.ids().next().map(|first| first..=last));
-        if reader.recent.len() > RECENT_MAX {
-            reader.recent.pop_front();
         }
     }
 
