@@ -3,7 +3,8 @@
 //! **acknowledge**: a consumer group. Entries stay pending until they are acknowledged, so what was handed out and not settled comes again after a
 //! restart. The rules of reading:
 //!
-//! 1. First come the entries pending for this consumer from before, in order; then what other consumers left pending for too long; then new ones.
+//! 1. First come the entries pending for this consumer from before, in order; then what other consumers left pending: for too long if they compete, and at
+//!    once if this is the only reader, who would not be here if they were; then new ones.
 //! 2. A connection that breaks may have carried entries that nobody saw. They are pending, with ids greater than the last one handed out, so after
 //!    a break rule 1 begins again *after that id*. Those up to it are with the pipeline and are not handed out twice.
 //!    The server may notice the break later than this side and hand out entries to nobody even then, with ids below those of later reads. They
@@ -116,16 +117,11 @@ impl RedisStreams {
             Phase::Pending(after) => match self.read_pending(reader, after, entries_max).await? {
                 Some(delivery) => Ok(delivery),
                 None => {
-                    reader.phase = Phase::New;
-                    // Now is the time for what others have left, before anything new.
-                    reader.tended = None;
-                    let delivery = self.tend(reader, entries_max).await?;
-                    if !delivery.entries.is_empty() || reader.lost > 0 {
-                        return Ok(delivery);
-                    }
-                    self.read_new(reader, entries_max).await
+                    reader.phase = Phase::Left;
+                    self.read_left(reader, entries_max).await
                 }
             },
+            Phase::Left => self.read_left(reader, entries_max).await,
             Phase::New => self.read_new(reader, entries_max).await,
         }
     }
@@ -203,9 +199,7 @@ impl RedisStreams {
         if self.options.checkpoint || reader.phase != Phase::New {
             return Ok(Delivery::default());
         }
-        let claimed = self.admin.claim(entries_max.min(1_000), &reader.recent, &mut reader.in_flight).await?;
-        reader.lost += claimed.lost;
-        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
+        self.claim(reader, entries_max, self.options.claim_idle_ms).await
     }
 
     async fn read_pending(&self, reader: &mut Reader, after: EntryId, entries_max: usize) -> Result<Option<Delivery>, Error> {
@@ -223,6 +217,24 @@ impl RedisStreams {
         }
         let exhausted = self.admin.exhausted(entries.ids().min(), entries.ids().max(), entries.len()).await?;
         Ok(Some(Delivery { entries, redelivered: true, exhausted, lost: 0 }))
+    }
+
+    /// What others have left, before anything new.
+    async fn read_left(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
+        let idle_ms = if self.options.competing { self.options.claim_idle_ms } else { 0 };
+        let delivery = self.claim(reader, entries_max, idle_ms).await?;
+        if !delivery.entries.is_empty() {
+            return Ok(delivery);
+        }
+        reader.phase = Phase::New;
+        self.read_new(reader, entries_max).await
+    }
+
+    async fn claim(&self, reader: &mut Reader, entries_max: usize, idle_ms: u64) -> Result<Delivery, Error> {
+        let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, |id| reader.is_on_its_way(id)).await?;
+        reader.remember(&claimed.entries);
+        reader.lost += claimed.lost;
+        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
     }
 
     async fn read_new(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {

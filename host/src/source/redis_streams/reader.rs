@@ -1,7 +1,6 @@
 //! What a reader remembers between two reads.
 
-use std::collections::{HashSet, VecDeque};
-use std::ops::RangeInclusive;
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::admin::StreamState;
@@ -21,10 +20,8 @@ pub(super) struct Reader {
     pub(super) cursor: Option<EntryId>,
     /// The greatest id handed out by this reader.
     pub(super) handed: EntryId,
-    /// First and last ids of what was handed out lately: what may not be settled yet.
-    pub(super) recent: VecDeque<RangeInclusive<EntryId>>,
-    /// Claimed by this reader and perhaps not settled yet.
-    pub(super) in_flight: HashSet<EntryId>,
+    /// The ids of each of the latest deliveries, ascending: what may not be settled yet.
+    pub(super) recent: VecDeque<Vec<EntryId>>,
     /// Whether stream and group were looked at since the reader was made or lost its connection.
     pub(super) prepared: bool,
     pub(super) tended: Option<Instant>,
@@ -39,6 +36,8 @@ pub(super) struct Reader {
 pub(super) enum Phase {
     /// Entries pending for this consumer after this id.
     Pending(EntryId),
+    /// Entries pending for others who, as this is the stream's only reader now, will not come back to them.
+    Left,
     /// New entries.
     New,
 }
@@ -51,7 +50,6 @@ impl Reader {
             cursor: place,
             handed: EntryId::ZERO,
             recent: VecDeque::new(),
-            in_flight: HashSet::new(),
             prepared: false,
             tended: None,
             ledger: Ledger::default(),
@@ -64,10 +62,23 @@ impl Reader {
     pub(super) fn hand_out(&mut self, entries: &Entries, last: EntryId) {
         self.handed = self.handed.max(last);
         self.cursor = self.cursor.max(Some(last));
-        self.recent.extend(entries.ids().next().map(|first| first..=last));
+        self.remember(entries);
+    }
+
+    /// Remembers that the pipeline may have these entries and not have settled them.
+    pub(super) fn remember(&mut self, entries: &Entries) {
+        if entries.is_empty() {
+            return;
+        }
+        self.recent.push_back(entries.ids().collect());
         if self.recent.len() > RECENT_MAX {
             self.recent.pop_front();
         }
+    }
+
+    /// Whether this entry is on its way through the pipeline.
+    pub(super) fn is_on_its_way(&self, id: EntryId) -> bool {
+        self.recent.iter().any(|ids| ids.binary_search(&id).is_ok())
     }
 
     /// Forgets the places of a stream that is no more.
