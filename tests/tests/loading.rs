@@ -70,3 +70,48 @@ fn a_stream_taken_up_at_its_end_keeps_what_comes_while_the_host_is_down() {
     assert_eq!(present(&host, "a", &before), 0);
     host.stop();
 }
+
+/// The component with a section that means nothing: another version that does the same.
+fn version(number: u8) -> Vec<u8> {
+    let mut bytes = std::fs::read(component()).unwrap();
+    bytes.extend_from_slice(&[0, 3, 1, b'v', number]);
+    bytes
+}
+
+#[test]
+fn versions_put_into_the_watched_folder_while_events_flow_lose_and_double_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let watched = folder.path().join("watched");
+    std::fs::create_dir(&watched).unwrap();
+    let put = |bytes: &[u8]| {
+        std::fs::write(watched.join("aside"), bytes).unwrap();
+        std::fs::rename(watched.join("aside"), watched.join("a.wasm")).unwrap();
+    };
+    put(&version(0));
+    let config = config(&[]).replace("data_folder", "transforms_folder = \"watched\"\ndata_folder");
+    let host = Host::start(folder.path(), &config).unwrap();
+    let mut flights = Vec::new();
+    let mut flow = |until: &dyn Fn() -> bool| {
+        let mut last = false;
+        // Once more after the condition holds, so that the version it is about has something to do.
+        while !last {
+            last = until();
+            let more = distinct(flights.len() as u64, 50);
+            post(&host, &more);
+            flights.extend(more);
+        }
+    };
+    for number in 1..=5 {
+        put(&version(number));
+        flow(&|| host.metric("gristmill_swaps_total") == f64::from(number) + 1.0);
+        put(b"no component");
+        flow(&|| host.metric("gristmill_refused_components_total") == f64::from(number));
+    }
+    wait_for("everything to be settled", || (host.metric("gristmill_entries_settled_total") >= flights.len() as f64).then_some(()));
+    for chunk in flights.chunks(10_000) {
+        assert_eq!(present(&host, "a", chunk), chunk.len());
+    }
+    assert_eq!(host.metric("gristmill_rows_committed_total"), flights.len() as f64);
+    assert_eq!(host.metric("gristmill_dead_letters_total"), 0.0);
+    host.stop();
+}
