@@ -28,7 +28,7 @@ use arc_swap::ArcSwap;
 use futures_like::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::model::{DeadLetter, Disposition, EntryId, Format, Partition, Place, Timestamp};
+use crate::model::{Commit, DeadLetter, Disposition, EntryId, Format, Partition, Place, Timestamp};
 use crate::online_store::{self, OnlineStore, Writer, Writers};
 use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
@@ -62,6 +62,8 @@ pub struct Pipeline {
     pub store: Arc<dyn OnlineStore>,
     /// Where entries come from.
     pub open_source: OpenSource,
+    /// The place to keep for a partition that has none yet, where it must outlive a restart before the first batch.
+    pub begin: Option<EntryId>,
     /// How events stand in the entries.
     pub format: Format,
     /// Entries in one batch, at most.
@@ -122,7 +124,10 @@ impl Pipeline {
                 Ok(()) | Err(Stop::Shutdown) => break,
                 Err(stop) => {
                     pipeline.report(&stop);
-                    let _ = pipeline.wait(&mut backoff, &mut shutdown).await;
+                    // A standby looks as often as the lease is renewed, however long it has waited: it is to take over within the lease's time.
+                    let mut standby = pipeline.renewal().min(BACKOFF_MAX);
+                    let is_held = matches!(stop, Stop::Store(online_store::Error::Held { .. }));
+                    let _ = pipeline.wait(if is_held { &mut standby } else { &mut backoff }, &mut shutdown).await;
                 }
             }
         }
@@ -134,6 +139,9 @@ impl Pipeline {
             tracing::debug!(partition = %self.partition, "standing by: {stop}");
             self.health.send_replace(Health::StandingBy(stop.to_string()));
             return;
+        }
+        if let Stop::Store(online_store::Error::PlaceLost { .. }) = stop {
+            self.telemetry.places_lost();
         }
         tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
         self.telemetry.restarts(match stop {
@@ -152,6 +160,10 @@ impl Pipeline {
         backoff: &mut Duration,
     ) -> Result<(), Stop> {
         let mut writer = self.store.writer(&self.partition, &self.writers).await?;
+        if let Some(begin) = self.begin.filter(|_| writer.place().last.is_none()) {
+            let number = writer.place().commits + 1;
+            writer.commit(&Commit { number, last: Some(begin), ..Commit::default() }).await?;
+        }
         let source = (self.open_source)(writer.place()).await?;
         self.health.send_replace(Health::Running);
         tracing::info!(partition = %self.partition, place = ?writer.place(), "running");

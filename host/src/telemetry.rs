@@ -223,6 +223,11 @@ impl StreamTelemetry {
         self.totals.entries_lost.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// The store no longer has what this host committed.
+    pub fn places_lost(&self) {
+        self.families.places_lost.get_or_create(&self.labels).inc();
+    }
+
     /// Time from the oldest entry of a batch entering the stream to its features being readable.
     pub fn freshness_seconds(&self, seconds: f64) {
         self.freshness.observe(seconds);

@@ -40,6 +40,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("dead_letters_add_list_drop", |factory| Box::pin(dead_letters_add_list_drop(factory))),
     ("dead_letters_replace_and_settle", |factory| Box::pin(dead_letters_replace_and_settle(factory))),
     ("dead_letters_are_bounded", |factory| Box::pin(dead_letters_are_bounded(factory))),
+    ("dead_letters_are_bounded_however_many_come", |factory| Box::pin(dead_letters_are_bounded_however_many_come(factory))),
     ("schemas_are_stable", |factory| Box::pin(schemas_are_stable(factory))),
     ("readers_see_whole_rows", |factory| Box::pin(readers_see_whole_rows(factory))),
 ];
@@ -318,6 +319,17 @@ async fn dead_letters_are_bounded(factory: Box<dyn Factory>) {
     let kept = store.dead_letters().list(&all()).await.unwrap();
     let expected: Vec<_> = (max..2 * max).rev().collect();
     assert_eq!(kept.iter().map(|letter| letter.id.entry_id.seq).collect::<Vec<_>>(), expected);
+}
+
+async fn dead_letters_are_bounded_however_many_come(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let (max, count) = (factory.dead_letters_max(), 10_000);
+    let dead_letters = (0..count).map(|seq| letter(seq, "a", seq as i64, "")).collect();
+    writer(&store).await.commit(&Commit { number: 1, dead_letters, ..Commit::default() }).await.unwrap();
+    let counted = store.dead_letters().count().await.unwrap();
+    assert_eq!((counted.kept, counted.evicted), (max, count - max));
+    let kept = store.dead_letters().list(&all()).await.unwrap();
+    assert_eq!(kept.iter().map(|letter| letter.id.entry_id.seq).collect::<Vec<_>>(), (count - max..count).rev().collect::<Vec<_>>());
 }
 
 fn schema(view: &str) -> Schema {

@@ -1,5 +1,9 @@
 //! Hosts that share a stream, and what holds them together: the lease, and the group.
 
+use std::collections::BTreeSet;
+
+use gristmill_tests::flights::{Flight, flights, oracle};
+use gristmill_tests::flood::{add, broken, config, dead, features, group, redis_store, redis_stream, settle};
 use gristmill_tests::guests::Guest;
 use gristmill_tests::host::{Host, wait_for};
 use gristmill_tests::redis_server::RedisServer;
@@ -33,4 +37,49 @@ fn a_batch_may_take_longer_than_the_lease() {
     assert_eq!(host.metric("gristmill_dead_letters_total"), 2.0, "only the events at fault are given up");
     assert_eq!(host.metric("gristmill_restarts_total"), 0.0);
     host.stop();
+}
+
+/// Of two hosts one is killed in the middle of a flood; the other one finishes it. Both are configured alike.
+fn one_of_two_is_killed(seed: u64, more: &str, wait_for_second: impl FnOnce(&Host)) {
+    let server = RedisServer::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = config(&redis_store(&server), &format!("{}\n{more}", redis_stream(&server, "acknowledge")));
+    let all = flights(seed, 40_000);
+    let (first, second) = all.split_at(1_000);
+    add(&server, first);
+    let killed = Host::start(folders[0].path(), &config).unwrap();
+    settle(&killed, first);
+    let survivor = Host::start(folders[1].path(), &config).unwrap();
+    wait_for_second(&survivor);
+    add(&server, second);
+    wait_for("the host to be in the middle of it", || (killed.metric("gristmill_entries_settled_total") > 3_000.0).then_some(()));
+    killed.kill();
+    finish(&server, &survivor, &all);
+    survivor.stop();
+}
+
+fn finish(server: &RedisServer, survivor: &Host, all: &[Flight]) {
+    wait_for("everything to be settled", || (group(server, "lag")? == "0" && group(server, "pending")? == "0").then_some(()));
+    assert_eq!(features(survivor, &oracle(all)), oracle(all));
+    let (dead, broken): (BTreeSet<String>, BTreeSet<String>) = (dead(survivor), broken(all));
+    assert_eq!(dead, broken);
+    assert_eq!(survivor.metric("gristmill_entries_lost_total"), 0.0);
+}
+
+#[test]
+fn a_standby_takes_over_from_a_killed_host() {
+    one_of_two_is_killed(10, "", |second| {
+        wait_for("the second host to stand by", || {
+            let (status, answer) = second.get("/readyz").ok()?;
+            (status == 200 && answer.to_string().contains("standing_by")).then_some(())
+        });
+        assert_eq!(second.metric("gristmill_entries_read_total"), 0.0);
+    });
+}
+
+#[test]
+fn competing_hosts_finish_what_a_killed_one_left() {
+    one_of_two_is_killed(11, "consumers = \"competing\"\nclaim_idle_ms = 500", |second| {
+        wait_for("the second host to work", || (second.get("/readyz").ok()?.0 == 200).then_some(()));
+    });
 }

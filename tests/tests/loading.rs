@@ -48,3 +48,70 @@ fn what_waited_in_a_stream_goes_to_every_transform_of_it() {
     }
     host.stop();
 }
+
+#[test]
+fn a_stream_taken_up_at_its_end_keeps_what_comes_while_the_host_is_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (distinct(0, 100), distinct(100, 100));
+    let bare = config(&[]).replace("batch_events_max", "start = \"end\"\nbatch_events_max");
+    let whole = config(&["a"]).replace("batch_events_max", "start = \"end\"\nbatch_events_max");
+    let host = Host::start(folder.path(), &bare).unwrap();
+    post(&host, &before);
+    host.stop();
+    let host = Host::start(folder.path(), &whole).unwrap();
+    wait_for("the host to be ready", || (host.get("/readyz").ok()?.0 == 200).then_some(()));
+    host.kill();
+    // As if the host had been killed after it took these and before it came to them.
+    let host = Host::start(folder.path(), &bare).unwrap();
+    post(&host, &after);
+    host.kill();
+    let host = Host::start(folder.path(), &whole).unwrap();
+    wait_for("what came after the end", || (present(&host, "a", &after) == after.len()).then_some(()));
+    assert_eq!(present(&host, "a", &before), 0);
+    host.stop();
+}
+
+/// The component with a section that means nothing: another version that does the same.
+fn version(number: u8) -> Vec<u8> {
+    let mut bytes = std::fs::read(component()).unwrap();
+    bytes.extend_from_slice(&[0, 3, 1, b'v', number]);
+    bytes
+}
+
+#[test]
+fn versions_put_into_the_watched_folder_while_events_flow_lose_and_double_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let watched = folder.path().join("watched");
+    std::fs::create_dir(&watched).unwrap();
+    let put = |bytes: &[u8]| {
+        std::fs::write(watched.join("aside"), bytes).unwrap();
+        std::fs::rename(watched.join("aside"), watched.join("a.wasm")).unwrap();
+    };
+    put(&version(0));
+    let config = config(&[]).replace("data_folder", "transforms_folder = \"watched\"\ndata_folder");
+    let host = Host::start(folder.path(), &config).unwrap();
+    let mut flights = Vec::new();
+    let mut flow = |until: &dyn Fn() -> bool| {
+        let mut last = false;
+        // Once more after the condition holds, so that the version it is about has something to do.
+        while !last {
+            last = until();
+            let more = distinct(flights.len() as u64, 50);
+            post(&host, &more);
+            flights.extend(more);
+        }
+    };
+    for number in 1..=5 {
+        put(&version(number));
+        flow(&|| host.metric("gristmill_swaps_total") == f64::from(number) + 1.0);
+        put(b"no component");
+        flow(&|| host.metric("gristmill_refused_components_total") == f64::from(number));
+    }
+    wait_for("everything to be settled", || (host.metric("gristmill_entries_settled_total") >= flights.len() as f64).then_some(()));
+    for chunk in flights.chunks(10_000) {
+        assert_eq!(present(&host, "a", chunk), chunk.len());
+    }
+    assert_eq!(host.metric("gristmill_rows_committed_total"), flights.len() as f64);
+    assert_eq!(host.metric("gristmill_dead_letters_total"), 0.0);
+    host.stop();
+}

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::Core;
 use crate::config::{self, Config, Consumers, PlaceKept, Secret, Start, Store, StreamSource};
 use crate::data_folder::DataFolder;
-use crate::model::{Format, Partition, Place, Timestamp};
+use crate::model::{EntryId, Format, Partition, Place, Timestamp};
 use crate::online_store::embedded::{self, EmbeddedStore};
 use crate::online_store::memory::MemoryStore;
 use crate::online_store::redis::{self, Acknowledgement, RedisStore};
@@ -144,6 +144,7 @@ impl Core {
             writers: self.writers(&config),
             store: self.store.as_store(),
             open_source: self.open_source(name, &config)?,
+            begin: self.begin(name, &config),
             format: config.format(),
             batch_events_max: config.batch_events_max,
             transforms: Arc::clone(&transforms),
@@ -175,18 +176,23 @@ impl Core {
         Writers::Single { holder: self.folder.host_id().to_owned(), lease_ms }
     }
 
+    /// The end of an embedded log as it is when the host takes the stream up. A Redis stream's end is kept by its group.
+    fn begin(&self, name: &str, config: &config::Stream) -> Option<EntryId> {
+        let is_end_of_log = config.source == StreamSource::Embedded && config.start == Start::End;
+        let log = self.logs.lock().ok()?.get(name).filter(|_| is_end_of_log).cloned()?;
+        Some(log.last().unwrap_or_default())
+    }
+
     fn open_source(&self, name: &str, config: &config::Stream) -> anyhow::Result<OpenSource> {
         match config.source {
             StreamSource::Embedded => {
                 let log = self.logs.lock().ok().and_then(|logs| logs.get(name).cloned()).context("the stream's log is not open")?;
-                let log_start = log.last();
                 let start = config.start;
                 Ok(Box::new(move |place: Place| {
                     let reader = match (place.last, start) {
                         (Some(last), _) => log.reader(Some(last), source::embedded::Start::Oldest),
-                        (None, Start::Beginning) => log.reader(None, source::embedded::Start::Oldest),
-                        // The end as it was when the host took the stream up, not when this try to open it was made.
-                        (None, Start::End) => log.reader(log_start, source::embedded::Start::Oldest),
+                        // The end is a place, which the pipeline keeps before it opens the source.
+                        (None, Start::Beginning | Start::End) => log.reader(None, source::embedded::Start::Oldest),
                         (None, Start::After(id)) => log.reader(Some(id), source::embedded::Start::Oldest),
                     };
                     Box::pin(async move { Ok(Arc::new(reader) as Arc<dyn Source>) })

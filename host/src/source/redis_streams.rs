@@ -3,7 +3,8 @@
 //! **acknowledge**: a consumer group. Entries stay pending until they are acknowledged, so what was handed out and not settled comes again after a
 //! restart. The rules of reading:
 //!
-//! 1. First come the entries pending for this consumer from before, in order; then what other consumers left pending for too long; then new ones.
+//! 1. First come the entries pending for this consumer from before, in order; then what other consumers left pending: for too long if they compete, and at
+//!    once if this is the only reader, who would not be here if they were; then new ones.
 //! 2. A connection that breaks may have carried entries that nobody saw. They are pending, with ids greater than the last one handed out, so after
 //!    a break rule 1 begins again *after that id*. Those up to it are with the pipeline and are not handed out twice.
 //!    The server may notice the break later than this side and hand out entries to nobody even then, with ids below those of later reads. They
@@ -21,9 +22,8 @@ mod admin;
 mod appender;
 mod fit;
 mod loss;
+mod reader;
 
-use std::collections::{HashSet, VecDeque};
-use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,13 +31,12 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{Delivery, Error, Lag, Source};
-use crate::model::{Entries, EntryId, Location};
+use crate::model::{EntryId, Location};
 use crate::resp::{self, Address, Commands, Connection, StreamEntries};
 use admin::Admin;
-use admin::StreamState;
 pub use appender::RedisAppender;
-use fit::Fit;
 use loss::Ledger;
+use reader::{Phase, Reader};
 
 /// Claims of what others left, and looks at the stream's counters, are made this often.
 const TEND_EVERY: Duration = Duration::from_secs(5);
@@ -88,61 +87,15 @@ pub struct RedisStreams {
     passed: AtomicU64,
 }
 
-/// Deliveries that can be on their way at the same time, with one to spare: one is being read, one waits, one is worked on.
-const RECENT_MAX: usize = 4;
-
 /// No number of entries is this one.
 const UNKNOWN: u64 = u64::MAX;
-
-struct Reader {
-    connection: Option<Connection>,
-    phase: Phase,
-    /// Everything up to here is applied or with the pipeline; `None` until that is known. Where a lost group is made again, and where a reader
-    /// without a group goes on.
-    cursor: Option<EntryId>,
-    /// The greatest id handed out by this reader.
-    handed: EntryId,
-    /// First and last ids of what was handed out lately: what may not be settled yet.
-    recent: VecDeque<RangeInclusive<EntryId>>,
-    /// Claimed by this reader and perhaps not settled yet.
-    in_flight: HashSet<EntryId>,
-    /// Whether stream and group were looked at since the reader was made or lost its connection.
-    prepared: bool,
-    tended: Option<Instant>,
-    ledger: Ledger,
-    /// Entries ever added to the stream when it was last looked at.
-    added: u64,
-    fit: Fit,
-    lost: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Entries pending for this consumer after this id.
-    Pending(EntryId),
-    /// New entries.
-    New,
-}
 
 impl RedisStreams {
     /// Prepares the source; the server is first spoken to when something is read.
     pub fn open(url: &str, options: Options) -> Result<RedisStreams, Error> {
         let address = Address::parse(url).map_err(Error::Config)?;
         let admin = Admin::new(url, address.clone(), &options)?;
-        let reader = Reader {
-            connection: None,
-            phase: Phase::Pending(EntryId::ZERO),
-            cursor: options.place,
-            handed: EntryId::ZERO,
-            recent: VecDeque::new(),
-            in_flight: HashSet::new(),
-            prepared: false,
-            tended: None,
-            ledger: Ledger::default(),
-            added: 0,
-            fit: Fit::default(),
-            lost: 0,
-        };
+        let reader = Reader::new(options.place);
         Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
     }
 
@@ -165,16 +118,11 @@ impl RedisStreams {
             Phase::Pending(after) => match self.read_pending(reader, after, entries_max).await? {
                 Some(delivery) => Ok(delivery),
                 None => {
-                    reader.phase = Phase::New;
-                    // Now is the time for what others have left, before anything new.
-                    reader.tended = None;
-                    let delivery = self.tend(reader, entries_max).await?;
-                    if !delivery.entries.is_empty() || reader.lost > 0 {
-                        return Ok(delivery);
-                    }
-                    self.read_new(reader, entries_max).await
+                    reader.phase = Phase::Left;
+                    self.read_left(reader, entries_max).await
                 }
             },
+            Phase::Left => self.read_left(reader, entries_max).await,
             Phase::New => self.read_new(reader, entries_max).await,
         }
     }
@@ -183,13 +131,11 @@ impl RedisStreams {
     async fn prepare(&self, reader: &mut Reader) -> Result<(), Error> {
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
-        let mut emptied = self.look(reader, state.stream.as_ref());
+        let mut emptied = reader.look(state.stream.as_ref());
         if reader.cursor.is_some_and(|cursor| cursor > last) {
             reader.lost += u64::from(!emptied);
             emptied = true;
-            reader.cursor = Some(EntryId::ZERO);
-            reader.handed = EntryId::ZERO;
-            reader.recent.clear();
+            reader.begin_anew();
         }
         if emptied {
             tracing::warn!(stream = %self.options.key, %last, "the stream begins anew; what it held and was not read is lost");
@@ -224,18 +170,6 @@ impl RedisStreams {
         Ok(())
     }
 
-    /// Compares the stream's counter with what it was; whether the stream is another one now. What the old one still held is lost, as far as is known.
-    fn look(&self, reader: &mut Reader, stream: Option<&StreamState>) -> bool {
-        let added = stream.map_or(0, |stream| stream.added);
-        let before = std::mem::replace(&mut reader.added, added);
-        if added >= before {
-            return false;
-        }
-        reader.lost += before.saturating_sub(reader.ledger.passed().unwrap_or(before)).max(1);
-        reader.ledger = Ledger::default();
-        true
-    }
-
     /// Now and then: what has been lost, and what others have left behind.
     async fn tend(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
         reader.tended = Some(Instant::now());
@@ -247,7 +181,7 @@ impl RedisStreams {
             // Told as a refusal, because reading again heals it.
             return Err(Error::Refused { command: "XINFO".into(), reason: "the stream or its group is gone; it is made again".into() });
         }
-        self.look(reader, state.stream.as_ref());
+        reader.look(state.stream.as_ref());
         if let Some(stream) = &state.stream
             && !self.options.competing
         {
@@ -266,9 +200,7 @@ impl RedisStreams {
         if self.options.checkpoint || reader.phase != Phase::New {
             return Ok(Delivery::default());
         }
-        let claimed = self.admin.claim(entries_max.min(1_000), &reader.recent, &mut reader.in_flight).await?;
-        reader.lost += claimed.lost;
-        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
+        self.claim(reader, entries_max, self.options.claim_idle_ms).await
     }
 
     async fn read_pending(&self, reader: &mut Reader, after: EntryId, entries_max: usize) -> Result<Option<Delivery>, Error> {
@@ -279,13 +211,31 @@ impl RedisStreams {
         let StreamEntries { entries, gone, last } = self.exchange(reader, &commands, 0).await?.unwrap_or_default();
         let Some(last) = last else { return Ok(None) };
         reader.phase = Phase::Pending(last);
-        self.hand_out(reader, &entries, last);
+        reader.hand_out(&entries, last);
         if !gone.is_empty() {
             reader.lost += gone.len() as u64;
             self.admin.acknowledge(&gone).await?;
         }
         let exhausted = self.admin.exhausted(entries.ids().min(), entries.ids().max(), entries.len()).await?;
         Ok(Some(Delivery { entries, redelivered: true, exhausted, lost: 0 }))
+    }
+
+    /// What others have left, before anything new.
+    async fn read_left(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
+        let idle_ms = if self.options.competing { self.options.claim_idle_ms } else { 0 };
+        let delivery = self.claim(reader, entries_max, idle_ms).await?;
+        if !delivery.entries.is_empty() {
+            return Ok(delivery);
+        }
+        reader.phase = Phase::New;
+        self.read_new(reader, entries_max).await
+    }
+
+    async fn claim(&self, reader: &mut Reader, entries_max: usize, idle_ms: u64) -> Result<Delivery, Error> {
+        let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, |id| reader.is_on_its_way(id)).await?;
+        reader.remember(&claimed.entries);
+        reader.lost += claimed.lost;
+        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
     }
 
     async fn read_new(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -312,17 +262,8 @@ impl RedisStreams {
 
     fn advance(&self, reader: &mut Reader, found: &StreamEntries) {
         if let Some(last) = found.last {
-            self.hand_out(reader, &found.entries, last);
+            reader.hand_out(&found.entries, last);
             reader.ledger.handed_out(found.entries.len() as u64);
-        }
-    }
-
-    fn hand_out(&self, reader: &mut Reader, entries: &Entries, last: EntryId) {
-        reader.handed = reader.handed.max(last);
-        reader.cursor = reader.cursor.max(Some(last));
-        reader.recent.extend(entries.ids().next().map(|first| first..=last));
-        if reader.recent.len() > RECENT_MAX {
-            reader.recent.pop_front();
         }
     }
 

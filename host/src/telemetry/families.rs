@@ -66,6 +66,7 @@ pub(super) struct Families {
     pub(super) entries_read: Family<StreamLabels, Counter>,
     pub(super) entries_settled: Family<StreamLabels, Counter>,
     pub(super) entries_lost: Family<StreamLabels, Counter>,
+    pub(super) places_lost: Family<StreamLabels, Counter>,
     pub(super) freshness: Histograms<StreamLabels>,
     pub(super) stage: Histograms<StageLabels>,
     pub(super) retries: Family<PartLabels, Counter>,
@@ -93,6 +94,7 @@ impl Families {
             entries_read: Family::default(),
             entries_settled: Family::default(),
             entries_lost: Family::default(),
+            places_lost: Family::default(),
             freshness: Family::new_with_constructor(seconds),
             stage: Family::new_with_constructor(seconds),
             retries: Family::default(),
@@ -125,6 +127,11 @@ impl Families {
         to.register("entries_read", "Entries read from the stream", self.entries_read.clone());
         to.register("entries_settled", "Entries whose commit the store has", self.entries_settled.clone());
         to.register("entries_lost", "Entries known to be gone from the stream that were never applied", self.entries_lost.clone());
+        to.register(
+            "places_lost",
+            "Times the store had lost what this host committed: it was emptied or restored",
+            self.places_lost.clone(),
+        );
         let freshness = "Time from the oldest entry of a batch entering the stream to its features being readable";
         to.register_with_unit("freshness", freshness, Unit::Seconds, self.freshness.clone());
         to.register_with_unit("stage", "Time a batch spent in one step of the event path", Unit::Seconds, self.stage.clone());

@@ -1,7 +1,6 @@
 //! Everything about a stream but reading it, over a connection that blocks nobody.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::RangeInclusive;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
@@ -18,7 +17,6 @@ pub(super) struct Admin {
     key: String,
     group: String,
     consumer: String,
-    claim_idle_ms: u64,
     deliveries_max: u64,
 }
 
@@ -83,7 +81,6 @@ impl Admin {
             key: options.key.clone(),
             group: options.group.clone(),
             consumer: options.consumer.clone(),
-            claim_idle_ms: options.claim_idle_ms,
             deliveries_max: options.deliveries_max,
         })
     }
@@ -174,29 +171,27 @@ impl Admin {
         Ok(exhausted.filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 
-    /// Takes over what was pending for too long, but for what this reader itself has handed out and may not be settled: `recent` ranges, and
-    /// what it claimed before.
-    pub(super) async fn claim(
-        &self,
-        entries_max: usize,
-        recent: &VecDeque<RangeInclusive<EntryId>>,
-        in_flight: &mut HashSet<EntryId>,
-    ) -> Result<Claimed, Error> {
-        let mut xpending = cmd("XPENDING");
-        xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(self.claim_idle_ms).arg("-").arg("+").arg(entries_max);
-        let pending: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
-        let whole = pending.len() < entries_max;
-        let ids: HashSet<EntryId> = pending.iter().filter_map(|(id, ..)| id.parse().ok()).collect();
-        // What is no longer pending has been settled.
-        in_flight.retain(|id| !whole || ids.contains(id));
-        let is_on_its_way = |id: EntryId| in_flight.contains(&id) || recent.iter().any(|range| range.contains(&id));
-        let is_ours = |(id, consumer, ..): &Pending| *consumer == self.consumer && id.parse().is_ok_and(is_on_its_way);
-        let pending: Vec<Pending> = pending.into_iter().filter(|entry| !is_ours(entry)).collect();
+    /// Takes over what was pending for this long, but for what this reader itself has handed out and may not be settled.
+    pub(super) async fn claim(&self, entries_max: usize, idle_ms: u64, is_on_its_way: impl Fn(EntryId) -> bool) -> Result<Claimed, Error> {
+        let is_ours = |(id, consumer, ..): &Pending| *consumer == self.consumer && id.parse().is_ok_and(&is_on_its_way);
+        let mut after = "-".to_owned();
+        let pending = loop {
+            let mut xpending = cmd("XPENDING");
+            xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(idle_ms).arg(&after).arg("+").arg(entries_max);
+            let page: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
+            let next = page.last().filter(|_| page.len() == entries_max).map(|(id, ..)| format!("({id}"));
+            let left: Vec<Pending> = page.into_iter().filter(|entry| !is_ours(entry)).collect();
+            match next {
+                // What is on its way must not hide what others have left.
+                Some(next) if left.is_empty() => after = next,
+                _ => break left,
+            }
+        };
         if pending.is_empty() {
             return Ok(Claimed::default());
         }
         let mut xclaim = cmd("XCLAIM");
-        xclaim.arg(&self.key).arg(&self.group).arg(&self.consumer).arg(self.claim_idle_ms);
+        xclaim.arg(&self.key).arg(&self.group).arg(&self.consumer).arg(idle_ms);
         for (id, ..) in &pending {
             xclaim.arg(id);
         }
@@ -219,7 +214,6 @@ impl Admin {
                 claimed.exhausted.push(id);
             }
         }
-        in_flight.extend(&found);
         claimed.lost = self.lost_of(&missing).await?;
         if !claimed.entries.is_empty() {
             tracing::info!(stream = %self.key, entries = claimed.entries.len(), "took over entries that were left pending");
