@@ -69,6 +69,8 @@ struct Inner {
     durability: Durability,
     claimed: Mutex<HashSet<String>>,
     unsynced: Arc<AtomicBool>,
+    /// Whether a commit failed; the database takes no more after that.
+    broken: AtomicBool,
     syncer: Option<(Sender<()>, JoinHandle<()>)>,
     database: Database,
     // Last, so that the lock outlives the database.
@@ -139,7 +141,17 @@ impl DataFolder {
             Durability::Interval { sync_ms } => Some(start_syncer(&path, &database, &unsynced, sync_ms)?),
         };
         let claimed = Mutex::default();
-        let inner = Inner { path, host_id, durability: options.durability, claimed, unsynced, syncer, database, _lock: lock };
+        let inner = Inner {
+            path,
+            host_id,
+            durability: options.durability,
+            claimed,
+            unsynced,
+            broken: AtomicBool::new(false),
+            syncer,
+            database,
+            _lock: lock,
+        };
         Ok(DataFolder { inner: Arc::new(inner) })
     }
 
@@ -190,9 +202,17 @@ impl DataFolder {
             Durability::Sync => PersistMode::SyncData,
             Durability::Interval { .. } => PersistMode::Buffer,
         };
-        batch.durability(Some(mode)).commit().map_err(|error| self.failed(&error))?;
+        batch.durability(Some(mode)).commit().map_err(|error| {
+            self.inner.broken.store(true, Ordering::Release);
+            self.failed(&error)
+        })?;
         self.inner.unsynced.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether commits succeed as far as is known.
+    pub fn takes_commits(&self) -> bool {
+        !self.inner.broken.load(Ordering::Acquire)
     }
 
     /// An error of the database, with the folder's name.

@@ -50,9 +50,14 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 impl Host {
     /// Starts a host with this configuration (`listen` must name port 0) and waits until it answers. Its log goes to `log` in the folder.
     pub fn start(folder: &Path, config: &str) -> anyhow::Result<Host> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+        Host::start_logging_to(log, folder, config)
+    }
+
+    /// The same with its log elsewhere.
+    pub fn start_logging_to(log: std::fs::File, folder: &Path, config: &str) -> anyhow::Result<Host> {
         let path = folder.join("gristmill.toml");
         std::fs::write(&path, config)?;
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
         let mut child = Command::new(binary())
             .arg("run")
             .arg("--config")
@@ -70,7 +75,7 @@ impl Host {
             .find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
         let Some(url) = url else {
             let status = child.wait()?;
-            bail!("the host ended ({status}) before it listened:\n{}", std::fs::read_to_string(folder.join("log"))?);
+            bail!("the host ended ({status}) before it listened:\n{}", std::fs::read_to_string(folder.join("log")).unwrap_or_default());
         };
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build().into();
         Ok(Host { child, url, agent })

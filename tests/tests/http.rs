@@ -247,6 +247,20 @@ fn a_request_that_takes_too_long_is_answered_all_the_same() {
 }
 
 #[test]
+fn a_log_that_cannot_be_written_harms_nobody() {
+    let folder = TempDir::new().unwrap();
+    // As a full disk is: every line fails.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let config = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\nlog = \"debug\"\n";
+    let host = Host::start_logging_to(full, folder.path(), config).unwrap();
+    assert_eq!(host.put("/v1/transforms/garbage", b"garbage").unwrap().0, 422);
+    put_tutorial(&host, &component("tutorial"));
+    host.post("/v1/streams/mystream/events", r#"[{"id":"a"},{"id":"b","value":1}]"#).unwrap();
+    wait_for("the row", || (host.get("/v1/features/tutorial?id=b").unwrap().1["results"][0]["values"][0] == 2.0).then_some(()));
+    host.stop();
+}
+
+#[test]
 fn a_client_that_takes_nothing_loses_its_place() {
     let (host, _folder) = start("[http]\nconnections_max = 1\nrequest_timeout_ms = 100\n");
     let mut deaf = connect(&host);

@@ -15,6 +15,8 @@ pub(super) fn start(host: &HostSection) -> Result<(), Failure> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A line that cannot be written would be reported on standard error, where it cannot be written either, and that panics.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match host.log_format {
         LogFormat::Text => log.try_init(),

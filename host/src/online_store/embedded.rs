@@ -174,6 +174,11 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn check(&self) -> Result<(), Error> {
+        if !self.shared.folder.takes_commits() {
+            return Err(Error::Folder(
+                "a commit failed, and it takes no more; see the log, make room on the disk, and start the host again".into(),
+            ));
+        }
         self.blocking(|shared| shared.counts.get("high_water").map(|_| ()).map_err(failed)).await
     }
 
