@@ -143,7 +143,6 @@ async fn equal_time_higher_entry_id_wins(factory: Box<dyn Factory>) {
     assert_eq!(read_one(&store, b"v:1").await, Some(row(version(1, 9), b"")));
 }
 
-/// An entry that is delivered again to another version of its component changes nothing.
 async fn equal_version_keeps_what_is_stored(factory: Box<dyn Factory>) {
     let store = factory.open();
     let mut writer = writer(&store).await;
