@@ -9,7 +9,7 @@ use gristmill::model::{
     Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Digest, EntryId, Field, Kind, Partition, Place, RawField, Reason, Rows, Schema,
     SchemaId, Timestamp, Version, pack_row,
 };
-use gristmill::online_store::{Error, OnlineStore, Writer, Writers};
+use gristmill::online_store::{DeadLetterCount, Error, OnlineStore, Writer, Writers};
 
 /// Opens stores that all see the same data, one after the other: opening again after dropping is a restart.
 pub trait Factory: Send + Sync {
@@ -29,6 +29,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("rows_round_trip", |factory| Box::pin(rows_round_trip(factory))),
     ("newest_wins_in_any_order", |factory| Box::pin(newest_wins_in_any_order(factory))),
     ("equal_time_higher_entry_id_wins", |factory| Box::pin(equal_time_higher_entry_id_wins(factory))),
+    ("equal_version_keeps_what_is_stored", |factory| Box::pin(equal_version_keeps_what_is_stored(factory))),
     ("fenced_writer_applies_nothing", |factory| Box::pin(fenced_writer_applies_nothing(factory))),
     ("commit_is_applied_once", |factory| Box::pin(commit_is_applied_once(factory))),
     ("commit_out_of_turn_is_refused", |factory| Box::pin(commit_out_of_turn_is_refused(factory))),
@@ -140,6 +141,15 @@ async fn equal_time_higher_entry_id_wins(factory: Box<dyn Factory>) {
         writer.commit(&commit_of(number, &[(b"v:1", version(1, seq), row(version(1, seq), b""))])).await.unwrap();
     }
     assert_eq!(read_one(&store, b"v:1").await, Some(row(version(1, 9), b"")));
+}
+
+async fn equal_version_keeps_what_is_stored(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut writer = writer(&store).await;
+    for (number, payload) in [(1, b"first"), (2, b"again")] {
+        writer.commit(&commit_of(number, &[(b"v:1", version(1, 1), row(version(1, 1), payload))])).await.unwrap();
+    }
+    assert_eq!(read_one(&store, b"v:1").await, Some(row(version(1, 1), b"first")));
 }
 
 async fn fenced_writer_applies_nothing(factory: Box<dyn Factory>) {
@@ -326,10 +336,8 @@ async fn dead_letters_are_bounded_however_many_come(factory: Box<dyn Factory>) {
     let (max, count) = (factory.dead_letters_max(), 10_000);
     let dead_letters = (0..count).map(|seq| letter(seq, "a", seq as i64, "")).collect();
     writer(&store).await.commit(&Commit { number: 1, dead_letters, ..Commit::default() }).await.unwrap();
-    let counted = store.dead_letters().count().await.unwrap();
-    assert_eq!((counted.kept, counted.evicted), (max, count - max));
-    let kept = store.dead_letters().list(&all()).await.unwrap();
-    assert_eq!(kept.iter().map(|letter| letter.id.entry_id.seq).collect::<Vec<_>>(), (count - max..count).rev().collect::<Vec<_>>());
+    assert_eq!(store.dead_letters().count().await.unwrap(), DeadLetterCount { kept: max, evicted: count - max });
+    assert_eq!(store.dead_letters().list(&all()).await.unwrap().last().unwrap().id.entry_id.seq, count - max);
 }
 
 fn schema(view: &str) -> Schema {

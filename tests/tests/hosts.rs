@@ -83,3 +83,27 @@ fn competing_hosts_finish_what_a_killed_one_left() {
         wait_for("the second host to work", || (second.get("/readyz").ok()?.0 == 200).then_some(()));
     });
 }
+
+#[test]
+fn a_host_that_slept_longer_than_its_lease_commits_nothing_more() {
+    let server = RedisServer::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = config(&redis_store(&server), &redis_stream(&server, "acknowledge"));
+    let all = flights(12, 40_000);
+    let hosts = folders.each_ref().map(|folder| Host::start(folder.path(), &config).unwrap());
+    add(&server, &all);
+    let working = wait_for("one to be in the middle of it", || {
+        hosts.iter().position(|host| host.metric("gristmill_entries_settled_total") > 1_000.0)
+    });
+    let (sleeper, other) = (&hosts[working], &hosts[1 - working]);
+    signal(sleeper, "-STOP");
+    wait_for("the other one to take over", || (other.metric("gristmill_entries_settled_total") > 100.0).then_some(()));
+    signal(sleeper, "-CONT");
+    finish(&server, other, &all);
+    wait_for("the sleeper to stand by", || sleeper.get("/readyz").ok()?.1.to_string().contains("standing_by").then_some(()));
+    hosts.into_iter().for_each(Host::stop);
+}
+
+fn signal(host: &Host, signal: &str) {
+    assert!(std::process::Command::new("kill").args([signal, &host.pid().to_string()]).status().unwrap().success());
+}

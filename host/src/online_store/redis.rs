@@ -1,8 +1,11 @@
 //! Rows in a Redis server: any number of hosts read and write them.
 //!
 //! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
-//! `token` the last fencing token · `high` the greatest version written to each view · `schemas`, `schema_ids` · `dead`, `dead_order`,
+//! `token` the last fencing token · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it last · `schemas`, `schema_ids` · `dead`, `dead_order`,
 //! `dead_evicted`.
+//!
+//! Whoever writes to a view without comparing must know of everything that was written to it. So a writer claims a view before it loads the
+//! view's greatest version, and watches the claim: when a view has moved to another stream, the old writer's next commit applies nothing.
 //!
 //! A commit is one transaction on a connection of its own that watches the lease, so that it applies nothing once another host has taken the
 //! partition. Redis does not roll back, so everything in it is a command that cannot fail on keys under our prefix, and what can fail for want of

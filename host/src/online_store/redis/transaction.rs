@@ -1,7 +1,9 @@
 //! What a commit's transaction is made of.
 
+use std::collections::BTreeMap;
+
 use super::Acknowledgement;
-use crate::model::{Commit, RowRef, Timestamp};
+use crate::model::{Commit, RowRef, Timestamp, Version};
 use crate::resp::Commands;
 
 /// Sets each row unless the stored one has the same or a newer version (bytes 2 to 25 of a packed row). Compared byte by byte, because Lua compares texts
@@ -23,6 +25,20 @@ for i = 1, #KEYS do
   end
 end
 return #KEYS";
+
+const RAISE: &str = "
+for i = 1, #ARGV, 2 do
+  local old, new = redis.call('HGET', KEYS[1], ARGV[i]), ARGV[i + 1]
+  local newer = not old
+  if old then
+    for j = 1, 24 do
+      local a, b = string.byte(old, j), string.byte(new, j)
+      if a ~= b then newer = a < b break end
+    end
+  end
+  if newer then redis.call('HSET', KEYS[1], ARGV[i], new) end
+end
+return 1";
 
 /// Drops the oldest dead letters beyond the bound and counts them; 4,000 in one command, for Lua passes no more than some 8,000.
 const EVICT: &str = "
@@ -112,9 +128,30 @@ pub(super) fn push_settled(commands: &mut Commands, acknowledgement: &Acknowledg
     }
 }
 
-pub(super) fn push_watch(commands: &mut Commands, lease: &str) {
-    commands.command(&[b"WATCH", lease.as_bytes()]);
-    commands.command(&[b"GET", lease.as_bytes()]);
+/// Watches the lease and who writes each view, and asks for both.
+pub(super) fn push_watch(commands: &mut Commands, lease: &str, owners: &[String]) {
+    for name in [&b"WATCH"[..], b"MGET"] {
+        commands.begin(2 + owners.len()).arg(name).arg(lease.as_bytes());
+        for owner in owners {
+            commands.arg(owner.as_bytes());
+        }
+    }
+}
+
+/// Raises the greatest versions of views, for writers who do not know them.
+pub(super) fn push_raise(commands: &mut Commands, high: &str, rows: impl Iterator<Item = (Vec<u8>, Version)>) {
+    let mut greatest: BTreeMap<Vec<u8>, Version> = BTreeMap::new();
+    for (view, version) in rows {
+        let known = greatest.entry(view).or_insert(version);
+        *known = version.max(*known);
+    }
+    if greatest.is_empty() {
+        return;
+    }
+    commands.begin(4 + greatest.len() * 2).arg(b"EVAL").arg(RAISE.as_bytes()).arg(b"1").arg(high.as_bytes());
+    for (view, version) in &greatest {
+        commands.arg(view).arg(&version.to_bytes());
+    }
 }
 
 /// The view's name in a row key.

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::cmd;
 
-use super::transaction::{Keys, push_letters, push_rows, push_settled, push_watch, view_of};
+use super::transaction::{Keys, push_letters, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers};
 use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
 use crate::online_store::newest::Newest;
 use crate::resp::{self, Commands, Connection, Reply};
 
+/// Times that a commit is put together anew because somebody else writes to the same views.
+const TURNS_MAX: usize = 16;
 /// Time for a commit to be answered.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -24,7 +26,10 @@ pub(super) struct RedisWriter {
     acknowledgement: Option<Acknowledgement>,
     keys: Keys,
     place: Place,
+    /// Of the views that this writer is the last to have claimed.
     newest: HashMap<Vec<u8>, Newest>,
+    /// The keys that tell who has claimed these views.
+    owners: Vec<String>,
     /// Watching the lease, which held our token when it was last looked at; `None` after any failure.
     connection: Option<Connection>,
     commands: Commands,
@@ -52,7 +57,8 @@ impl RedisWriter {
         };
         let acknowledgement = shared.options.streams.get(&partition.stream).cloned();
         let (place, newest, commands) = (Place::default(), HashMap::new(), Commands::default());
-        let mut writer = RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, connection: None, commands };
+        let (owners, connection) = (Vec::new(), None);
+        let mut writer = RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, owners, connection, commands };
         writer.place = writer.stored_place().await?;
         Ok(writer)
     }
@@ -85,10 +91,10 @@ impl RedisWriter {
     async fn connect(&mut self, commit: Option<u64>) -> Result<Attempt, Error> {
         let opened = Connection::open(&self.shared.address, "gristmill-writer").await;
         let mut connection = opened.map_err(|error| self.broken(error))?;
+        // This connection watches no views yet.
+        self.forget_views();
         if let Some((token, _)) = self.lease.clone() {
-            self.commands.clear();
-            push_watch(&mut self.commands, &self.keys.lease);
-            let held = watch(&mut connection, &self.commands).await;
+            let held = watch(&mut connection, &self.keys.lease).await;
             let holds = held.map_err(|error| self.broken(error))?.as_deref() == Some(token.as_bytes());
             if !holds {
                 return Err(self.lost_lease().await);
@@ -119,11 +125,15 @@ impl RedisWriter {
         Error::PlaceLost { partition: self.partition.to_string(), reason }
     }
 
-    /// Loads the greatest version of views that this writer has not written to yet.
-    async fn load_high_water(&mut self, commit: &Commit) -> Result<(), Error> {
-        if self.lease.is_none() {
-            return Ok(());
-        }
+    fn forget_views(&mut self) {
+        self.newest.clear();
+        self.owners.clear();
+    }
+
+    /// Claims the views that this writer has not claimed yet, and loads their greatest versions. From then on nobody else commits to them without
+    /// claiming them in turn, which this writer's next commit notices.
+    async fn claim_views(&mut self, commit: &Commit) -> Result<(), Error> {
+        let Some((token, _)) = self.lease.clone() else { return Ok(()) };
         let mut last: &[u8] = &[];
         for row in commit.rows.iter() {
             let view = view_of(row.key);
@@ -131,12 +141,22 @@ impl RedisWriter {
                 last = view;
                 continue;
             }
+            let owner = self.shared.key(&format!("writer:{}", String::from_utf8_lossy(view)));
+            loop {
+                self.shared.ask::<()>(cmd("SET").arg(&owner).arg(&token), "SET").await?;
+                let Some(connection) = self.connection.as_mut() else { return Ok(()) };
+                let found = watch(connection, &owner).await.map_err(|error| self.broken(error))?;
+                if found.as_deref() == Some(token.as_bytes()) {
+                    break;
+                }
+            }
             let mut hget = cmd("HGET");
             hget.arg(&self.keys.high).arg(view);
             let high: Option<Vec<u8>> = self.shared.ask(&hget, "HGET").await?;
             let high = high.map(|bytes| <[u8; 24]>::try_from(bytes.as_slice())).transpose();
             let high = high.map_err(|_| Error::Corrupt(format!("{} is not what this version writes", self.keys.high)))?;
             self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes)));
+            self.owners.push(owner);
             last = view;
         }
         Ok(())
@@ -145,7 +165,7 @@ impl RedisWriter {
     /// Puts the commit's transaction together.
     fn queue(&mut self, commit: &Commit) {
         let place = Place { last: self.place.last.max(commit.last), commits: commit.number };
-        let RedisWriter { commands, keys, newest, lease, acknowledgement, partition, shared, .. } = self;
+        let RedisWriter { commands, keys, newest, owners, lease, acknowledgement, partition, shared, .. } = self;
         commands.clear();
         commands.command(&[b"MULTI"]);
         let (sure, compared): (Vec<RowRef<'_>>, Vec<RowRef<'_>>) = commit.rows.iter().partition(|row| {
@@ -164,6 +184,9 @@ impl RedisWriter {
                 commands.arg(view).arg(high);
             }
         }
+        if lease.is_none() {
+            push_raise(commands, &keys.high, commit.rows.iter().map(|row| (view_of(row.key).to_vec(), row.version)));
+        }
         let last = place.last.map(|last| last.to_string());
         let commits = place.commits.to_string();
         match &last {
@@ -179,7 +202,7 @@ impl RedisWriter {
         }
         commands.command(&[b"EXEC"]);
         if lease.is_some() {
-            push_watch(commands, &keys.lease);
+            push_watch(commands, &keys.lease, owners);
         }
     }
 
@@ -196,18 +219,25 @@ impl RedisWriter {
             }
         }
         let executed = connection.reply(COMMIT_TIMEOUT).await?;
-        let holder = if watching > 0 {
+        let watched = if watching > 0 {
             connection.reply(COMMIT_TIMEOUT).await?.ok()?;
             connection.reply(COMMIT_TIMEOUT).await?.ok()?
         } else {
             Reply::Null
         };
+        let token = self.lease.as_ref().map(|(token, _)| Reply::Bulk(token.clone().into_bytes()));
+        let mut held = if let Reply::Array(held) = watched { held.into_iter() } else { Vec::new().into_iter() };
+        let still_ours = token.is_none() || held.next() == token;
+        if held.any(|owner| Some(owner) != token) {
+            // What others wrote to a view is not known here; claiming it again loads it.
+            self.forget_views();
+        }
         match executed {
+            Reply::Null if still_ours => Ok(Outcome::Overtaken),
             Reply::Null => Ok(Outcome::Fenced),
             Reply::Error(words) => Err(resp::Error::Server(refused.unwrap_or(words))),
             Reply::Array(replies) => {
                 let failed = replies.into_iter().find_map(|reply| if let Reply::Error(words) = reply { Some(words) } else { None });
-                let still_ours = self.lease.as_ref().is_none_or(|(token, _)| holder == Reply::Bulk(token.clone().into_bytes()));
                 Ok(Outcome::Applied { failed, still_ours })
             }
             Reply::Status(_) | Reply::Integer(_) | Reply::Bulk(_) => Err(resp::Error::Protocol("EXEC answered with no array")),
@@ -222,7 +252,12 @@ enum Attempt {
 
 enum Outcome {
     Fenced,
-    Applied { failed: Option<String>, still_ours: bool },
+    /// Nothing was applied, because somebody else has claimed a view; the lease is still ours.
+    Overtaken,
+    Applied {
+        failed: Option<String>,
+        still_ours: bool,
+    },
 }
 
 #[async_trait]
@@ -249,11 +284,22 @@ impl Writer for RedisWriter {
             self.place = applied;
             return Ok(());
         }
-        self.load_high_water(commit).await?;
-        self.queue(commit);
-        match self.execute().await {
+        let mut turns = 0;
+        let outcome = loop {
+            self.claim_views(commit).await?;
+            self.queue(commit);
+            match self.execute().await {
+                Ok(Outcome::Overtaken) if turns < TURNS_MAX => turns += 1,
+                outcome => break outcome,
+            }
+        };
+        match outcome {
             Err(error) => Err(self.broken(error)),
             Ok(Outcome::Fenced) => Err(self.lost_lease().await),
+            Ok(Outcome::Overtaken) => {
+                let reason = "another stream writes to the same views all the time".into();
+                Err(Error::Refused { command: "the commit".into(), reason })
+            }
             Ok(Outcome::Applied { failed, still_ours }) => {
                 self.place = applied;
                 if !still_ours {
@@ -280,10 +326,11 @@ impl Writer for RedisWriter {
         self.commands.command(&[b"MULTI"]);
         self.commands.command(&[b"PEXPIRE", self.keys.lease.as_bytes(), lease_ms.to_string().as_bytes()]);
         self.commands.command(&[b"EXEC"]);
-        push_watch(&mut self.commands, &self.keys.lease);
+        push_watch(&mut self.commands, &self.keys.lease, &self.owners);
         match self.execute().await {
             Err(error) => Err(self.broken(error)),
-            Ok(Outcome::Applied { failed: None, still_ours: true }) => Ok(()),
+            // Overtaken: the lease is looked after again before it ends.
+            Ok(Outcome::Overtaken | Outcome::Applied { failed: None, still_ours: true }) => Ok(()),
             Ok(Outcome::Applied { .. } | Outcome::Fenced) => Err(self.lost_lease().await),
         }
     }
@@ -297,9 +344,12 @@ impl Writer for RedisWriter {
     }
 }
 
-/// Sends WATCH and GET; what the lease holds.
-async fn watch(connection: &mut Connection, commands: &Commands) -> Result<Option<Vec<u8>>, resp::Error> {
-    connection.send(commands).await?;
+/// Watches one more key; what it holds.
+async fn watch(connection: &mut Connection, key: &str) -> Result<Option<Vec<u8>>, resp::Error> {
+    let mut commands = Commands::default();
+    commands.command(&[b"WATCH", key.as_bytes()]);
+    commands.command(&[b"GET", key.as_bytes()]);
+    connection.send(&commands).await?;
     connection.reply(COMMIT_TIMEOUT).await?.ok()?;
     match connection.reply(COMMIT_TIMEOUT).await?.ok()? {
         Reply::Bulk(held) => Ok(Some(held)),
