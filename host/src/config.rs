@@ -97,6 +97,10 @@ impl Config {
                 complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
             }
             stream.check(&key, &document.keys(&key), &mut complain);
+            if stream.consumers == Consumers::Competing && !matches!(self.store, Store::Redis(_)) {
+                let reason = "competing consumers need store.type = \"redis\": any other store is each host's own, and would have a part of the features";
+                complain(format!("{key}.consumers"), reason.into());
+            }
         }
         for (name, transform) in &mut self.transforms {
             let key = format!("transforms.{name}");

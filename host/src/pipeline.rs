@@ -175,7 +175,12 @@ impl Pipeline {
             let step = tokio::select! {
                 biased;
                 _ = shutdown.changed() => break Err(Stop::Shutdown),
-                _ = renew.tick() => self.renew(&mut *writer).await,
+                _ = renew.tick() => {
+                    if !owed.is_empty() {
+                        self.acknowledge(&*source, Vec::new(), &mut owed).await;
+                    }
+                    self.renew(&mut *writer).await
+                }
                 Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
                 delivery = read_ahead.next() => match delivery {
                     Ok(delivery) => self.batch(&mut *writer, &*source, delivery, &mut owed, shutdown).await,
@@ -289,7 +294,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Acknowledges what the store already has. A failure is no error of the batch: the ids are owed and go with the next batch, and if the host
+    /// Acknowledges what the store already has. A failure is no error of the batch: the ids are owed and go with the next batch or renewal, and if the host
     /// dies before that, they are delivered and applied once more, which changes nothing.
     async fn acknowledge(&self, source: &dyn Source, ids: Vec<EntryId>, owed: &mut Vec<EntryId>) {
         owed.extend(ids);
@@ -328,14 +333,9 @@ impl Pipeline {
             Err(error) if error.disposition() == Disposition::Retry => {
                 tracing::warn!(partition = %self.partition, "could not renew the lease, will try again: {error}");
                 self.telemetry.retries("lease");
-                self.health.send_replace(Health::Waiting(error.to_string()));
                 Ok(())
             }
-            Err(error) => Err(error.into()),
-            Ok(()) => {
-                self.health.send_if_modified(|health| std::mem::replace(health, Health::Running) != Health::Running);
-                Ok(())
-            }
+            renewed => Ok(renewed?),
         }
     }
 
