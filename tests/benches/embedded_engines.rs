@@ -1,6 +1,5 @@
 //! The embedded store (fjall) beside redb, on our own rows: commits of 1,000 random upserts and a place over 200,000 keys, then point
-//! reads, idle and under commits at full speed. Prints a table. Run with
-//! `cargo test --release --workspace --bench embedded_engines`; takes less than a minute.
+//! reads, idle and under commits at full speed. It is why the embedded store is what it is; takes less than a minute.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use gristmill::data_folder::{DataFolder, Durability, Options};
 use gristmill::model::Commit;
 use gristmill::online_store::{OnlineStore, embedded};
+use gristmill_tests::bench::{keep, rss_mb};
 use gristmill_tests::store_conformance::{commit_of, partition, row, single, version};
 use redb::{Database, ReadableDatabase, TableDefinition};
 
@@ -17,7 +17,14 @@ const WINDOW: Duration = Duration::from_secs(3);
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 
 fn main() {
-    println!("{:34} {:>10} {:>10} {:>12} {:>12}", "", "commits/s", "µs a row", "get p50 µs", "get p99 µs");
+    let mut lines = vec![
+        format!(
+            "Commits of {ROWS_A_COMMIT} random upserts over {KEYS} keys, rows of 200 bytes; one point read at a time, idle and under commits at full speed."
+        ),
+        String::new(),
+        "| engine | commits/s | µs a row | get p50 / p99 µs | under commits p50 / p99 µs | RSS MB |".into(),
+        "|---|---|---|---|---|---|".into(),
+    ];
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     for (name, durability, row_cache_bytes) in [
         ("fjall, buffered, 64 MB row cache", Durability::Interval { sync_ms: 100 }, 64 << 20),
@@ -28,7 +35,6 @@ fn main() {
         let folder = DataFolder::open(temp.path(), Options { durability, ..Options::default() }).expect("the folder opens");
         let options = embedded::Options { row_cache_bytes, ..embedded::Options::default() };
         let store = embedded::EmbeddedStore::open(&folder, options).expect("the store opens");
-        println!("{name}: RSS with the store open and empty {} MB", rss_mb());
         let mut writer = runtime.block_on(store.writer(&partition(0), &single())).expect("the writer opens");
         let mut number = 0;
         let mut commit = || {
@@ -36,7 +42,7 @@ fn main() {
             runtime.block_on(writer.commit(&next_commit(number))).expect("the commit is applied");
         };
         let get = |key: Vec<u8>| drop(runtime.block_on(store.read(&[key])).expect("the read is answered"));
-        measure(name, &mut commit, &get);
+        lines.push(measure(name, &mut commit, &get));
     }
     let temp = tempfile::tempdir().expect("a folder");
     let database = Database::create(temp.path().join("redb")).expect("redb opens");
@@ -58,10 +64,11 @@ fn main() {
         let table = read.open_table(TABLE).expect("the table opens");
         let _ = table.get(&key[..]).expect("the read is answered").map(|found| found.value().to_vec());
     };
-    measure("redb, synced", &mut commit, &get);
+    lines.push(measure("redb, synced", &mut commit, &get));
+    keep("embedded_engines", &lines);
 }
 
-fn measure(name: &str, commit: &mut (impl FnMut() + Send), get: &(impl Fn(Vec<u8>) + Sync)) {
+fn measure(name: &str, commit: &mut (impl FnMut() + Send), get: &(impl Fn(Vec<u8>) + Sync)) -> String {
     (0..KEYS / ROWS_A_COMMIT).for_each(|_| commit());
     let (started, mut commits) = (Instant::now(), 0u32);
     while started.elapsed() < WINDOW {
@@ -70,9 +77,8 @@ fn measure(name: &str, commit: &mut (impl FnMut() + Send), get: &(impl Fn(Vec<u8
     }
     let rate = f64::from(commits) / started.elapsed().as_secs_f64();
     let (p50, p99) = reads(get);
-    println!("{name:34} {rate:>10.0} {:>10.1} {p50:>12.1} {p99:>12.1}", 1e6 / rate / ROWS_A_COMMIT as f64);
     let stop = AtomicBool::new(false);
-    let (p50, p99) = std::thread::scope(|scope| {
+    let (busy_p50, busy_p99) = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 commit();
@@ -82,7 +88,9 @@ fn measure(name: &str, commit: &mut (impl FnMut() + Send), get: &(impl Fn(Vec<u8
         stop.store(true, Ordering::Relaxed);
         found
     });
-    println!("{:34} {:>10} {:>10} {p50:>12.1} {p99:>12.1}   RSS {} MB", "  reads under commits", "", "", rss_mb());
+    let row_us = 1e6 / rate / ROWS_A_COMMIT as f64;
+    let rss = rss_mb(std::process::id());
+    format!("| {name} | {rate:.0} | {row_us:.1} | {p50:.1} / {p99:.1} | {busy_p50:.1} / {busy_p99:.1} | {rss:.0} |")
 }
 
 /// Median and 99th percentile of random point reads during a window, in microseconds.
@@ -113,10 +121,4 @@ fn key(number: u64) -> Vec<u8> {
 
 fn scatter(number: u64) -> u64 {
     number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
-}
-
-fn rss_mb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or_default() / 1024
 }

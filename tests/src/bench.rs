@@ -67,7 +67,7 @@ pub fn component(name: &str) -> Vec<u8> {
 pub fn keep(bench: &str, lines: &[String]) {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let date = jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).strftime("%Y-%m-%d %H:%M UTC");
-    let command = format!("cargo bench --workspace --profile release -p gristmill-tests --bench {bench}");
+    let command = format!("cargo bench --profile release --workspace --bench {bench}");
     let section = format!("## {bench}\n\n{date}, {cores} cores, `{command}`\n\n{}\n", lines.join("\n"));
     println!("{section}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FIGURES);
