@@ -9,7 +9,7 @@ mod shelf;
 mod streams;
 mod transforms;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,8 +55,8 @@ struct Core {
     logs: std::sync::Mutex<BTreeMap<String, Log>>,
     registry: Mutex<Registry>,
     workers: Mutex<BTreeMap<String, Worker>>,
-    /// Pipelines wait for this one: until all transforms of a stream are in force, its entries must not pass.
-    complete: watch::Sender<bool>,
+    /// Streams whose pipelines wait, all of them at first: until all transforms of a stream are in force, its entries must not pass.
+    held: watch::Sender<Option<BTreeSet<String>>>,
     /// Turns at the compiler.
     compiling: Arc<Semaphore>,
     /// Places for pushed components that wait for their turn.
@@ -90,7 +90,7 @@ impl Host {
             FolderWatch::start(&core, folder).await?;
         }
         core.install_pushed().await;
-        core.complete.send_replace(true);
+        core.release_streams().await;
         core.keep_house();
         let listen = core.config.host.listen;
         let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
@@ -165,7 +165,7 @@ impl Core {
             logs: std::sync::Mutex::default(),
             registry: Mutex::new(Registry::new(shelf)),
             workers: Mutex::default(),
-            complete: watch::Sender::new(false),
+            held: watch::Sender::new(None),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
             pushes: Semaphore::new(PUSHES_MAX),
             shutdown: watch::Sender::new(false),

@@ -4,7 +4,7 @@
 //! stored.** It rests on three rules.
 //!
 //! 1. Everything that a batch changes (rows, dead letters, the place, and the acknowledgement where stream and store are the same server) is one
-//!    [`Commit`](crate::model::Commit), which a store applies as a whole or not at all.
+//!    [`Commit`], which a store applies as a whole or not at all.
 //! 2. A commit has a number, and the store refuses to apply a number twice: a commit whose outcome is unknown is simply sent again.
 //! 3. What is read again after a crash gives the same rows with the same versions (event time, entry id), and a row never replaces one of the same or
 //!    a newer version. So an entry that is delivered twice changes nothing the second time, even where the acknowledgement is a step of its own.

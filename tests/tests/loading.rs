@@ -115,3 +115,25 @@ fn versions_put_into_the_watched_folder_while_events_flow_lose_and_double_nothin
     assert_eq!(host.metric("gristmill_dead_letters_total"), 0.0);
     host.stop();
 }
+
+#[test]
+fn a_stream_waits_for_a_pushed_transform_that_cannot_be_put_into_force_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &config(&["a"])).unwrap();
+    assert_eq!(host.put("/v1/transforms/b", &version(1)).unwrap().0, 200);
+    host.stop();
+    let kept = std::fs::read_dir(folder.path().join("data/components")).unwrap().map(|file| file.unwrap().path());
+    let kept = kept.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "wasm")).unwrap();
+    std::fs::write(kept, b"damaged").unwrap();
+    let host = Host::start(folder.path(), &config(&["a"])).unwrap();
+    let flights = distinct(0, 100);
+    post(&host, &flights);
+    let (status, readiness) = host.get("/readyz").unwrap();
+    assert!(status == 503 && readiness.to_string().contains("its stream waits"), "{readiness}");
+    assert_eq!(host.put("/v1/transforms/b", &version(2)).unwrap().0, 200);
+    for view in ["a", "b"] {
+        wait_for("every event in every view", || (present(&host, view, &flights) == flights.len()).then_some(()));
+    }
+    assert_eq!(host.get("/readyz").unwrap().0, 200);
+    host.stop();
+}

@@ -152,11 +152,11 @@ impl Core {
             health: health_sender,
         };
         let (stop, mut stopped) = watch::channel(false);
-        let mut complete = self.complete.subscribe();
+        let (mut held, stream) = (self.held.subscribe(), name.to_owned());
         let task = tokio::spawn(async move {
             // An entry that passed while only some of the transforms were in force would never reach the others.
             tokio::select! {
-                _ = complete.wait_for(|complete| *complete) => {}
+                _ = held.wait_for(|held| held.as_ref().is_some_and(|held| !held.contains(&stream))) => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
             pipeline.run(replay_requests, stopped).await;

@@ -38,12 +38,14 @@ pub(super) struct Registry {
     pub(super) active: BTreeMap<String, Active>,
     /// Names under which nothing is in force because what was offered was refused.
     pub(super) refused: BTreeMap<String, String>,
+    /// Pushed transforms that could not be put into force again, and their streams: what comes there waits for them.
+    pub(super) missing: BTreeMap<String, String>,
     shelf: Shelf,
 }
 
 impl Registry {
     pub(super) fn new(shelf: Shelf) -> Registry {
-        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), shelf }
+        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), shelf }
     }
 }
 
@@ -98,7 +100,7 @@ impl Core {
         bindings.push(Arc::clone(&active.binding));
         let transforms = Transforms::new(self.stream_format(&stream), bindings)?;
         if origin == Origin::Pushed {
-            let pushed = Pushed { digest, options: active.options.clone(), replaces: active.declared };
+            let pushed = Pushed { digest, options: active.options.clone(), stream: stream.clone(), replaces: active.declared };
             registry.shelf.put(name, &component, pushed)?;
         }
         self.set_transforms(&stream, transforms).await?;
@@ -107,6 +109,7 @@ impl Core {
             self.set_transforms(&old, rest).await?;
         }
         registry.refused.remove(name);
+        self.no_longer_missing(&mut registry, name);
         registry.active.insert(name.to_owned(), active.clone());
         self.publish(&registry);
         self.telemetry.swaps(name);
@@ -119,6 +122,7 @@ impl Core {
         let mut registry = self.registry.lock().await;
         registry.shelf.remove(name)?;
         registry.refused.remove(name);
+        self.no_longer_missing(&mut registry, name);
         let Some(active) = registry.active.remove(name) else { return Ok(false) };
         let stream = &active.binding.view.stream;
         let rest = Transforms::new(self.stream_format(stream), registry.bindings_of(stream, name))?;
@@ -147,16 +151,30 @@ impl Core {
                 continue;
             }
             let installed = match component {
-                Ok(component) => self.install(&name, component, Some(pushed.options), Origin::Pushed).await.map(drop),
+                Ok(component) => self.install(&name, component, Some(pushed.options.clone()), Origin::Pushed).await.map(drop),
                 Err(error) => Err(error),
             };
             if let Err(error) = installed {
                 tracing::error!(transform = name, "a pushed component cannot be put into force again: {error:#}");
                 let mut registry = self.registry.lock().await;
                 if !registry.active.contains_key(&name) {
-                    registry.refused.insert(name, format!("{error:#}"));
+                    let advice = "its stream waits until one that works is pushed, or it is removed";
+                    registry.refused.insert(name.clone(), format!("{error:#}; {advice}"));
+                    registry.missing.insert(name, pushed.stream);
                 }
             }
+        }
+    }
+
+    /// Lets all pipelines begin but those of streams with a missing transform.
+    pub(super) async fn release_streams(&self) {
+        let registry = self.registry.lock().await;
+        self.held.send_replace(Some(registry.missing.values().cloned().collect()));
+    }
+
+    fn no_longer_missing(&self, registry: &mut Registry, name: &str) {
+        if registry.missing.remove(name).is_some() {
+            self.held.send_replace(Some(registry.missing.values().cloned().collect()));
         }
     }
 
