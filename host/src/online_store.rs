@@ -151,8 +151,9 @@ impl Error {
     /// What becomes of the call that failed.
     pub fn disposition(&self) -> Disposition {
         match self {
-            Error::Unreachable { .. } | Error::Refused { .. } | Error::Held { .. } => Disposition::Retry,
-            Error::Fenced { .. } | Error::PlaceLost { .. } | Error::Corrupt(_) | Error::Folder(_) | Error::Config(_) => Disposition::Stop,
+            // A folder that fails is no reason to read the same entries again and again: their deliveries are counted.
+            Error::Unreachable { .. } | Error::Refused { .. } | Error::Held { .. } | Error::Folder(_) => Disposition::Retry,
+            Error::Fenced { .. } | Error::PlaceLost { .. } | Error::Corrupt(_) | Error::Config(_) => Disposition::Stop,
         }
     }
 }

@@ -33,6 +33,8 @@ const EVENTS: &[u8] = include_bytes!("../../../examples/flights/flights-2013-01.
 /// What the demonstration may be told.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
+    /// An empty folder for its data.
+    pub folder: PathBuf,
     /// Gzipped lines of JSON to replay instead of the flights it carries.
     pub data: Option<PathBuf>,
     /// Where to listen.
@@ -66,15 +68,12 @@ pub struct Demo {
     pub host: Host,
     /// Requests worth making, as command lines.
     pub requests: Vec<String>,
-    /// Where it keeps its data; removed with everything in it when dropped, for which the host must have stopped.
-    pub folder: tempfile::TempDir,
 }
 
-/// Starts a host in a temporary folder and replays the flights through it.
+/// Starts a host in the folder and replays the flights through it.
 pub async fn demo(options: DemoOptions, progress: watch::Sender<Progress>) -> anyhow::Result<Demo> {
-    let folder = tempfile::Builder::new().prefix("gristmill-demo-").tempdir().context("cannot create a temporary folder")?;
     let mut config = Config::default();
-    config.host.data_folder = folder.path().join("data");
+    config.host.data_folder = options.folder.join("data");
     config.host.listen = options.listen;
     let host = Host::start(config).await?;
     for (name, component) in COMPONENTS {
@@ -83,7 +82,7 @@ pub async fn demo(options: DemoOptions, progress: watch::Sender<Progress>) -> an
     let lines = tokio::task::spawn_blocking(move || read_lines(options.data)).await??;
     replay(&host, &lines, options.rate, &progress).await?;
     let requests = requests(host.address());
-    Ok(Demo { host, requests, folder })
+    Ok(Demo { host, requests })
 }
 
 async fn replay(host: &Host, lines: &[String], rate: Option<u64>, progress: &watch::Sender<Progress>) -> anyhow::Result<()> {

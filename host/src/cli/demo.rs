@@ -1,8 +1,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::sync::watch;
 
 use super::run::{interrupted, runtime};
@@ -32,11 +34,17 @@ pub(super) fn demo(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { data, listen, rate, exit_when_done } = arguments;
     let rate = (rate > 0).then_some(rate);
     let runtime = runtime()?;
-    let folder = runtime.block_on(async {
+    let folder = tempfile::Builder::new().prefix("gristmill-demo-").tempdir().context("cannot create a temporary folder")?;
+    let options = DemoOptions { folder: folder.path().to_owned(), data, listen, rate };
+    runtime.block_on(async {
         let started = Instant::now();
         let (progress, shown) = watch::channel(Progress::default());
         let bar = tokio::spawn(show(shown));
-        let demo = app::demo(DemoOptions { data, listen, rate }, progress).await;
+        let mut interrupted = pin!(interrupted()?);
+        let demo = tokio::select! {
+            demo = app::demo(options, progress) => demo,
+            () = &mut interrupted => return Ok(()),
+        };
         let last = bar.await.unwrap_or_default();
         let demo = demo?;
         summary(&last, started.elapsed());
@@ -49,10 +57,9 @@ pub(super) fn demo(arguments: Arguments) -> Result<(), Failure> {
         }
         if !exit_when_done {
             print::note("Ctrl-C ends the demonstration.");
-            interrupted()?.await;
+            interrupted.await;
         }
-        demo.host.stop().await?;
-        anyhow::Ok(demo.folder)
+        demo.host.stop().await
     })?;
     // The database goes before the folder that it is in.
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -78,8 +85,11 @@ fn summary(last: &Progress, took: Duration) {
 async fn show(mut progress: watch::Receiver<Progress>) -> Progress {
     let mut last = Progress::default();
     let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} events  {per_sec}  {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} events  {rate}  {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // What a bar cannot show is no reason to fail.
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    }));
     while progress.changed().await.is_ok() {
         let now = *progress.borrow_and_update();
         last = now;
