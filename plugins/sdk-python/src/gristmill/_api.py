@@ -1,0 +1,272 @@
+"""The decorators: from an ordinary function to what the contract asks for."""
+
+import dataclasses
+import inspect
+import json
+import operator
+import sys
+import types
+import typing
+
+from . import _wire as wire
+from ._kinds import Kind, kind_of
+from ._values import Reject, read, write
+
+_PARAMETERS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def transform(
+    *,
+    entity: str | list[str],
+    stream: str | list[str] = (),
+    name: str | None = None,
+    version: str = "0.1.0",
+    event_time: str | None = None,
+    columns: bool = False,
+):
+    """Makes a transform of a function; see the package's documentation for what its hints mean.
+
+    `entity`: the parameters that together are the key. `stream`: the streams that it reads unless the host's configuration says otherwise.
+    `name`: of the transform and its feature view; the function's name without one. `event_time`: the parameter, a time, that says when the
+    event happened; without one it is the time of the stream's entry. `columns`: the function works on whole columns.
+    """
+
+    def decorate(function):
+        made = Transform(function, entity, stream, name, version, event_time, columns)
+        _export(function, "Transform", made)
+        return function
+
+    return decorate
+
+
+def fold(
+    *,
+    entity: str | list[str],
+    stream: str | list[str] = (),
+    name: str | None = None,
+    version: str = "0.1.0",
+    event_time: str | None = None,
+):
+    """Makes a stateful transform of `def function(state, …) -> tuple[new_state, features]`.
+
+    It is called for one event after the other of an entity, in order, with the state that the host keeps for that entity: `None` at first,
+    then what was returned last. Hint `state` with `bytes` for bytes as they are; any other state is kept as JSON. Returning `None` as the new
+    state ends it. In place of the features `None` writes no row, a list of them several.
+    """
+
+    def decorate(function):
+        made = Fold(function, entity, stream, name, version, event_time)
+        _export(function, "Fold", made)
+        return function
+
+    return decorate
+
+
+class Transform:
+    """What the contract's interface `transform` asks for."""
+
+    def __init__(self, function, entity, stream, name, version, event_time, columns):
+        self.function = function
+        self.columns = columns
+        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters.values()
+        self.inputs = [(p.name, kind_of(self._element(hints, p.name), f"parameter `{p.name}`")) for p in parameters if self._is_input(p)]
+        self.defaults = {p.name: p.default for p in parameters if self._is_input(p) and p.default is not p.empty}
+        self.settings = hints.get("settings") if any(p.name == "settings" and p.kind is p.KEYWORD_ONLY for p in parameters) else None
+        if self.settings is not None and not dataclasses.is_dataclass(self.settings):
+            raise TypeError("`settings` is hinted with a dataclass, whose fields have defaults")
+        self.given = {} if self.settings is None else {"settings": self.settings()}
+        outputs = self._outputs(hints)
+        self.outputs = [(output, kind_of(self._element(fields, output), f"output `{output}`")) for fields in [outputs] for output in outputs]
+        names = [output for output, _ in self.outputs]
+        self.pick = _picker(self.returned, names)
+        listed = lambda value: [value] if isinstance(value, str) else list(value)
+        self.spec = wire.Spec(
+            name=name or function.__name__,
+            version=version,
+            doc=inspect.cleandoc(function.__doc__ or ""),
+            streams=listed(stream),
+            entity=listed(entity),
+            event_time=event_time,
+            inputs=[_field(p.name, dict(self.inputs)[p.name], p.default, _doc(hints.get(p.name))) for p in parameters if self._is_input(p)],
+            outputs=[_field(output, kind, inspect.Parameter.empty, _doc(outputs[output])) for output, kind in self.outputs],
+            aggregations=[],
+        )
+
+    def _is_input(self, parameter) -> bool:
+        return parameter.kind in _PARAMETERS
+
+    def _element(self, hints: dict, name: str):
+        if name not in hints:
+            raise TypeError(f"`{name}` has no hint; write what it holds, for instance `{name}: float`")
+        hint = hints[name]
+        if self.columns:
+            hint, notes = (typing.get_args(hint)[0], typing.get_args(hint)[1:]) if typing.get_origin(hint) is typing.Annotated else (hint, ())
+            if typing.get_origin(hint) is not list:
+                raise TypeError(f"`{name}` is a whole column; write `{name}: list[…]`")
+            hint = typing.get_args(hint)[0]
+            hint = typing.Annotated[(hint, *notes)] if notes else hint
+        return _without_doc(hint)
+
+    def _outputs(self, hints: dict) -> dict:
+        """The hints of what the function returns, by output."""
+        returned = hints.get("return")
+        members = typing.get_args(returned) if typing.get_origin(returned) in (typing.Union, types.UnionType) else [returned]
+        classes = [typing.get_args(member)[0] if typing.get_origin(member) is list else member for member in members if member is not type(None)]
+        self.returned = next((found for found in dict.fromkeys(classes)), None)
+        fields = typing.get_type_hints(self.returned, include_extras=True) if isinstance(self.returned, type) else {}
+        if not fields or len(set(classes)) != 1:
+            raise TypeError("hint what is returned with a TypedDict, NamedTuple or dataclass whose fields are the outputs")
+        return fields
+
+    def describe(self, settings: str) -> wire.Spec:
+        """Says what the transform is."""
+        if self.settings is not None:
+            self.given = {"settings": _settings(self.settings, settings)}
+        elif settings.strip():
+            raise wire.Err("this transform takes no settings")
+        return self.spec
+
+    def apply(self, input: wire.Batch) -> wire.Output:
+        """Computes the rows for a batch of events."""
+        rejected: dict[int, str] = {}
+        columns = [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
+        try:
+            return self._apply_columns(columns, input.rows) if self.columns else self._apply_rows(columns, rejected)
+        except Exception as error:
+            raise wire.Err(_reason(error)) from error
+
+    def _apply_columns(self, columns: list, rows: int) -> wire.Output:
+        found = self.pick(self.function(*columns, **self.given))
+        for (name, _), column in zip(self.outputs, found):
+            if len(column) != rows:
+                raise ValueError(f"`{name}` has {len(column)} values for {rows} rows")
+        return wire.Output(self._batch(found, rows), None, [])
+
+    def _apply_rows(self, columns: list, rejected: dict[int, str]) -> wire.Output:
+        picked, origins = [], []
+        for row, values in enumerate(zip(*columns)):
+            if row in rejected:
+                continue
+            try:
+                made = self._row(values)
+                picked += made
+                origins += [row] * len(made)
+            except Exception as error:
+                rejected[row] = _reason(error)
+        found = list(zip(*picked)) or [()] * len(self.outputs)
+        plain = not rejected and origins == list(range(len(columns[0]) if columns else 0))
+        rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
+        return wire.Output(self._batch(found, len(picked)), None if plain else origins, rejections)
+
+    def _row(self, values: tuple) -> list[tuple]:
+        return self._picked(self.function(*values, **self.given))
+
+    def _picked(self, returned) -> list[tuple]:
+        if returned is None:
+            return []
+        return [self.pick(each) for each in returned] if isinstance(returned, list) else [self.pick(returned)]
+
+    def _batch(self, columns: list, rows: int) -> wire.Batch:
+        return wire.Batch(rows, [write(name, kind, list(column)) for (name, kind), column in zip(self.outputs, columns)])
+
+
+class Fold(Transform):
+    """What the contract's interface `fold` asks for."""
+
+    def __init__(self, function, entity, stream, name, version, event_time):
+        super().__init__(function, entity, stream, name, version, event_time, False)
+        self.raw = typing.get_type_hints(function).get("state") in (bytes, bytes | None, typing.Optional[bytes])
+
+    def _is_input(self, parameter) -> bool:
+        return parameter.kind in _PARAMETERS and parameter.name != "state"
+
+    def _outputs(self, hints: dict) -> dict:
+        returned = hints.get("return")
+        if typing.get_origin(returned) is not tuple or len(typing.get_args(returned)) != 2:
+            raise TypeError("a fold returns `tuple[State | None, Features]`")
+        return super()._outputs({"return": typing.get_args(returned)[1]})
+
+    def apply(self, input: wire.Batch, groups: list[int], states: wire.Column) -> wire.Folded:
+        """Folds a batch into the states of its entities."""
+        rejected: dict[int, str] = {}
+        columns = [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
+        kept = read(states, Kind("bytes", True), len(groups) - 1, rejected.setdefault)
+        rows = list(zip(*columns))
+        picked, origins, after = [], [], []
+        for group, state in enumerate(kept):
+            state = self._loaded(state)
+            for row in range(groups[group], groups[group + 1]):
+                if row in rejected:
+                    continue
+                try:
+                    state, returned = self.function(state, *rows[row], **self.given)
+                    made = self._picked(returned)
+                except Exception as error:
+                    rejected[row] = _reason(error)
+                    continue
+                picked += made
+                origins += [row] * len(made)
+            after.append(self._stored(state))
+        found = list(zip(*picked)) or [()] * len(self.outputs)
+        rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
+        output = wire.Output(self._batch(found, len(picked)), origins, rejections)
+        return wire.Folded(output, write("state", Kind("bytes", True), after))
+
+    def _loaded(self, state: bytes | None):
+        return state if state is None or self.raw else json.loads(state)
+
+    def _stored(self, state) -> bytes | None:
+        return state if state is None or self.raw else json.dumps(state, separators=(",", ":")).encode()
+
+
+def _export(function, name: str, made: Transform) -> None:
+    """Puts what the contract asks for where componentize-py looks for it: a class in the module of the function."""
+    exported = type(name, (), {"describe": lambda _, *given: made.describe(*given), "apply": lambda _, *given: made.apply(*given)})
+    module = sys.modules[function.__module__]
+    if hasattr(module, name):
+        raise TypeError(f"{function.__module__} has two transforms; a component is one, so give each a file of its own")
+    setattr(module, name, exported)
+    function.gristmill = made
+
+
+def _picker(returned: type, names: list[str]):
+    get = operator.attrgetter if dataclasses.is_dataclass(returned) or issubclass(returned, tuple) else operator.itemgetter
+    if len(names) == 1:
+        one = get(names[0])
+        return lambda row: (one(row),)
+    return get(*names)
+
+
+def _settings(shape: type, text: str):
+    try:
+        return shape(**(json.loads(text) if text.strip() else {}))
+    except (TypeError, ValueError) as error:
+        known = ", ".join(field.name for field in dataclasses.fields(shape))
+        raise wire.Err(f"cannot use the settings ({error}); known are: {known}") from error
+
+
+def _field(name: str, kind: Kind, default: object, doc: str) -> wire.Field:
+    text = None if default is inspect.Parameter.empty or default is None else _default_text(default)
+    return wire.Field(name, wire.Kind[kind.name.upper()], kind.nullable, text, kind.width, doc)
+
+
+def _default_text(default: object) -> str:
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    return default.decode() if isinstance(default, bytes) else str(default)
+
+
+def _doc(hint: object) -> str:
+    notes = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
+    return next((note for note in notes if isinstance(note, str)), "")
+
+
+def _without_doc(hint: object):
+    if typing.get_origin(hint) is typing.Annotated and not any(not isinstance(note, str) for note in typing.get_args(hint)[1:]):
+        return typing.get_args(hint)[0]
+    return hint
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Reject) else f"{type(error).__name__}: {error}"

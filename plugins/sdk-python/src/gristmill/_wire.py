@@ -1,0 +1,54 @@
+"""The types that cross the boundary: componentize-py's inside a component, stand-ins of the same shape in unit tests."""
+
+try:
+    from componentize_py_types import Err
+    from wit_world.imports.types import (
+        Batch,
+        Column,
+        Field,
+        Folded,
+        Kind,
+        Output,
+        Packed,
+        Rejection,
+        Spec,
+        Values_Blobs,
+        Values_Booleans,
+        Values_Floats,
+        Values_Integers,
+        Values_Texts,
+        Values_Timestamps,
+        Values_Vectors,
+        Vectors,
+    )
+except ImportError:
+    from dataclasses import dataclass, make_dataclass
+    from enum import Enum
+
+    Kind = Enum("Kind", ["BOOLEAN", "INTEGER", "FLOAT", "TEXT", "BYTES", "TIMESTAMP", "VECTOR"], start=0)
+
+    @dataclass
+    class Err(Exception):
+        """What a function of the contract fails with."""
+
+        value: object
+
+    def _record(name: str, fields: str) -> type:
+        return make_dataclass(name, fields.split())
+
+    Batch = _record("Batch", "rows columns")
+    Column = _record("Column", "values validity")
+    Field = _record("Field", "name kind nullable default width doc")
+    Folded = _record("Folded", "output states")
+    Output = _record("Output", "batch origins rejected")
+    Packed = _record("Packed", "offsets bytes")
+    Rejection = _record("Rejection", "row reason")
+    Spec = _record("Spec", "name version doc streams entity event_time inputs outputs aggregations")
+    Vectors = _record("Vectors", "width values")
+    Values_Blobs = _record("Values_Blobs", "value")
+    Values_Booleans = _record("Values_Booleans", "value")
+    Values_Floats = _record("Values_Floats", "value")
+    Values_Integers = _record("Values_Integers", "value")
+    Values_Texts = _record("Values_Texts", "value")
+    Values_Timestamps = _record("Values_Timestamps", "value")
+    Values_Vectors = _record("Values_Vectors", "value")
