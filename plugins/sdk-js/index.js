@@ -32,10 +32,10 @@ export function rows(definition) {
     definition,
     describe: made.describe,
     apply: (input) => attempt(() => {
-      const events = unpack(made, input);
       const sink = new Sink(made);
+      const events = unpack(made, input, sink.refuse);
       for (let row = 0; row < input.rows; row++) {
-        sink.attempt(row, () => definition.apply(eventAt(made, events, row), made.settings));
+        if (!sink.refused.has(row)) sink.attempt(row, () => definition.apply(eventAt(made, events, row), made.settings));
       }
       return sink.output(input.rows);
     }),
@@ -48,7 +48,7 @@ export function columns(definition) {
     definition,
     describe: made.describe,
     apply: (input) => attempt(() => {
-      const returned = definition.apply(Object.fromEntries(unpack(made, input).map((column, i) => [made.inputs[i].name, column])), made.settings, input.rows);
+      const returned = definition.apply(Object.fromEntries(unpack(made, input, cannot).map((column, i) => [made.inputs[i].name, column])), made.settings, input.rows);
       const found = made.outputs.map(({ name }) => {
         const column = returned[name];
         if (column?.length !== input.rows) throw new TypeError(`\`${name}\` has ${column?.length} values for ${input.rows} rows`);
@@ -66,13 +66,13 @@ export function folds(definition) {
     definition,
     describe: made.describe,
     apply: (input, groups, before) => attempt(() => {
-      const events = unpack(made, input);
       const sink = new Sink(made);
       sink.ordered = false;
-      const after = read(before, states, groups.length - 1).map((kept, group) => {
+      const events = unpack(made, input, sink.refuse);
+      const after = read(before, states, groups.length - 1, cannot).map((kept, group) => {
         let state = kept === null ? null : fromJson(kept);
         for (let row = groups[group]; row < groups[group + 1]; row++) {
-          sink.attempt(row, () => {
+          if (!sink.refused.has(row)) sink.attempt(row, () => {
             const [next, made_] = definition.apply(state, eventAt(made, events, row), made.settings);
             state = next;
             return made_;
@@ -115,7 +115,9 @@ function given(defaults, settings) {
   return { ...defaults, ...settings };
 }
 
-const unpack = (made, input) => made.inputs.map((field, i) => read(input.columns[i], field, input.rows));
+const unpack = (made, input, refuse) => made.inputs.map((field, i) => read(input.columns[i], field, input.rows, refuse));
+/** Over whole columns there is nobody to refuse a row; the host then halves the batch until it stands alone. */
+const cannot = (row, reason) => { throw new RangeError(`row ${row}: ${reason}`); };
 
 function eventAt(made, columns, row) {
   const event = {};
@@ -127,7 +129,8 @@ function eventAt(made, columns, row) {
 class Sink {
   ordered = true;
   origins = [];
-  rejected = [];
+  refused = new Map();
+  refuse = (row, reason) => { if (!this.refused.has(row)) this.refused.set(row, reason); };
 
   constructor(made) {
     this.fields = made.outputs;
@@ -139,7 +142,7 @@ class Sink {
       const returned = make();
       for (const each of returned === null || returned === undefined ? [] : Array.isArray(returned) ? returned : [returned]) this.push(row, each);
     } catch (error) {
-      this.rejected.push({ row, reason: reasonOf(error) });
+      this.refuse(row, reasonOf(error));
     }
   }
 
@@ -154,9 +157,10 @@ class Sink {
   }
 
   output(rows) {
-    const plain = this.ordered && this.rejected.length === 0 && this.origins.length === rows && this.origins.every((origin, i) => origin === i);
+    const plain = this.ordered && this.refused.size === 0 && this.origins.length === rows && this.origins.every((origin, i) => origin === i);
     const columns = this.fields.map((field, i) => write(field, this.columns[i]));
-    return { batch: { rows: this.origins.length, columns }, origins: plain ? undefined : this.origins, rejected: this.rejected };
+    const rejected = [...this.refused].sort(([one], [other]) => one - other).map(([row, reason]) => ({ row, reason }));
+    return { batch: { rows: this.origins.length, columns }, origins: plain ? undefined : this.origins, rejected };
   }
 }
 

@@ -1,13 +1,18 @@
 // Columns of the contract to arrays of JavaScript values, and back.
 
-/** The values of a column, `null` for null. */
-export function read(column, field, rows) {
+/** The values of a column, `null` for null. `refuse(row, reason)` is told of integers that a number cannot hold exactly. */
+export function read(column, field, rows, refuse) {
   const values = column.values.val;
   const found = new Array(rows);
   const get = reader(field, values);
   const validity = column.validity ?? null;
   for (let row = 0; row < rows; row++) {
     found[row] = validity === null || (validity[row >> 3] >> (row & 7)) & 1 ? get(row) : null;
+  }
+  if (field.kind === "integer" || field.kind === "timestamp") {
+    for (let row = 0; row < rows; row++) {
+      if (found[row] !== null && !Number.isSafeInteger(found[row])) refuse(row, `\`${field.name}\` is beyond 2^53, which a number does not hold exactly`);
+    }
   }
   return found;
 }
@@ -18,7 +23,8 @@ function reader({ kind, width }, values) {
       return (row) => values[row] === 1;
     case "integer":
     case "timestamp":
-      return (row) => BigInt(values[row]);
+      // The runtime hands 64-bit integers over as numbers.
+      return (row) => Number(values[row]);
     case "text": {
       const { offsets, bytes } = values;
       const whole = latin1(bytes);
@@ -68,11 +74,11 @@ export function write(field, values) {
 
 const EXPECTED = {
   boolean: () => "a boolean",
-  integer: () => "a bigint of 64 bits",
+  integer: () => "a whole number between -2^53 and 2^53",
   float: () => "a number",
   text: () => "a string",
   bytes: () => "a Uint8Array",
-  timestamp: () => "a bigint of microseconds since 1970",
+  timestamp: () => "whole microseconds since 1970",
   vector: ({ width }) => `${width} numbers`,
 };
 
@@ -82,7 +88,7 @@ function fits({ kind, width }, value) {
       return typeof value === "boolean";
     case "integer":
     case "timestamp":
-      return typeof value === "bigint" && BigInt.asIntN(64, value) === value;
+      return Number.isSafeInteger(value);
     case "float":
       return typeof value === "number";
     case "text":
@@ -99,7 +105,7 @@ function pack({ kind, width }, values) {
     case "boolean":
       return { tag: "booleans", val: Uint8Array.from(values, (value) => (value === true ? 1 : 0)) };
     case "integer":
-      return { tag: "integers", val: values.map((value) => value ?? 0n) };
+      return { tag: "integers", val: values.map((value) => value ?? 0) };
     case "float":
       return { tag: "floats", val: Array.from(values, (value) => value ?? 0) };
     case "text":
@@ -107,7 +113,7 @@ function pack({ kind, width }, values) {
     case "bytes":
       return { tag: "blobs", val: packed(values, (value) => value ?? [], (bytes, into, at) => into.set(bytes, at)) };
     case "timestamp":
-      return { tag: "timestamps", val: values.map((value) => value ?? 0n) };
+      return { tag: "timestamps", val: values.map((value) => value ?? 0) };
     default:
       return { tag: "vectors", val: { width, values: values.flatMap((value) => (value === null ? new Array(width).fill(0) : Array.from(value, Math.fround))) } };
   }
@@ -123,6 +129,6 @@ function packed(values, prepare, copy) {
 }
 
 const shown = (value) => {
-  const text = typeof value === "bigint" ? `${value}n` : typeof value === "string" ? JSON.stringify(value) : String(value);
+  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
   return text.length > 80 ? `${text.slice(0, 79)}…` : text;
 };
