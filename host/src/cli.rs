@@ -1,5 +1,6 @@
 //! The command line: arguments, printing, exit codes. The work is done on the floors below, or by a running host.
 
+mod build;
 mod client;
 mod dead_letters;
 mod demo;
@@ -7,9 +8,11 @@ mod get;
 mod ingest;
 mod inspect;
 mod logging;
+mod new;
 mod print;
 mod run;
-mod toolchain;
+mod sdk;
+mod test;
 mod transforms;
 
 use std::process::ExitCode;
@@ -40,9 +43,15 @@ enum Command {
     /// Show what a component is: its digest, imports, inputs and outputs
     #[command(after_help = "Example: gristmill inspect plugins/prebuilt/tutorial.wasm --json")]
     Inspect(inspect::Arguments),
+    /// Make a folder with a plugin that builds, a unit test and a data case
+    #[command(after_help = "Example: gristmill new spending --lang python")]
+    New(new::Arguments),
     /// Build a plugin's folder into a component
     #[command(after_help = "Example: gristmill build examples/own-plugin --out own.wasm")]
-    Build(toolchain::Arguments),
+    Build(build::Arguments),
+    /// Run a plugin's data cases, events in and rows out, in the engine that hosts have
+    #[command(after_help = "Example: gristmill test examples/own-plugin")]
+    Test(test::Arguments),
     /// Load a component into a running host
     #[command(after_help = "Example: gristmill push own.wasm --name own --stream payments")]
     Push(transforms::PushArguments),
@@ -91,7 +100,9 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => run::check(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
-        Command::Build(arguments) => toolchain::build(&arguments),
+        Command::New(arguments) => new::new(&arguments),
+        Command::Build(arguments) => build::build(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
         Command::Push(arguments) => transforms::push(&arguments),
         Command::Transforms(arguments) => transforms::transforms(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),

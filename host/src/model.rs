@@ -10,6 +10,7 @@ mod entry;
 mod feature_row;
 mod format;
 mod input_binding;
+pub mod json;
 mod one_line;
 pub mod parse;
 mod spec;

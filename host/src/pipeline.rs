@@ -19,7 +19,9 @@ mod batch;
 mod binding;
 mod collect;
 mod decode;
+mod fold;
 mod read_ahead;
+pub mod trial;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::model::{Batch, Digest, Disposition, Spec, one_line};
+use crate::model::{Batch, Column, Digest, Disposition, Spec, one_line};
 use guest_log::GuestLog;
 use instances::Instances;
 
 pub use check::check;
+use check::check_states;
 pub use engine::{Engine, EngineOptions};
 
 /// What one instance of a transform may use.
@@ -67,12 +68,55 @@ pub struct Output {
     pub rejected: Vec<(u32, String)>,
 }
 
+/// What a stateful transform returned for one batch, checked.
+#[derive(Debug)]
+pub struct Folded {
+    /// The rows of features.
+    pub output: Output,
+    /// The new state of each group, bytes; null where the entity has none any more.
+    pub states: Column,
+}
+
+/// Which of the contract's worlds a component is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum World {
+    /// Rows in, rows out.
+    RowTransform,
+    /// The host keeps a state for each entity.
+    StatefulTransform,
+}
+
+impl std::fmt::Display for World {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            World::RowTransform => "row-transform",
+            World::StatefulTransform => "stateful-transform",
+        })
+    }
+}
+
 impl Engine {
     /// Compiles a component (or takes its code from the cache), checks it and asks it what it is. Blocks for as long as compiling takes,
     /// half a minute for a component with a whole CPython in it: call it on a thread that may block.
     ///
     /// `name` is what it runs under, `component` the file as the user gave it, `settings` a JSON text or empty.
+    ///
+    /// A stateful component is refused: the pipeline cannot keep states yet.
     pub fn load(&self, name: &str, component: &[u8], settings: &str, limits: Limits) -> Result<Transform, Error> {
+        let transform = self.load_any(name, component, settings, limits)?;
+        match transform.world {
+            World::RowTransform => Ok(transform),
+            World::StatefulTransform => Err(Error::Refused(
+                "it exports `gristmill:transform/fold`: stateful transforms are not run by this version yet, but for data cases; build it for the \
+                 world `row-transform`"
+                    .into(),
+            )),
+        }
+    }
+
+    /// The same for a component of any world, for whoever keeps its states.
+    pub fn load_any(&self, name: &str, component: &[u8], settings: &str, limits: Limits) -> Result<Transform, Error> {
         Ok(self.load_and_look(name, component, settings, limits).map_err(Error::in_one_line)?.0)
     }
 
@@ -85,6 +129,8 @@ impl Engine {
             wrapped: checked.wrapped,
             imports: checked.imports,
             exports: checked.exports,
+            world: transform.world,
+            memory_bytes: transform.instances.memory_bytes().unwrap_or_default(),
             spec: Spec::clone(&transform.spec),
         })
     }
@@ -104,7 +150,7 @@ impl Engine {
         let pre = self.shared.linker.instantiate_pre(&compiled);
         let pre = pre.map_err(|error| Error::Refused(format!("its imports are not those of the contract: {error:#}")))?;
         let log = GuestLog::new(name, limits.log_lines_per_second_max);
-        let instances = Instances::new(pre, settings, limits, log.clone(), reservation)?;
+        let instances = Instances::new(pre, checked.world, settings, limits, log.clone(), reservation)?;
         let spec = instances.describe()?;
         spec.check().map_err(|error| Error::Refused(format!("its spec is wrong: {error}")))?;
         if let Some(aggregation) = spec.aggregations.first() {
@@ -114,7 +160,8 @@ impl Engine {
             )));
         }
         let name = name.to_owned();
-        Ok((Transform { name, digest, spec: Arc::new(spec), limits, log, instances, from_cache }, checked))
+        let world = checked.world;
+        Ok((Transform { name, digest, world, spec: Arc::new(spec), limits, log, instances, from_cache }, checked))
     }
 
     fn check_limits(&self, limits: &Limits) -> Result<(), Error> {
@@ -143,6 +190,10 @@ pub struct Inspection {
     pub imports: Vec<String>,
     /// Names of what it exports.
     pub exports: Vec<String>,
+    /// The world that it is built for.
+    pub world: World,
+    /// Linear memory in bytes that an instance has before its first call.
+    pub memory_bytes: usize,
     /// What it says about itself, checked.
     pub spec: Spec,
 }
@@ -152,6 +203,7 @@ pub struct Inspection {
 pub struct Transform {
     name: String,
     digest: Digest,
+    world: World,
     spec: Arc<Spec>,
     limits: Limits,
     log: GuestLog,
@@ -174,6 +226,11 @@ impl Transform {
     /// The component's digest: SHA-256 of the file as the user gave it.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The world that it is built for.
+    pub fn world(&self) -> World {
+        self.world
     }
 
     /// What it says about itself, checked.
@@ -199,11 +256,23 @@ impl Transform {
     /// Computes the rows for a batch whose columns are the spec's inputs, in that order. Blocks for at most the deadline, plus the wait for
     /// an instance when more threads call than there are instances.
     pub fn apply(&self, input: &Batch) -> Result<Output, Error> {
-        let (found, wanted) = (input.columns.len(), self.spec.inputs.len());
-        if found != wanted {
-            return Err(Error::Engine(format!("the batch has {found} columns and the spec of `{}` has {wanted} inputs", self.name)));
-        }
+        self.check_columns(input)?;
         self.instances.apply(&self.spec, input)
+    }
+
+    /// Folds a batch into the states of its entities. Group `g` is the rows `groups[g]..groups[g + 1]` of one entity, in the order of their entries;
+    /// `states` has a value of bytes for each group, null where the entity has no state yet. Blocks as [`apply`](Transform::apply) does.
+    pub fn fold(&self, input: &Batch, groups: &[u32], states: &Column) -> Result<Folded, Error> {
+        self.check_columns(input)?;
+        self.instances.fold(&self.spec, input, groups, states)
+    }
+
+    fn check_columns(&self, input: &Batch) -> Result<(), Error> {
+        let (found, wanted) = (input.columns.len(), self.spec.inputs.len());
+        if found == wanted {
+            return Ok(());
+        }
+        Err(Error::Engine(format!("the batch has {found} columns and the spec of `{}` has {wanted} inputs", self.name)))
     }
 }
 

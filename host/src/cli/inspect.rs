@@ -1,10 +1,18 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::{Failure, print};
-use crate::model::Field;
+use crate::model::{Field, Format};
+use crate::pipeline::trial::Trial;
 use crate::transform::{Engine, EngineOptions, Limits};
+
+/// Rows in the batch that is measured: as many as a host puts into one call.
+const MEASURED_ROWS: usize = 1_024;
+/// Time spent on measuring.
+const MEASURED_TIME: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,10 +30,19 @@ pub(super) struct Arguments {
 pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     let file = &arguments.file;
     let component = std::fs::read(file).with_context(|| format!("cannot read {}", file.display())).map_err(Failure::Wrong)?;
-    let engine = Engine::new(EngineOptions::default())?;
+    // Its code is compiled once for both looks at it.
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let engine = Engine::new(EngineOptions { cache_folder: Some(folder.path().join("code")), ..EngineOptions::default() })?;
     let found = engine.inspect(&component, &arguments.settings, Limits::default())?;
+    let limits = Limits { deadline_ms: 10_000, log_lines_per_second_max: 0, ..Limits::default() };
+    let transform = engine.load_any("inspect", &component, &arguments.settings, limits)?;
+    let measured = Trial::new(&transform, Format::Fields, &BTreeMap::new())?.nanoseconds_per_row(MEASURED_ROWS, MEASURED_TIME);
     if arguments.json {
-        print::json(&serde_json::to_value(&found)?);
+        let mut value = serde_json::to_value(&found)?;
+        if let Some(members) = value.as_object_mut() {
+            members.insert("nanoseconds_per_row".to_owned(), measured.into());
+        }
+        print::json(&value);
         return Ok(());
     }
     let spec = &found.spec;
@@ -37,6 +54,12 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     print::line(&format!("size        {} bytes{}", found.bytes, if found.wrapped { ", a core module that the host wraps" } else { "" }));
     print::line(&format!("imports     {}", if found.imports.is_empty() { "none".to_owned() } else { found.imports.join(", ") }));
     print::line(&format!("exports     {}", found.exports.join(", ")));
+    print::line(&format!("world       {}", found.world));
+    print::line(&format!("memory      {} bytes before the first call", found.memory_bytes));
+    print::line(&match measured {
+        Some(measured) => format!("speed       {measured:.0} ns a row, {MEASURED_ROWS} rows made up from its inputs in a call"),
+        None => "speed       not measured: it fails on rows made up from its inputs".to_owned(),
+    });
     print::line(&format!("streams     {}", spec.streams.join(", ")));
     print::line(&format!("entity      {}", spec.entity.join(", ")));
     print::line(&format!("event time  {}\n", spec.event_time.as_deref().unwrap_or("the entry's own")));

@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use super::{Field, Kind};
+
 /// Some events, or some rows of features, in columns. What crosses the sandbox's boundary.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Batch {
@@ -111,6 +113,42 @@ impl Column {
     /// Whether row `index` is not null.
     pub fn is_valid(&self, index: usize) -> bool {
         self.validity.as_ref().is_none_or(|validity| validity.is_valid(index))
+    }
+
+    /// Nothing but nulls.
+    pub fn nulls(kind: Kind, rows: usize) -> Column {
+        let packed = || Packed { offsets: vec![0; rows + 1], bytes: Vec::new() };
+        let values = match kind {
+            Kind::Boolean => Values::Booleans(vec![0; rows]),
+            Kind::Integer => Values::Integers(vec![0; rows]),
+            Kind::Float => Values::Floats(vec![0.0; rows]),
+            Kind::Text => Values::Texts(packed()),
+            Kind::Bytes => Values::Blobs(packed()),
+            Kind::Timestamp => Values::Timestamps(vec![0; rows]),
+            Kind::Vector => Values::Vectors { width: 0, values: Vec::new() },
+        };
+        Column { values, validity: Some(Validity { bits: vec![0; rows.div_ceil(8)] }) }
+    }
+
+    /// Values as a field of a stream may have them, made up: no nulls, each row another.
+    pub fn made_up(field: &Field, rows: usize) -> Column {
+        let packed = || {
+            let mut packed = Packed::default();
+            (0..rows).for_each(|row| packed.push(format!("{} {row}", field.name).as_bytes()));
+            packed
+        };
+        let width = field.width.unwrap_or(1);
+        let values = match field.kind {
+            Kind::Boolean => Values::Booleans((0..rows).map(|row| (row % 2) as u8).collect()),
+            Kind::Integer => Values::Integers((1..=rows as i64).collect()),
+            Kind::Float => Values::Floats((1..=rows).map(|row| row as f64 + 0.25).collect()),
+            Kind::Text => Values::Texts(packed()),
+            Kind::Bytes => Values::Blobs(packed()),
+            // Seconds from the beginning of 2024 on.
+            Kind::Timestamp => Values::Timestamps((0..rows as i64).map(|row| (1_704_067_200 + row) * 1_000_000).collect()),
+            Kind::Vector => Values::Vectors { width, values: (0..rows * width as usize).map(|index| index as f32).collect() },
+        };
+        Column { values, validity: None }
     }
 
     /// The rows at `indices`, in that order. An index outside the column repeats as a placeholder.

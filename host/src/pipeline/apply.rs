@@ -60,7 +60,8 @@ fn call(transform: &Transform, batch: &Batch, range: &Range<usize>) -> Result<Ou
     transform.apply(&batch.take(&indices))
 }
 
-fn reason(error: &Error) -> Reason {
+/// Why rows are given up that a call failed on.
+pub(super) fn reason(error: &Error) -> Reason {
     match error {
         Error::Trap(_) | Error::Engine(_) | Error::Refused(_) => Reason::Trap,
         Error::Deadline { .. } => Reason::Deadline,

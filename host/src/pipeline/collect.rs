@@ -32,7 +32,8 @@ impl Origins<'_> {
         Version { event_time, entry_id }
     }
 
-    fn push_key(&self, key: &mut Vec<u8>, row: usize) {
+    /// Appends the entity key of a row.
+    pub(super) fn push_key(&self, key: &mut Vec<u8>, row: usize) {
         for (position, input) in self.entity.iter().enumerate() {
             if let Some(part) = self.batch.columns.get(*input).and_then(|column| key_part(column, row)) {
                 push_key_part(key, position == 0, part);

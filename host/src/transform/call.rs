@@ -11,6 +11,16 @@ pub(super) fn columns(batch: &Batch) -> Vec<wit::ColumnParam<'_>> {
     batch.columns.iter().map(|column| lower(column)).collect()
 }
 
+/// One column as a parameter.
+pub(super) fn column(column: &Column) -> wit::ColumnParam<'_> {
+    lower(column)
+}
+
+/// One column as it came back, not yet checked.
+pub(super) fn column_back(column: wit::ColumnResult) -> Column {
+    lift(column)
+}
+
 /// A result as it came back, not yet checked.
 pub(super) fn output(output: wit::Output) -> Output {
     let wit::Output { batch, origins, rejected } = output;

@@ -30,7 +30,8 @@ pub fn check(output: &mut Output, spec: &Spec, input_rows: usize, limits: &Limit
         bytes = bytes.saturating_add(column_bytes(column));
         check_values(&column.values, field, rows).map_err(problem)?;
         if column.validity.is_some() {
-            check_validity(column, field, rows).map_err(problem)?;
+            // What has just come back is shared with nobody yet.
+            Arc::get_mut(column).map_or(Ok(()), |column| check_validity(column, field, rows)).map_err(problem)?;
         }
     }
     if bytes > limits.output_bytes_max {
@@ -39,6 +40,21 @@ pub fn check(output: &mut Output, spec: &Spec, input_rows: usize, limits: &Limit
     check_row_bytes(output, bytes)?;
     check_origins(output.origins.as_deref(), rows, input_rows)?;
     check_rejected(output, input_rows)
+}
+
+/// Checks the states that a stateful transform returned: one value a group, bytes or null, no more bytes than a call may return.
+pub(super) fn check_states(states: &mut Column, groups: usize, limits: &Limits) -> Result<(), Error> {
+    let problem = |problem: String| Error::Invalid(format!("states: {problem}"));
+    let field = Field { name: "states".into(), kind: Kind::Bytes, nullable: true, default: None, width: None, doc: String::new() };
+    check_values(&states.values, &field, groups).map_err(problem)?;
+    if states.validity.is_some() {
+        check_validity(states, &field, groups).map_err(problem)?;
+    }
+    let bytes = column_bytes(states);
+    if bytes > limits.output_bytes_max {
+        return invalid(format!("{bytes} bytes of states; output_bytes_max allows {}", limits.output_bytes_max));
+    }
+    Ok(())
 }
 
 fn invalid<T>(problem: String) -> Result<T, Error> {
@@ -149,7 +165,7 @@ fn check_text(packed: &Packed) -> Result<(), String> {
     Err("a text that begins inside a character".into())
 }
 
-fn check_validity(column: &mut Arc<Column>, field: &Field, rows: usize) -> Result<(), String> {
+fn check_validity(column: &mut Column, field: &Field, rows: usize) -> Result<(), String> {
     let Some(Validity { bits }) = &column.validity else { return Ok(()) };
     let wanted = rows.div_ceil(8);
     let Some(used) = bits.get(..wanted) else {
@@ -162,9 +178,7 @@ fn check_validity(column: &mut Arc<Column>, field: &Field, rows: usize) -> Resul
         return Err("a null, but its spec says that it has none".into());
     }
     let surplus = bits.len() > wanted;
-    if (all_valid || surplus)
-        && let Some(column) = Arc::get_mut(column)
-    {
+    if all_valid || surplus {
         match &mut column.validity {
             Some(validity) if !all_valid => validity.bits.truncate(wanted),
             validity => *validity = None,

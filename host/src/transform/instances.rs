@@ -6,11 +6,12 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use wasmtime::component::InstancePre;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
-use super::bindings::exports::gristmill::transform::transform::{Batch as BatchParam, Guest, GuestIndices};
+use super::bindings::exports::gristmill::transform::{fold, transform};
+use super::bindings::gristmill::transform::types as wit;
 use super::engine::Reservation;
 use super::guest_log::GuestLog;
-use super::{Error, Limits, Output, call, check};
-use crate::model::{Batch, Spec, one_line};
+use super::{Error, Folded, Limits, Output, World, call, check, check_states};
+use crate::model::{Batch, Column, Spec, one_line};
 
 /// `describe` runs in a memory that nothing has touched yet, and interpreters start up in it: it gets this many times the deadline of
 /// a call, and no less than a second.
@@ -26,7 +27,7 @@ const MESSAGE_BYTES_MAX: usize = 2_048;
 /// Instances of one transform. At most as many run as the pool has set aside for it; a call beyond waits for one.
 pub(super) struct Instances {
     pre: InstancePre<State>,
-    exports: GuestIndices,
+    exports: Exports,
     settings: String,
     limits: Limits,
     log: GuestLog,
@@ -48,6 +49,18 @@ struct Instance {
     calls: u64,
 }
 
+/// Where the functions of the one interface stand that a component exports.
+enum Exports {
+    Transform(transform::GuestIndices),
+    Fold(fold::GuestIndices),
+}
+
+/// The functions of one instance.
+enum Guest {
+    Transform(transform::Guest),
+    Fold(fold::Guest),
+}
+
 /// What the engine keeps for each instance.
 pub(super) struct State {
     limiter: Limiter,
@@ -63,13 +76,17 @@ impl State {
 impl Instances {
     pub(super) fn new(
         pre: InstancePre<State>,
+        world: World,
         settings: &str,
         limits: Limits,
         log: GuestLog,
         reservation: Reservation,
     ) -> Result<Instances, Error> {
-        let exports = GuestIndices::new(&pre)
-            .map_err(|error| Error::Refused(format!("it does not export what `row-transform` asks for: {error:#}")))?;
+        let exports = match world {
+            World::RowTransform => transform::GuestIndices::new(&pre).map(Exports::Transform),
+            World::StatefulTransform => fold::GuestIndices::new(&pre).map(Exports::Fold),
+        };
+        let exports = exports.map_err(|error| Error::Refused(format!("it does not export what `{world}` asks for: {error:#}")))?;
         let (state, returned) = (Mutex::default(), Condvar::new());
         Ok(Instances { pre, exports, settings: settings.to_owned(), limits, log, state, returned, reservation })
     }
@@ -82,8 +99,43 @@ impl Instances {
         Ok(spec)
     }
 
-    /// One call. An instance that trapped, ran out of something or broke the contract is never used again.
+    /// One call of a stateless transform.
     pub(super) fn apply(&self, spec: &Spec, input: &Batch) -> Result<Output, Error> {
+        let columns = call::columns(input);
+        self.call(spec, input, |instance, rows| {
+            let Guest::Transform(guest) = &instance.guest else { return Err(wrong_world()) };
+            let result = guest.call_apply(&mut instance.store, transform::Batch { rows, columns: &columns });
+            let checked = |output| {
+                let mut output = call::output(output);
+                check(&mut output, spec, input.rows, &self.limits).map(|()| output)
+            };
+            Ok(result.map(|result| result.map(checked)))
+        })
+    }
+
+    /// One call of a stateful transform; the groups are those of [`Transform::fold`](super::Transform::fold).
+    pub(super) fn fold(&self, spec: &Spec, input: &Batch, groups: &[u32], states: &Column) -> Result<Folded, Error> {
+        let columns = call::columns(input);
+        self.call(spec, input, |instance, rows| {
+            let Guest::Fold(guest) = &instance.guest else { return Err(wrong_world()) };
+            let input_batch = fold::Batch { rows, columns: &columns };
+            let result = guest.call_apply(&mut instance.store, input_batch, groups, call::column(states));
+            let checked = |folded: wit::Folded| {
+                let mut folded = Folded { output: call::output(folded.output), states: call::column_back(folded.states) };
+                check(&mut folded.output, spec, input.rows, &self.limits)?;
+                check_states(&mut folded.states, groups.len().saturating_sub(1), &self.limits).map(|()| folded)
+            };
+            Ok(result.map(|result| result.map(checked)))
+        })
+    }
+
+    /// An instance that trapped, ran out of something or broke the contract is never used again.
+    fn call<T>(
+        &self,
+        spec: &Spec,
+        input: &Batch,
+        work: impl FnOnce(&mut Instance, u32) -> Result<wasmtime::Result<Result<Result<T, Error>, String>>, Error>,
+    ) -> Result<T, Error> {
         let rows = u32::try_from(input.rows).map_err(|_| Error::Engine(format!("a batch of {} rows is too large", input.rows)))?;
         let mut slot = Slot::wait(self);
         let mut instance = match slot.keep.take() {
@@ -93,20 +145,25 @@ impl Instances {
         instance.calls += 1;
         let Limits { deadline_ms, .. } = self.limits;
         self.arm(&mut instance.store, deadline_ms);
-        let columns = call::columns(input);
-        let result = instance.guest.call_apply(&mut instance.store, BatchParam { rows, columns: &columns });
+        let result = work(&mut instance, rows)?;
         let result = result.map_err(|error| self.explain(error, instance.store.data(), deadline_ms))?;
-        let mut output = match result {
-            Ok(output) => call::output(output),
+        let returned = match result {
+            Ok(checked) => checked?,
             Err(message) => {
                 // It said no and is well.
                 slot.give_back(instance);
                 return Err(Error::Guest(cut(&message)));
             }
         };
-        check(&mut output, spec, input.rows, &self.limits)?;
         slot.give_back(instance);
-        Ok(output)
+        Ok(returned)
+    }
+
+    /// Bytes of linear memory that an idle instance has, if one is idle.
+    pub(super) fn memory_bytes(&self) -> Option<usize> {
+        let pool = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = pool.idle.last()?.store.data().limiter.memory_bytes_left;
+        Some(self.limits.memory_bytes_max.saturating_sub(left))
     }
 
     /// A fresh instance, which must say of itself what the first one said.
@@ -135,9 +192,15 @@ impl Instances {
         store.set_hostcall_fuel(self.limits.output_bytes_max.saturating_add(COPY_BYTES_EXTRA));
         self.arm(&mut store, deadline_ms);
         let instance = self.pre.instantiate(&mut store).map_err(|error| self.explain(error, store.data(), deadline_ms))?;
-        let guest = self.exports.load(&mut store, &instance);
+        let guest = match &self.exports {
+            Exports::Transform(exports) => exports.load(&mut store, &instance).map(Guest::Transform),
+            Exports::Fold(exports) => exports.load(&mut store, &instance).map(Guest::Fold),
+        };
         let guest = guest.map_err(|error| Error::Refused(format!("its functions are not those of the contract: {error:#}")))?;
-        let described = guest.call_describe(&mut store, &self.settings);
+        let described = match &guest {
+            Guest::Transform(guest) => guest.call_describe(&mut store, &self.settings),
+            Guest::Fold(guest) => guest.call_describe(&mut store, &self.settings),
+        };
         match described.map_err(|error| self.explain(error, store.data(), deadline_ms))? {
             Ok(spec) => Ok((Instance { store, guest, calls: 0 }, call::spec(spec))),
             Err(message) => Err(Error::Refused(format!("it refused its settings: {}", cut(&message)))),
@@ -264,6 +327,10 @@ fn frames(backtrace: Option<&WasmBacktrace>) -> String {
     let names: Vec<_> =
         names.map(|frame| frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)).collect();
     if names.is_empty() { String::new() } else { format!(", in {}", names.join(" called by ")) }
+}
+
+fn wrong_world() -> Error {
+    Error::Engine("a stateless transform has no fold, and a stateful one nothing else".into())
 }
 
 fn cut(message: &str) -> String {

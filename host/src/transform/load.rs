@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::Component;
 
-use super::Error;
 use super::bounds;
 use super::engine::Engine;
 use super::world::Packages;
+use super::{Error, World};
 use crate::model::Digest;
 
 /// The largest component that is taken. CPython's has 18 MB. It also bounds the time for which a hostile component can keep the
@@ -32,6 +32,7 @@ pub(super) struct Checked<'a> {
     pub(super) wrapped: bool,
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
+    pub(super) world: World,
 }
 
 /// Reads what the bytes are and refuses what may not run here.
@@ -50,8 +51,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<Checked<'_>, Error> {
     bounds::check(&bytes)?;
     let (imports, exports) = surface(&bytes)?;
     imports.iter().try_for_each(|name| check_import(name))?;
-    check_exports(&exports)?;
-    Ok(Checked { bytes, wrapped, imports, exports })
+    let world = world_of(&exports)?;
+    Ok(Checked { bytes, wrapped, imports, exports, world })
 }
 
 /// Compiles a component, or takes its code from the cache; the flag says which. `digest` is that of the user's bytes.
@@ -159,14 +160,16 @@ fn check_import(name: &str) -> Result<(), Error> {
     }
 }
 
-fn check_exports(exports: &[String]) -> Result<(), Error> {
-    let mut found = false;
+/// The world whose interface is exported.
+fn world_of(exports: &[String]) -> Result<World, Error> {
+    let (mut transform, mut fold) = (false, false);
     for name in exports {
         match contract_interface(name) {
-            Some(("transform", CONTRACT_MAJOR)) => found = true,
-            Some(("fold" | "migration", CONTRACT_MAJOR)) => {
+            Some(("transform", CONTRACT_MAJOR)) => transform = true,
+            Some(("fold", CONTRACT_MAJOR)) => fold = true,
+            Some(("migration", CONTRACT_MAJOR)) => {
                 return Err(Error::Refused(format!(
-                    "it exports `{}`: stateful transforms are not run by this version yet; build it for the world `row-transform`",
+                    "it exports `{}`: migrations of state are not run by this version yet; build it for the world `stateful-transform`",
                     shown(name)
                 )));
             }
@@ -174,12 +177,20 @@ fn check_exports(exports: &[String]) -> Result<(), Error> {
             _ => {}
         }
     }
-    if found {
-        return Ok(());
+    match (transform, fold) {
+        (true, false) => Ok(World::RowTransform),
+        (false, true) => Ok(World::StatefulTransform),
+        (true, true) => Err(Error::Refused(
+            "it exports both `transform` and `fold`; a component is one of them: build it for the world `row-transform` or `stateful-transform`".into(),
+        )),
+        (false, false) => {
+            let names: Vec<_> = exports.iter().take(8).map(|name| format!("`{}`", shown(name))).collect();
+            let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+            Err(Error::Refused(format!(
+                "it does not export `{PACKAGE}transform@1.0.0` but {names}: build it for the world `row-transform` or `stateful-transform`"
+            )))
+        }
     }
-    let names: Vec<_> = exports.iter().take(8).map(|name| format!("`{}`", shown(name))).collect();
-    let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-    Err(Error::Refused(format!("it does not export `{PACKAGE}transform@1.0.0` but {names}: build it for the world `row-transform`")))
 }
 
 /// `gristmill:transform/log@1.2.3` is the interface `log` of major version `1`.

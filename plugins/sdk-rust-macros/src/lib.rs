@@ -1,6 +1,7 @@
 //! The macros of `gristmill-sdk`; use them through that crate, which documents them.
 
 mod fields;
+mod fold;
 mod input;
 mod output;
 mod transform;
@@ -30,6 +31,15 @@ pub fn derive_output(item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn transform(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(syn::parse(arguments).and_then(|arguments| transform::expand(&arguments, &syn::parse(item)?)))
+}
+
+/// Makes a function the stateful transform of its crate: `#[fold(entity = "id", stream = "readings")]` on
+/// `fn name(state: &mut Option<S>, row: X) -> Y`. Takes what `transform` takes but `columns`.
+///
+/// What is done to the state for an event that is then refused is undone.
+#[proc_macro_attribute]
+pub fn fold(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    expand(syn::parse(arguments).and_then(|arguments| fold::expand(&arguments, &syn::parse(item)?)))
 }
 
 fn expand(result: syn::Result<proc_macro2::TokenStream>) -> TokenStream {

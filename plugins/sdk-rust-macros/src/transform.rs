@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     entity: Vec<LitStr>,
     event_time: Option<LitStr>,
     streams: Vec<LitStr>,
-    columns: bool,
+    pub(crate) columns: bool,
 }
 
 impl Parse for Arguments {
@@ -142,7 +142,7 @@ fn bodies(
 }
 
 // Settings are read once, by `describe`, and kept for the thread: an instance has one, and tests do not disturb each other.
-fn settings_code(settings: Option<&Type>) -> ((TokenStream, TokenStream, TokenStream), TokenStream) {
+pub(crate) fn settings_code(settings: Option<&Type>) -> ((TokenStream, TokenStream, TokenStream), TokenStream) {
     let Some(settings) = settings else {
         return ((quote!(), quote!(let _ = settings;), quote!()), quote!());
     };
@@ -159,7 +159,7 @@ fn settings_code(settings: Option<&Type>) -> ((TokenStream, TokenStream, TokenSt
     ((define, remember, borrow), quote!(, &settings))
 }
 
-fn meta(arguments: &Arguments, function: &ItemFn) -> TokenStream {
+pub(crate) fn meta(arguments: &Arguments, function: &ItemFn) -> TokenStream {
     let name = arguments.name.as_ref().map_or_else(|| function.sig.ident.to_string(), LitStr::value);
     let version = arguments.version.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |version| quote!(#version));
     let doc = fields::doc(&function.attrs);
@@ -177,7 +177,7 @@ fn meta(arguments: &Arguments, function: &ItemFn) -> TokenStream {
     }
 }
 
-fn parameter_type(parameter: &FnArg) -> Result<&Type> {
+pub(crate) fn parameter_type(parameter: &FnArg) -> Result<&Type> {
     match parameter {
         FnArg::Typed(typed) => {
             if let Type::Reference(reference) = &*typed.ty {
@@ -200,7 +200,7 @@ fn texts(input: ParseStream) -> Result<Vec<LitStr>> {
     items.iter().map(text).collect()
 }
 
-fn camel(name: &str) -> String {
+pub(crate) fn camel(name: &str) -> String {
     let capital = |word: &str| word.chars().take(1).flat_map(char::to_uppercase).chain(word.chars().skip(1)).collect::<String>();
     name.split('_').map(capital).collect()
 }

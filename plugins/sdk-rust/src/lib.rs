@@ -31,12 +31,18 @@
 //! Field types: `bool`, `i64`, `f64`, `&str` (outputs also `String`), `&[u8]` (outputs also `Vec<u8>`), [`Timestamp`],
 //! `[f32; N]`, and `Option` of each where null is a legal value.
 //!
-//! A row function returns `T`, `Option<T>` (none: the row is filtered out), `Result<T, Rejected>` (the event becomes a dead
-//! letter with that reason) or `Vec<T>` (several rows from one event). A columnar function, `#[transform(columns, ..)]`, takes
+//! A row function returns `T`, `Option<T>` (none: the row is filtered out), `Vec<T>` (several rows from one event), or a `Result` of one of these with
+//! [`Rejected`] (the event becomes a dead letter with that reason). A columnar function, `#[transform(columns, ..)]`, takes
 //! `&XColumns` and returns `YColumns`: the structs that the derives make beside the row structs `X` and `Y`.
+//!
+//! A function over a state and a row, `#[fold(..)] fn name(state: &mut Option<S>, row: X) -> Y`, makes a stateful transform: it is called for one event after
+//! the other of an entity, in order, with the state that the host keeps for that entity, see [`State`].
 
 #[doc(hidden)]
 pub mod bindings;
+mod fold;
+#[doc(hidden)]
+pub mod fold_bindings;
 mod input;
 pub mod log;
 mod output;
@@ -46,7 +52,8 @@ pub mod testing;
 mod timestamp;
 mod transform;
 
-pub use gristmill_sdk_macros::{Input, Output, transform};
+pub use fold::{Fold, State};
+pub use gristmill_sdk_macros::{Input, Output, fold, transform};
 pub use input::{
     BoolColumn, BytesColumn, FloatColumn, Input, InputColumns, InputValue, IntColumn, TextColumn, TimestampColumn, VectorColumn,
 };
@@ -57,18 +64,22 @@ pub use transform::{Meta, Transform};
 
 /// The types that cross the boundary, as the contract defines them. Only benches and tools need them.
 pub mod wire {
-    pub use crate::bindings::gristmill::transform::types::{Batch, Column, Field, Kind, Output, Packed, Rejection, Spec, Values, Vectors};
+    pub use crate::bindings::gristmill::transform::types::{
+        Batch, Column, Field, Folded, Kind, Output, Packed, Rejection, Spec, Values, Vectors,
+    };
 }
 
 /// What a transform usually needs.
 pub mod prelude {
-    pub use crate::{Input, Output, Rejected, Timestamp, log, transform};
+    pub use crate::{Input, Output, Rejected, Timestamp, fold, log, transform};
 }
 
 // What the macros expand to; not for people.
 #[doc(hidden)]
 pub mod private {
     pub use crate::bindings::export;
+    pub use crate::fold::States;
+    pub use crate::fold_bindings::export as export_fold;
     pub use crate::input::{ReadColumn, field, next_column};
     pub use crate::output::{BuildColumn, check_len};
 }

@@ -78,41 +78,51 @@ impl<C: OutputColumns> Sink<C> {
 /// What a row function may return.
 #[diagnostic::on_unimplemented(
     message = "a transform over rows cannot return `{Self}`",
-    note = "return T, Option<T>, Result<T, Rejected> or Vec<T>, where T derives Output"
+    note = "return T, Option<T> or Vec<T>, where T derives Output, or a Result of one of these with Rejected"
 )]
 pub trait ReturnedRows {
     /// The row of features.
     type Row: Output;
 
-    /// Puts what input row `row` gave into the sink.
-    fn emit(self, row: u32, sink: &mut Sink<<Self::Row as Output>::Columns>);
+    /// Whether a row may be refused, and what was done to a state for it undone.
+    const REFUSES: bool = false;
+
+    /// Puts what input row `row` gave into the sink. Says whether the row was accepted.
+    fn emit(self, row: u32, sink: &mut Sink<<Self::Row as Output>::Columns>) -> bool;
 }
 
 impl<T: Output> ReturnedRows for T {
     type Row = T;
 
-    fn emit(self, row: u32, sink: &mut Sink<T::Columns>) {
+    fn emit(self, row: u32, sink: &mut Sink<T::Columns>) -> bool {
         sink.emit(row, self);
+        true
     }
 }
 
 impl<T: Output> ReturnedRows for Option<T> {
     type Row = T;
 
-    fn emit(self, row: u32, sink: &mut Sink<T::Columns>) {
+    fn emit(self, row: u32, sink: &mut Sink<T::Columns>) -> bool {
         if let Some(value) = self {
             sink.emit(row, value);
         }
+        true
     }
 }
 
-impl<T: Output> ReturnedRows for Result<T, Rejected> {
-    type Row = T;
+impl<T: ReturnedRows> ReturnedRows for Result<T, Rejected> {
+    type Row = T::Row;
 
-    fn emit(self, row: u32, sink: &mut Sink<T::Columns>) {
+    const REFUSES: bool = true;
+
+    fn emit(self, row: u32, sink: &mut Sink<<T::Row as Output>::Columns>) -> bool {
         match self {
-            Ok(value) => sink.emit(row, value),
-            Err(Rejected { reason }) => sink.rejected.push(wire::Rejection { row, reason }),
+            Ok(value) => value.emit(row, sink),
+            Err(Rejected { reason }) => {
+                sink.rejected.push(wire::Rejection { row, reason });
+                false
+            }
         }
     }
 }
@@ -120,10 +130,11 @@ impl<T: Output> ReturnedRows for Result<T, Rejected> {
 impl<T: Output> ReturnedRows for Vec<T> {
     type Row = T;
 
-    fn emit(self, row: u32, sink: &mut Sink<T::Columns>) {
+    fn emit(self, row: u32, sink: &mut Sink<T::Columns>) -> bool {
         for value in self {
             sink.emit(row, value);
         }
+        true
     }
 }
 

@@ -14,9 +14,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::mem;
 
+use crate::fold::Fold;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::log::Level;
 use crate::transform::Transform;
-use crate::wire::{Batch, Column, Field, Kind, Packed, Values, Vectors};
+use crate::wire::{Batch, Column, Field, Kind, Output, Packed, Spec, Values, Vectors};
 
 /// One value of a field.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +90,54 @@ pub struct Outcome {
 pub fn run<T: Transform>(settings: &str, events: &[Row]) -> Result<Outcome, String> {
     let spec = T::describe(settings)?;
     let columns = spec.inputs.iter().map(|field| encode(field, events)).collect::<Result<_, _>>()?;
-    let output = T::apply(Batch { rows: events.len() as u32, columns })?;
+    Ok(outcome(&spec, T::apply(Batch { rows: events.len() as u32, columns })?))
+}
+
+/// What the host keeps between two batches of a fold: the bytes of each entity's state, by the values of its key.
+pub type States = Vec<(Vec<Value>, Vec<u8>)>;
+
+/// Describes the fold with these settings, then folds one batch of events into the states. Origins and refusals are told by the index of the event.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_fold<F: Fold>(settings: &str, events: &[Row], states: &mut States) -> Result<Outcome, String> {
+    let spec = F::describe(settings)?;
+    let mut entities: Vec<(Vec<Value>, Vec<usize>)> = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        let key: Vec<Value> = spec.entity.iter().map(|name| event.get(name).cloned().unwrap_or(Value::Null)).collect();
+        match entities.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, rows)) => rows.push(index),
+            None => entities.push((key, vec![index])),
+        }
+    }
+    let order: Vec<usize> = entities.iter().flat_map(|(_, rows)| rows.iter().copied()).collect();
+    let grouped: Vec<Row> = order.iter().filter_map(|index| events.get(*index).cloned()).collect();
+    let mut groups = vec![0];
+    let mut end = 0;
+    for (_, rows) in &entities {
+        end += rows.len() as u32;
+        groups.push(end);
+    }
+    let kept = |key: &Vec<Value>| states.iter().find(|(known, _)| known == key).map(|(_, state)| state.clone());
+    let before: Vec<Row> = entities.iter().map(|(key, _)| Row::from([("state".to_owned(), Value::from(kept(key)))])).collect();
+    let field = Field { name: "state".to_owned(), kind: Kind::Bytes, nullable: true, default: None, width: None, doc: String::new() };
+    let columns = spec.inputs.iter().map(|field| encode(field, &grouped)).collect::<Result<_, _>>()?;
+    let folded = F::apply(Batch { rows: events.len() as u32, columns }, &groups, encode(&field, &before)?)?;
+    for (group, (key, _)) in entities.into_iter().enumerate() {
+        states.retain(|(known, _)| *known != key);
+        if let Value::Bytes(state) = decode(&folded.states, group) {
+            states.push((key, state));
+        }
+    }
+    let mut outcome = outcome(&spec, folded.output);
+    let event = |row: usize| order.get(row).copied().unwrap_or(row);
+    outcome.rows.iter_mut().for_each(|row| row.origin = event(row.origin));
+    outcome.rejected.iter_mut().for_each(|(row, _)| *row = event(*row));
+    outcome.rows.sort_by_key(|row| row.origin);
+    Ok(outcome)
+}
+
+fn outcome(spec: &Spec, output: Output) -> Outcome {
     let rows = (0..output.batch.rows as usize)
         .map(|row| Feature {
             origin: output.origins.as_ref().map_or(row, |origins| origins.get(row).map_or(row, |origin| *origin as usize)),
@@ -101,7 +150,7 @@ pub fn run<T: Transform>(settings: &str, events: &[Row]) -> Result<Outcome, Stri
         })
         .collect();
     let rejected = output.rejected.into_iter().map(|rejection| (rejection.row as usize, rejection.reason)).collect();
-    Ok(Outcome { rows, rejected })
+    Outcome { rows, rejected }
 }
 
 /// Takes the lines that transforms logged on this thread, each as its level and message.

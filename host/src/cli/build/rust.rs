@@ -1,27 +1,14 @@
-//! Building a Rust plugin into a component, with whatever toolchain for WebAssembly this machine has.
+//! Rust: cargo, with whatever toolchain for WebAssembly this machine has.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use indicatif::ProgressBar;
-use sha2::{Digest as _, Sha256};
+use anyhow::{Context, bail};
 
-use super::{Failure, print};
-use crate::model::Digest;
+use super::super::{Failure, print};
+use super::Plugin;
 
 const TARGET: &str = "wasm32-unknown-unknown";
-
-#[derive(clap::Args)]
-pub(super) struct Arguments {
-    /// The plugin's folder
-    #[arg(value_name = "DIR", default_value = ".")]
-    folder: PathBuf,
-    /// Where the component goes; NAME.wasm in the plugin's folder when absent
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-}
 
 /// How Rust becomes WebAssembly here.
 enum Toolchain {
@@ -31,29 +18,16 @@ enum Toolchain {
     Debian(PathBuf),
 }
 
-pub(super) fn build(arguments: &Arguments) -> Result<(), Failure> {
-    let folder = &arguments.folder;
-    if !folder.join("Cargo.toml").is_file() {
-        let message = "has no Cargo.toml; this version builds Rust plugins, and loads components that other tools have built";
-        return Err(Failure::Wrong(anyhow!("{} {message}", folder.display())));
-    }
+pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
+    let folder = &plugin.folder;
     let toolchain = find(folder).map_err(Failure::Wrong)?;
     let name = library_name(folder).map_err(Failure::Wrong)?;
     if let Toolchain::Debian(_) = toolchain {
         print::note("building with Debian's Rust and its sources of std; the first time takes about two minutes");
     }
-    let spinner = ProgressBar::new_spinner().with_message(format!("building {name}"));
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    let built = compile(folder, &toolchain);
-    spinner.finish_and_clear();
-    built?;
+    compile(folder, &toolchain)?;
     let module = target_folder(folder)?.join(TARGET).join("release").join(format!("{name}.wasm"));
-    let component =
-        std::fs::read(&module).with_context(|| format!("{} was not built; is `crate-type = [\"cdylib\"]` set?", module.display()))?;
-    let out = arguments.out.clone().unwrap_or_else(|| folder.join(format!("{name}.wasm")));
-    std::fs::write(&out, &component).with_context(|| format!("cannot write {}", out.display()))?;
-    print::line(&format!("{} ({} bytes, {})", out.display(), component.len(), Digest(Sha256::digest(&component).into())));
-    Ok(())
+    Ok(std::fs::read(&module).with_context(|| format!("{} was not built; is `crate-type = [\"cdylib\"]` set?", module.display()))?)
 }
 
 /// The toolchain for this folder, which may choose one of its own.

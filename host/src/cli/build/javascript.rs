@@ -1,0 +1,29 @@
+//! TypeScript and JavaScript: esbuild makes one file of the plugin and the SDK, componentize-qjs puts it into a component with QuickJS.
+
+use super::super::Failure;
+use super::{Language, Plugin, tools, written};
+
+const HOW: &str = "  npm install --save-dev componentize-qjs@0.4.5 esbuild@0.25.12 typescript@5.9.3\n\n\
+in the plugin's folder or one above it (they come from npm, with Node.js 20 or newer)";
+
+pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
+    let esbuild = tools::need("esbuild", &plugin.folder, HOW)?;
+    let componentize = tools::need("componentize-qjs", &plugin.folder, HOW)?;
+    let (sdk, wit) = plugin.sdk("sdk-js")?;
+    let target = plugin.target()?;
+    if plugin.language == Language::TypeScript && plugin.folder.join("tsconfig.json").is_file() {
+        // esbuild drops types without looking at them.
+        let tsc = tools::need("tsc", &plugin.folder, HOW)?;
+        tools::run(tools::command(&tsc, &plugin.folder).args(["--noEmit", "--project", "tsconfig.json"]))?;
+    }
+    let (bundle, out) = (target.join("bundle.js"), target.join("component.wasm"));
+    let mut command = tools::command(&esbuild, &plugin.folder);
+    command.arg(&plugin.source).args(["--bundle", "--format=esm", "--log-level=warning", "--external:gristmill:*", "--external:wit-world"]);
+    command.arg(format!("--alias:gristmill={}", sdk.join("index.js").display())).arg(format!("--outfile={}", bundle.display()));
+    tools::run(&mut command)?;
+    let mut command = tools::command(&componentize, &target);
+    command.arg("--wit").arg(wit).arg("--js").arg(&bundle).arg("--module-root").arg(&target);
+    command.args(["-n", &plugin.world, "--sync", "--stub-wasi", "-o"]).arg(&out);
+    tools::run(&mut command)?;
+    Ok(written(&out, "componentize-qjs")?)
+}

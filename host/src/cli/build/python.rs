@@ -1,0 +1,24 @@
+//! Python: componentize-py puts the plugin, the SDK and CPython into one component.
+
+use std::ffi::OsStr;
+
+use anyhow::anyhow;
+
+use super::super::Failure;
+use super::{Plugin, tools, written};
+
+const HOW: &str = "  python3 -m venv .venv && .venv/bin/pip install componentize-py==0.25.1\n\n\
+in the plugin's folder or one above it (it comes from PyPI; Debian's python3-venv has what makes the environment)";
+
+pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
+    let tool = tools::need("componentize-py", &plugin.folder, HOW)?;
+    let (sdk, _) = plugin.sdk("sdk-python")?;
+    let module = plugin.source.file_stem().and_then(OsStr::to_str);
+    let module = module.ok_or_else(|| Failure::Wrong(anyhow!("{} cannot be the name of a Python module", plugin.source.display())))?;
+    let out = plugin.target()?.join("component.wasm");
+    let mut command = tools::command(&tool, &plugin.folder);
+    command.args(["-q", "-w", &plugin.world, "componentize", "--stub-wasi", "-p"]).arg(sdk.join("src"));
+    command.arg("-p").arg(plugin.folder.join(&plugin.source).parent().unwrap_or(&plugin.folder)).arg(module).arg("-o").arg(&out);
+    tools::run(&mut command)?;
+    Ok(written(&out, "componentize-py")?)
+}

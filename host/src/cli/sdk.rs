@@ -1,0 +1,142 @@
+//! The SDKs and the contract as this program carries them, so that a plugin can be made where nothing is published.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use super::build::Language;
+
+/// A file as it lies in this project: its path from the root, and its text.
+type File = (&'static str, &'static str);
+
+macro_rules! files {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_str!(concat!("../../../", $path)))),*]
+    };
+}
+
+const CONTRACT: &[File] = files!["wit/transform.wit"];
+
+const PYTHON: &[File] = files![
+    "plugins/sdk-python/src/gristmill/__init__.py",
+    "plugins/sdk-python/src/gristmill/_api.py",
+    "plugins/sdk-python/src/gristmill/_kinds.py",
+    "plugins/sdk-python/src/gristmill/_log.py",
+    "plugins/sdk-python/src/gristmill/_values.py",
+    "plugins/sdk-python/src/gristmill/_wire.py",
+    "plugins/sdk-python/src/gristmill/componentize-py.toml",
+    "plugins/sdk-python/src/gristmill/py.typed",
+    "plugins/sdk-python/src/gristmill/testing.py",
+    "plugins/sdk-python/src/gristmill/wit/transform.wit",
+];
+
+const JAVASCRIPT: &[File] = files![
+    "plugins/sdk-js/index.js",
+    "plugins/sdk-js/index.d.ts",
+    "plugins/sdk-js/log.js",
+    "plugins/sdk-js/package.json",
+    "plugins/sdk-js/values.js",
+];
+
+const RUST: &[File] = files![
+    "plugins/sdk-rust-macros/Cargo.toml",
+    "plugins/sdk-rust-macros/src/fields.rs",
+    "plugins/sdk-rust-macros/src/fold.rs",
+    "plugins/sdk-rust-macros/src/input.rs",
+    "plugins/sdk-rust-macros/src/lib.rs",
+    "plugins/sdk-rust-macros/src/output.rs",
+    "plugins/sdk-rust-macros/src/transform.rs",
+    "plugins/sdk-rust/Cargo.toml",
+    "plugins/sdk-rust/src/bindings.rs",
+    "plugins/sdk-rust/src/fold.rs",
+    "plugins/sdk-rust/src/fold_bindings.rs",
+    "plugins/sdk-rust/src/input.rs",
+    "plugins/sdk-rust/src/lib.rs",
+    "plugins/sdk-rust/src/log.rs",
+    "plugins/sdk-rust/src/output.rs",
+    "plugins/sdk-rust/src/returned.rs",
+    "plugins/sdk-rust/src/settings.rs",
+    "plugins/sdk-rust/src/testing.rs",
+    "plugins/sdk-rust/src/timestamp.rs",
+    "plugins/sdk-rust/src/transform.rs",
+];
+
+/// The manifest of this project, out of which that of the unpacked Rust SDK is made.
+const WORKSPACE: &str = include_str!("../../../Cargo.toml");
+
+const TEMPLATE_COMMON: &[File] = files!["plugins/templates/common/cases/basic.json", "plugins/templates/common/events.ndjson"];
+const TEMPLATE_RUST: &[File] =
+    files!["plugins/templates/rust/.gitignore", "plugins/templates/rust/Cargo.toml", "plugins/templates/rust/src/lib.rs"];
+const TEMPLATE_PYTHON: &[File] = files![
+    "plugins/templates/python/.gitignore",
+    "plugins/templates/python/plugin.toml",
+    "plugins/templates/python/test_transform.py",
+    "plugins/templates/python/transform.py",
+];
+
+fn files(language: Language) -> &'static [File] {
+    match language {
+        Language::Rust => RUST,
+        Language::Python => PYTHON,
+        Language::JavaScript | Language::TypeScript => JAVASCRIPT,
+        Language::C | Language::Zig | Language::Go => &[],
+    }
+}
+
+fn template(language: Language) -> &'static [File] {
+    match language {
+        Language::Rust => TEMPLATE_RUST,
+        Language::Python => TEMPLATE_PYTHON,
+        Language::JavaScript | Language::TypeScript | Language::C | Language::Zig | Language::Go => &[],
+    }
+}
+
+/// Writes the SDK of a language and the contract into a folder, laid out as in this project.
+pub(super) fn unpack(into: &Path, language: Language) -> anyhow::Result<()> {
+    for (path, text) in CONTRACT.iter().chain(files(language)) {
+        write(&into.join(path), text)?;
+    }
+    if language == Language::Rust {
+        write(&into.join("Cargo.toml"), &workspace()?)?;
+    }
+    Ok(())
+}
+
+/// Writes a new plugin of this name into a folder. The word NAME in the templates stands for the name.
+pub(super) fn new_plugin(into: &Path, language: Language, name: &str) -> anyhow::Result<()> {
+    for (path, text) in TEMPLATE_COMMON.iter().chain(template(language)) {
+        // plugins/templates/LANGUAGE/…
+        let inner: PathBuf = Path::new(path).components().skip(3).collect();
+        write(&into.join(inner), &text.replace("NAME", name))?;
+    }
+    unpack(&into.join("sdk"), language)
+}
+
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    // A file that is the same is left alone, so that nothing is built again for it.
+    if std::fs::read_to_string(file).ok().as_deref() == Some(text) {
+        return Ok(());
+    }
+    let folder = file.parent().unwrap_or(file);
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// A manifest for the folders of the Rust SDK alone: what they inherit from this project's.
+fn workspace() -> anyhow::Result<String> {
+    let mut manifest: toml::Table = WORKSPACE.parse().context("the project's manifest is TOML")?;
+    manifest.retain(|section, _| section == "workspace");
+    if let Some(workspace) = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut) {
+        workspace.retain(|key, _| key != "exclude" && key != "default-members");
+        workspace.insert("members".to_owned(), vec!["plugins/sdk-rust", "plugins/sdk-rust-macros"].into());
+        if let Some(dependencies) = workspace.get_mut("dependencies").and_then(toml::Value::as_table_mut) {
+            // Only what lies in the folder can be named by its path.
+            let lies_elsewhere = |value: &toml::Value| {
+                let path = value.get("path").and_then(toml::Value::as_str);
+                path.is_some_and(|path| !path.starts_with("plugins/sdk-rust"))
+            };
+            dependencies.retain(|_, value| !lies_elsewhere(value));
+        }
+    }
+    Ok(toml::to_string(&manifest)?)
+}

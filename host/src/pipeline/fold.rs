@@ -1,0 +1,107 @@
+//! Running a stateful transform over one batch: rows of one entity together, with the state that is kept for it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use super::apply::{Applied, reason};
+use super::collect::Origins;
+use crate::model::{Batch, Column, Disposition, Packed, Reason, Validity, Values};
+use crate::transform::{Error, Folded, Output, Transform};
+
+/// The rows of one entity in a batch.
+struct Group {
+    key: Vec<u8>,
+    rows: Vec<u32>,
+}
+
+/// Folds all rows into the states, which are by entity key. A batch that fails is tried entity by entity; of one that fails alone all rows are given up
+/// and the state stays as it was. Fails only with errors that another try may cure.
+pub(super) fn fold(transform: &Transform, origins: &Origins<'_>, states: &mut HashMap<Vec<u8>, Vec<u8>>) -> Result<Applied, Error> {
+    let groups = grouped(origins);
+    let mut applied = Applied::default();
+    match call(transform, origins.batch, &groups, states) {
+        Ok((order, folded)) => keep(&groups, &order, folded, states, &mut applied),
+        Err(error) if error.disposition() != Disposition::Reject => return Err(error),
+        Err(_) => {
+            for group in groups.chunks(1) {
+                match call(transform, origins.batch, group, states) {
+                    Ok((order, folded)) => keep(group, &order, folded, states, &mut applied),
+                    Err(error) if error.disposition() != Disposition::Reject => return Err(error),
+                    Err(error) => {
+                        let rows = group.iter().flat_map(|group| &group.rows);
+                        applied.given_up.extend(rows.map(|row| (*row as usize, reason(&error), error.to_string())));
+                    }
+                }
+            }
+        }
+    }
+    Ok(applied)
+}
+
+fn grouped(origins: &Origins<'_>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
+    for row in 0..origins.batch.rows {
+        let mut key = Vec::new();
+        origins.push_key(&mut key, row);
+        let index = match known.entry(key) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                groups.push(Group { key: new.key().clone(), rows: Vec::new() });
+                *new.insert(groups.len() - 1)
+            }
+        };
+        if let Some(group) = groups.get_mut(index) {
+            group.rows.push(row as u32);
+        }
+    }
+    groups
+}
+
+/// One call for some groups; also gives the row of the batch for each row that was handed over.
+fn call(transform: &Transform, batch: &Batch, groups: &[Group], states: &HashMap<Vec<u8>, Vec<u8>>) -> Result<(Vec<u32>, Folded), Error> {
+    let order: Vec<u32> = groups.iter().flat_map(|group| group.rows.iter().copied()).collect();
+    let mut bounds = vec![0_u32];
+    let mut end = 0;
+    let mut packed = Packed::default();
+    let mut validity = Validity::all_valid(groups.len());
+    for (index, group) in groups.iter().enumerate() {
+        end += group.rows.len() as u32;
+        bounds.push(end);
+        let state = states.get(&group.key);
+        packed.push(state.map(Vec::as_slice).unwrap_or_default());
+        if state.is_none() {
+            validity.set_null(index);
+        }
+    }
+    let before = Column { values: Values::Blobs(packed), validity: Some(validity) };
+    let folded = transform.fold(&batch.take(&order), &bounds, &before)?;
+    Ok((order, folded))
+}
+
+/// Keeps the states and brings outputs back to the order of the batch.
+fn keep(groups: &[Group], order: &[u32], folded: Folded, states: &mut HashMap<Vec<u8>, Vec<u8>>, applied: &mut Applied) {
+    let Folded { output, states: after } = folded;
+    for (index, group) in groups.iter().enumerate() {
+        let state = match &after.values {
+            Values::Blobs(packed) if after.is_valid(index) => Some(packed.get(index).to_vec()),
+            Values::Blobs(_)
+            | Values::Booleans(_)
+            | Values::Integers(_)
+            | Values::Floats(_)
+            | Values::Texts(_)
+            | Values::Timestamps(_)
+            | Values::Vectors { .. } => None,
+        };
+        match state {
+            Some(state) => states.insert(group.key.clone(), state),
+            None => states.remove(&group.key),
+        };
+    }
+    let row_of = |handed: u32| order.get(handed as usize).copied().unwrap_or(handed);
+    let rejected = output.rejected.iter();
+    applied.given_up.extend(rejected.map(|(row, message)| (row_of(*row) as usize, Reason::Rejected, message.clone())));
+    let origins = output.origins.unwrap_or_else(|| (0..output.batch.rows as u32).collect());
+    let origins = origins.into_iter().map(row_of).collect();
+    applied.outputs.push((0, Output { batch: output.batch, origins: Some(origins), rejected: Vec::new() }));
+}

