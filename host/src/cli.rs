@@ -2,6 +2,7 @@
 
 mod build;
 mod client;
+mod conformance;
 mod dead_letters;
 mod demo;
 mod get;
@@ -52,6 +53,9 @@ enum Command {
     /// Run a plugin's data cases, events in and rows out, in the engine that hosts have
     #[command(after_help = "Example: gristmill test examples/own-plugin")]
     Test(test::Arguments),
+    /// Try hostile guests, written and random, against this machine's engine
+    #[command(after_help = "Example: gristmill conformance --random 10000")]
+    Conformance(conformance::Arguments),
     /// Load a component into a running host
     #[command(after_help = "Example: gristmill push own.wasm --name own --stream payments")]
     Push(transforms::PushArguments),
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::New(arguments) => new::new(&arguments),
         Command::Build(arguments) => build::build(&arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Conformance(arguments) => conformance::conformance(&arguments),
         Command::Push(arguments) => transforms::push(&arguments),
         Command::Transforms(arguments) => transforms::transforms(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),

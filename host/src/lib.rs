@@ -3,6 +3,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod conformance;
 pub mod data_folder;
 pub mod model;
 pub mod online_store;

@@ -4,7 +4,6 @@ pub mod bench;
 pub mod config_cases;
 pub mod flights;
 pub mod flood;
-pub mod guests;
 pub mod host;
 pub mod native_consumer;
 pub mod openapi;

@@ -4,9 +4,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use gristmill::conformance::guest::{Guest, spec};
 use gristmill::model::{Batch, Column, Kind, Packed, Spec, Validity, Values};
 use gristmill::transform::{Engine, EngineOptions, Limits, Output, check};
-use gristmill_tests::guests::{Guest, spec};
 
 /// Any answer of a guest, nearly right ones above all: what the check lets through, the rest of the host may rely on.
 #[test]
@@ -38,7 +38,7 @@ fn a_damaged_component_never_takes_the_host_down() {
     let options = EngineOptions { instances_max: 4, instances_per_transform_max: 1, memory_bytes_max: 4 << 20, ..EngineOptions::default() };
     let engine = Engine::new(options).expect("it starts");
     let limits = Limits { memory_bytes_max: 4 << 20, deadline_ms: 1, ..Limits::default() };
-    let files = [Guest::doubling().module(), Guest::doubling().component()];
+    let files = [Guest::doubling().module().unwrap(), Guest::doubling().component().unwrap()];
     let engine = AssertUnwindSafe(engine);
     let loaded = AtomicUsize::new(0);
     let input = Batch { rows: 2, columns: vec![Arc::new(Column { values: Values::Integers(vec![1, 2]), validity: None })] };

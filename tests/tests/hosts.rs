@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use gristmill::conformance::guest::Guest;
 use gristmill_tests::flights::{Flight, flights, oracle};
 use gristmill_tests::flood::{add, broken, config, dead, features, group, redis_store, redis_stream, settle};
-use gristmill_tests::guests::Guest;
 use gristmill_tests::host::{Host, wait_for};
 use gristmill_tests::redis_server::RedisServer;
 
@@ -20,7 +20,7 @@ fn looping_on_one_key() -> Guest {
 fn a_batch_may_take_longer_than_the_lease() {
     let server = RedisServer::start();
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("guest.wasm"), looping_on_one_key().component()).unwrap();
+    std::fs::write(folder.path().join("guest.wasm"), looping_on_one_key().component().unwrap()).unwrap();
     let mut pipe = redis::pipe();
     for key in [1, 2, 3, 4, -1, 6, 7, 8, 9, -1, 11] {
         pipe.cmd("XADD").arg("events").arg("*").arg("key").arg(key);

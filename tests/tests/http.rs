@@ -7,9 +7,9 @@ use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use gristmill::conformance::guest::{Guest, spec};
 use gristmill::model::{Batch, Column, Kind, Packed, Values};
 use gristmill::transform::Output;
-use gristmill_tests::guests::{Guest, spec};
 use gristmill_tests::host::{Answer, DEADLINE, Host, wait_for};
 use gristmill_tests::openapi::Description;
 use proptest::prelude::*;
@@ -365,7 +365,7 @@ fn an_answer_is_bounded_however_often_a_long_value_is_asked_for() {
     let text = Values::Texts(Packed { offsets: vec![0, 1_000_000], bytes: vec![b'x'; 1_000_000] });
     let batch = Batch { rows: 1, columns: vec![Column { values: text, validity: None }.into()] };
     let guest = Guest::answering(spec(&[("text", Kind::Text, false)]), Output { batch, origins: None, rejected: vec![] });
-    assert_eq!(host.put("/v1/transforms/long", &guest.component()).unwrap().0, 200);
+    assert_eq!(host.put("/v1/transforms/long", &guest.component().unwrap()).unwrap().0, 200);
     host.post("/v1/streams/events/events", r#"{"key":1}"#).unwrap();
     wait_for("the row", || (host.get("/v1/features/long?key=1").unwrap().1["results"][0]["statuses"][0] == "present").then_some(()));
     let body =
@@ -442,7 +442,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 fn start(more: &str) -> (Host, TempDir) {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("carrier.wasm"), component("flights-carrier")).unwrap();
-    std::fs::write(folder.path().join("doubling.wasm"), Guest::doubling().component()).unwrap();
+    std::fs::write(folder.path().join("doubling.wasm"), Guest::doubling().component().unwrap()).unwrap();
     let config = format!(
         r#"{more}
         [host]

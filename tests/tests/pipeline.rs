@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use gristmill::conformance::guest::Guest;
 use gristmill::model::{DeadLetterQuery, Entries, EntryId, Format, KeyPart, Partition, Reason, Schema, View, row_key};
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
@@ -11,7 +12,6 @@ use gristmill::source::scripted::{Script, ScriptedSource};
 use gristmill::source::{Delivery, Error, Source};
 use gristmill::telemetry::Telemetry;
 use gristmill::transform::{Engine, EngineOptions, Limits};
-use gristmill_tests::guests::Guest;
 use gristmill_tests::host::DEADLINE;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -97,7 +97,7 @@ impl Work {
 }
 
 async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, guest: &Guest) -> Transforms {
-    let transform = engine.load("view", &guest.component(), "", Limits::default()).unwrap();
+    let transform = engine.load("view", &guest.component().unwrap(), "", Limits::default()).unwrap();
     let spec = transform.spec();
     let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
     let view = View {
