@@ -98,6 +98,28 @@ fn conformance(language: &str, sets: &[&str]) {
     }
 }
 
+/// The C SDK carries the worlds as bytes, so that a compiler is all it takes.
+#[test]
+fn the_worlds_in_the_c_sdk_are_those_of_the_contract() {
+    let mut text =
+        "/* The worlds of wit/transform.wit as custom sections. Generated: see the_worlds_in_the_c_sdk_are_those_of_the_contract. */\n"
+            .to_owned();
+    for world in ["row-transform", "stateful-transform"] {
+        let module = gristmill::conformance::guest::with_world(b"\0asm\x01\0\0\0".to_vec(), world).unwrap();
+        // A header, then one section: its id, its length, the length of its name, the name.
+        let name = b"component-type";
+        let at = module.windows(name.len()).position(|bytes| bytes == name).unwrap() + name.len();
+        let name = world.to_uppercase().replace('-', "_");
+        text += &format!("#define GM_{name} \"{}\"\n", module[at..].iter().map(|byte| format!("\\\\{byte:03o}")).collect::<String>());
+    }
+    let file = repository().join("plugins/sdk-c/gristmill_world.h");
+    if std::fs::read_to_string(&file).ok().as_deref() != Some(&text) {
+        let fresh = repository().join("target/gristmill_world.h");
+        std::fs::write(&fresh, text).unwrap();
+        panic!("{} is stale: put {} in its place", file.display(), fresh.display());
+    }
+}
+
 /// All of the reference's cases, and those for languages whose integers have 53 bits.
 const SETS_64_BIT: &[&str] = &["reference", "reference-64-bit"];
 

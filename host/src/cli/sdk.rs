@@ -31,12 +31,15 @@ const PYTHON: &[File] = files![
 ];
 
 const JAVASCRIPT: &[File] = files![
+    "plugins/sdk-js/component.js",
     "plugins/sdk-js/index.js",
     "plugins/sdk-js/index.d.ts",
     "plugins/sdk-js/log.js",
     "plugins/sdk-js/package.json",
     "plugins/sdk-js/values.js",
 ];
+
+const C: &[File] = files!["plugins/sdk-c/gristmill.h", "plugins/sdk-c/gristmill_world.h"];
 
 const RUST: &[File] = files![
     "plugins/sdk-rust-macros/Cargo.toml",
@@ -74,12 +77,20 @@ const TEMPLATE_PYTHON: &[File] = files![
     "plugins/templates/python/transform.py",
 ];
 
+const TEMPLATE_C: &[File] = files![
+    "plugins/templates/c/.gitignore",
+    "plugins/templates/c/plugin.toml",
+    "plugins/templates/c/test_transform.c",
+    "plugins/templates/c/transform.c",
+];
+
 fn files(language: Language) -> &'static [File] {
     match language {
         Language::Rust => RUST,
         Language::Python => PYTHON,
         Language::JavaScript | Language::TypeScript => JAVASCRIPT,
-        Language::C | Language::Zig | Language::Go => &[],
+        Language::C | Language::Zig => C,
+        Language::Go => &[],
     }
 }
 
@@ -87,7 +98,8 @@ fn template(language: Language) -> &'static [File] {
     match language {
         Language::Rust => TEMPLATE_RUST,
         Language::Python => TEMPLATE_PYTHON,
-        Language::JavaScript | Language::TypeScript | Language::C | Language::Zig | Language::Go => &[],
+        Language::C => TEMPLATE_C,
+        Language::JavaScript | Language::TypeScript | Language::Zig | Language::Go => &[],
     }
 }
 

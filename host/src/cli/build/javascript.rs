@@ -1,5 +1,9 @@
 //! TypeScript and JavaScript: esbuild makes one file of the plugin and the SDK, componentize-qjs puts it into a component with QuickJS.
 
+use std::path::Path;
+
+use anyhow::Context;
+
 use super::super::Failure;
 use super::{Language, Plugin, tools, written};
 
@@ -16,9 +20,13 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
         let tsc = tools::need("tsc", &plugin.folder, HOW)?;
         tools::run(tools::command(&tsc, &plugin.folder).args(["--noEmit", "--project", "tsconfig.json"]))?;
     }
-    let (bundle, out) = (target.join("bundle.js"), target.join("component.wasm"));
+    let (entry, bundle, out) = (target.join("entry.js"), target.join("bundle.js"), target.join("component.wasm"));
+    let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
+    let source = quoted(&plugin.folder.join(&plugin.source));
+    let text = format!("import {};\nexport * from {source};\n", quoted(&sdk.join("component.js")));
+    std::fs::write(&entry, text).with_context(|| format!("cannot write {}", entry.display()))?;
     let mut command = tools::command(&esbuild, &plugin.folder);
-    command.arg(&plugin.source).args(["--bundle", "--format=esm", "--log-level=warning", "--external:gristmill:*", "--external:wit-world"]);
+    command.arg(&entry).args(["--bundle", "--format=esm", "--log-level=warning", "--external:gristmill:*"]);
     command.arg(format!("--alias:gristmill={}", sdk.join("index.js").display())).arg(format!("--outfile={}", bundle.display()));
     tools::run(&mut command)?;
     let mut command = tools::command(&componentize, &target);
