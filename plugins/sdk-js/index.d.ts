@@ -46,25 +46,26 @@ interface Definition<I extends Fields, O extends Fields, S> {
   outputs: O;
 }
 
-/** A transform of one event at a time. It returns a row, several, or null for none; `throw new Reject("why")` refuses the event. */
+/** A transform of one event at a time. It returns a row, several, or null for none; `throw new Reject("why")` refuses the event. The object with the event
+ *  is the same for all events: keep values of it, not the object. */
 export function rows<I extends Fields, O extends Fields, S = undefined>(
   definition: Definition<I, O, S> & { apply(event: Row<I>, settings: S): Row<O> | Row<O>[] | null },
-): Transform;
+): Transform<O>;
 
 /** A transform of whole columns: one array for each input in, one as long for each output out. */
 export function columns<I extends Fields, O extends Fields, S = undefined>(
   definition: Definition<I, O, S> & { apply(columns: Columns<I>, settings: S, rows: number): Columns<O> },
-): Transform;
+): Transform<O>;
 
 /** A stateful transform: called for one event after the other of an entity, with the state that it returned last, null at first. A state is anything
- *  that JSON can hold; null ends it. */
+ *  that JSON can hold; null ends it. An event that is refused leaves the state as it was, if a new state is made rather than the old one changed. */
 export function folds<State, I extends Fields, O extends Fields, S = undefined>(
   definition: Definition<I, O, S> & { apply(state: State | null, event: Row<I>, settings: S): [State | null, Row<O> | Row<O>[] | null] },
-): Transform;
+): Transform<O>;
 
 /** What the contract asks for; export it as `transform`, or as `fold` where it is stateful. */
-export interface Transform {
-  readonly definition: unknown;
+export interface Transform<O extends Fields = Fields> {
+  readonly definition: { readonly outputs: O };
 }
 
 /** Thrown for an event that is no use: it becomes a dead letter with this reason, and its neighbours are unharmed. */

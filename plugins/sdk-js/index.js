@@ -1,23 +1,12 @@
 // Rows and columns for authors, the contract's batches for the host.
 
+import { Reject, attempt, define, reasonOf } from "./define.js";
 import { write as writeLine } from "./log.js";
-import { read, write } from "./values.js";
+import { Sink } from "./sink.js";
+import { decodeText, encode, problem, read, write } from "./values.js";
 
-const kind = (name, more = {}) => Object.freeze({ kind: name, nullable: false, ...more });
-
-export const boolean = kind("boolean");
-export const integer = kind("integer");
-export const float = kind("float");
-export const text = kind("text");
-export const bytes = kind("bytes");
-export const timestamp = kind("timestamp");
-export const vector = (width) => kind("vector", { width });
-export const nullable = (of) => Object.freeze({ ...of, nullable: true });
-export const withDefault = (of, text) => Object.freeze({ ...of, default: String(text) });
-export const doc = (of, text) => Object.freeze({ ...of, doc: text });
-
-/** Thrown for an event that is no use: it becomes a dead letter with this reason, and its neighbours are unharmed. */
-export class Reject extends Error {}
+export { Reject } from "./define.js";
+export { boolean, bytes, doc, float, integer, nullable, text, timestamp, vector, withDefault } from "./kinds.js";
 
 export const log = {
   debug: (message) => writeLine("debug", String(message)),
@@ -27,153 +16,121 @@ export const log = {
 };
 
 export function rows(definition) {
-  const made = prepare(definition);
+  const made = define(definition);
+  const run = rowLoop(made.inputs, made.outputs);
   return {
     definition,
     describe: made.describe,
-    apply: (input) => attempt(() => {
-      const sink = new Sink(made);
-      const events = unpack(made, input, sink.refuse);
-      for (let row = 0; row < input.rows; row++) {
-        if (!sink.refused.has(row)) sink.attempt(row, () => definition.apply(eventAt(made, events, row), made.settings));
-      }
-      return sink.output(input.rows);
-    }),
+    apply: (input) =>
+      attempt(() => {
+        const sink = new Sink(made.outputs);
+        const columns = made.inputs.map((field, i) => read(input.columns[i], field, input.rows, sink.refuse));
+        run(columns, input.rows, sink, definition.apply, made.settings);
+        return sink.output(input.rows);
+      }),
   };
+}
+
+/**
+ * The loop over the rows of a batch, with the fields written out, and one object for all events: in an interpreter, making objects and filling them by
+ * names is what costs. Names of fields are letters, digits and _, so nothing else can get into the source.
+ */
+function rowLoop(inputs, outputs) {
+  const each = (fields, text) => fields.map(({ name }, i) => text(name, i)).join(" ");
+  const source = `
+    ${each(inputs, (_, i) => `const in${i} = columns[${i}];`)}
+    ${each(outputs, (_, i) => `const out${i} = sink.columns[${i}];`)}
+    const event = { ${each(inputs, (name) => `${name}: null,`)} };
+    let refused = sink.refused, origins = sink.origins, next = 0;
+    for (let row = 0; row < rows; row++) {
+      if (refused !== null && refused.has(row)) continue;
+      ${each(inputs, (name, i) => `event.${name} = in${i}[row];`)}
+      try {
+        const made = apply(event, settings);
+        if (made === null || made === undefined || isArray(made)) {
+          sink.take(row, made);
+          origins = sink.origins;
+          next = origins.length;
+        } else {
+          ${each(outputs, (name, i) => `out${i}[next] = made.${name};`)}
+          if (origins !== null) origins[next] = row;
+          next++;
+        }
+      } catch (error) {
+        sink.refuse(row, reasonOf(error));
+        refused = sink.refused;
+        origins = sink.origins;
+      }
+    }`;
+  const loop = new Function("columns", "rows", "sink", "apply", "settings", "isArray", "reasonOf", source);
+  return (columns, rows, sink, apply, settings) => loop(columns, rows, sink, apply, settings, Array.isArray, reasonOf);
 }
 
 export function columns(definition) {
-  const made = prepare(definition);
+  const made = define(definition);
   return {
     definition,
     describe: made.describe,
-    apply: (input) => attempt(() => {
-      const returned = definition.apply(Object.fromEntries(unpack(made, input, cannot).map((column, i) => [made.inputs[i].name, column])), made.settings, input.rows);
-      const found = made.outputs.map(({ name }) => {
-        const column = returned[name];
-        if (column?.length !== input.rows) throw new TypeError(`\`${name}\` has ${column?.length} values for ${input.rows} rows`);
-        return column;
-      });
-      return { batch: { rows: input.rows, columns: made.outputs.map((field, i) => write(field, found[i])) }, origins: undefined, rejected: [] };
-    }),
+    apply: (input) =>
+      attempt(() => {
+        const events = {};
+        made.inputs.forEach((field, i) => { events[field.name] = read(input.columns[i], field, input.rows, cannot); });
+        const returned = definition.apply(events, made.settings, input.rows);
+        const found = made.outputs.map((field) => checked(field, returned[field.name], input.rows));
+        return { batch: { rows: input.rows, columns: found }, origins: undefined, rejected: [] };
+      }),
   };
+}
+
+/** Over whole columns there is nobody to refuse a row; the host then halves the batch until it stands alone. */
+const cannot = (row, reason) => {
+  throw new RangeError(`row ${row}: ${reason}`);
+};
+
+function checked(field, column, rows) {
+  if (column?.length !== rows) throw new TypeError(`\`${field.name}\` has ${column?.length} values for ${rows} rows`);
+  const values = Array.isArray(column) ? column : Array.from(column);
+  const written = write(field, values);
+  if (written !== undefined) return written;
+  const row = values.findIndex((value) => problem(field, value) !== undefined);
+  throw new TypeError(`row ${row}: ${problem(field, values[row])}`);
 }
 
 export function folds(definition) {
-  const made = prepare(definition);
-  const states = { kind: "bytes", nullable: true };
+  const made = define(definition);
+  const field = { name: "state", kind: "bytes", nullable: true };
   return {
     definition,
+    isFold: true,
     describe: made.describe,
-    apply: (input, groups, before) => attempt(() => {
-      const sink = new Sink(made);
-      sink.ordered = false;
-      const events = unpack(made, input, sink.refuse);
-      const after = read(before, states, groups.length - 1, cannot).map((kept, group) => {
-        let state = kept === null ? null : fromJson(kept);
-        for (let row = groups[group]; row < groups[group + 1]; row++) {
-          if (!sink.refused.has(row)) sink.attempt(row, () => {
-            const [next, made_] = definition.apply(state, eventAt(made, events, row), made.settings);
-            state = next;
-            return made_;
-          });
-        }
-        return state === null || state === undefined ? null : toJson(state);
-      });
-      return { output: sink.output(input.rows), states: write({ name: "state", ...states }, after) };
-    }),
+    apply: (input, groups, before) =>
+      attempt(() => {
+        const sink = new Sink(made.outputs);
+        const columns = made.inputs.map((field, i) => read(input.columns[i], field, input.rows, sink.refuse));
+        const kept = read(before, field, groups.length - 1, cannot);
+        const after = kept.map((bytes, group) => {
+          let state = bytes === null ? null : JSON.parse(decodeText(bytes));
+          for (let row = groups[group]; row < groups[group + 1]; row++) {
+            if (sink.isRefused(row)) continue;
+            try {
+              const event = {};
+              for (let i = 0; i < columns.length; i++) event[made.inputs[i].name] = columns[i][row];
+              const [next, returned] = definition.apply(state, event, made.settings);
+              for (const each of returned === null || returned === undefined ? [] : [returned].flat()) {
+                for (const output of made.outputs) {
+                  const wrong = problem(output, each[output.name]);
+                  if (wrong !== undefined) throw new TypeError(wrong);
+                }
+              }
+              sink.take(row, returned);
+              state = next;
+            } catch (error) {
+              sink.refuse(row, reasonOf(error));
+            }
+          }
+          return state === null || state === undefined ? null : encode(JSON.stringify(state));
+        });
+        return { output: sink.output(input.rows), states: write(field, after) };
+      }),
   };
 }
-
-function prepare(definition) {
-  const fields = (of) => Object.entries(of).map(([name, field]) => ({ name, ...field }));
-  const listed = (value) => (value === undefined ? [] : Array.isArray(value) ? value : [value]);
-  const made = { inputs: fields(definition.inputs), outputs: fields(definition.outputs), settings: definition.settings };
-  const onWire = ({ name, kind, nullable, default: text, width, doc }) => ({ name, kind, nullable, default: text, width, doc: doc ?? "" });
-  made.describe = (settings) => attempt(() => {
-    if (settings.trim() !== "") made.settings = given(definition.settings, JSON.parse(settings));
-    return {
-      name: definition.name,
-      version: definition.version ?? "0.1.0",
-      doc: definition.doc ?? "",
-      streams: listed(definition.stream),
-      entity: listed(definition.entity),
-      eventTime: definition.eventTime,
-      inputs: made.inputs.map(onWire),
-      outputs: made.outputs.map(onWire),
-      aggregations: [],
-    };
-  });
-  return made;
-}
-
-function given(defaults, settings) {
-  if (defaults === undefined) throw new TypeError("this transform takes no settings");
-  for (const name of Object.keys(settings)) {
-    if (!(name in defaults)) throw new TypeError(`there is no setting \`${name}\`; known are: ${Object.keys(defaults).join(", ")}`);
-  }
-  return { ...defaults, ...settings };
-}
-
-const unpack = (made, input, refuse) => made.inputs.map((field, i) => read(input.columns[i], field, input.rows, refuse));
-/** Over whole columns there is nobody to refuse a row; the host then halves the batch until it stands alone. */
-const cannot = (row, reason) => { throw new RangeError(`row ${row}: ${reason}`); };
-
-function eventAt(made, columns, row) {
-  const event = {};
-  for (let i = 0; i < columns.length; i++) event[made.inputs[i].name] = columns[i][row];
-  return event;
-}
-
-/** Collects rows, where they come from, and events that are refused. */
-class Sink {
-  ordered = true;
-  origins = [];
-  refused = new Map();
-  refuse = (row, reason) => { if (!this.refused.has(row)) this.refused.set(row, reason); };
-
-  constructor(made) {
-    this.fields = made.outputs;
-    this.columns = this.fields.map(() => []);
-  }
-
-  attempt(row, make) {
-    try {
-      const returned = make();
-      for (const each of returned === null || returned === undefined ? [] : Array.isArray(returned) ? returned : [returned]) this.push(row, each);
-    } catch (error) {
-      this.refuse(row, reasonOf(error));
-    }
-  }
-
-  push(row, each) {
-    // All values of a row are looked at before any is kept.
-    const values = this.fields.map((field) => {
-      if (each[field.name] === undefined) throw new TypeError(`\`${field.name}\` is missing in what was returned`);
-      return each[field.name];
-    });
-    values.forEach((value, i) => this.columns[i].push(value));
-    this.origins.push(row);
-  }
-
-  output(rows) {
-    const plain = this.ordered && this.refused.size === 0 && this.origins.length === rows && this.origins.every((origin, i) => origin === i);
-    const columns = this.fields.map((field, i) => write(field, this.columns[i]));
-    const rejected = [...this.refused].sort(([one], [other]) => one - other).map(([row, reason]) => ({ row, reason }));
-    return { batch: { rows: this.origins.length, columns }, origins: plain ? undefined : this.origins, rejected };
-  }
-}
-
-const reasonOf = (error) => (error instanceof Reject ? error.message : String(error));
-
-/** What the contract fails with is a text. */
-function attempt(work) {
-  try {
-    return work();
-  } catch (error) {
-    throw reasonOf(error);
-  }
-}
-
-const toJson = (state) => [...unescape(encodeURIComponent(JSON.stringify(state)))].map((char) => char.charCodeAt(0));
-const fromJson = (kept) => JSON.parse(decodeURIComponent(escape(String.fromCharCode(...kept))));

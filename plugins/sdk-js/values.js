@@ -1,134 +1,222 @@
 // Columns of the contract to arrays of JavaScript values, and back.
+//
+// Written for an interpreter: whole columns go through functions of the engine, and what is left to do for each value stands in plain loops.
+
+const NO_BYTES = new Uint8Array(0);
 
 /** The values of a column, `null` for null. `refuse(row, reason)` is told of integers that a number cannot hold exactly. */
 export function read(column, field, rows, refuse) {
-  const values = column.values.val;
-  const found = new Array(rows);
-  const get = reader(field, values);
-  const validity = column.validity ?? null;
+  const found = decode(column.values.val, field, rows, refuse);
+  const validity = column.validity;
+  if (validity === undefined || validity === null) return found;
   for (let row = 0; row < rows; row++) {
-    found[row] = validity === null || (validity[row >> 3] >> (row & 7)) & 1 ? get(row) : null;
+    if (((validity[row >> 3] >> (row & 7)) & 1) === 0) found[row] = null;
   }
-  if (field.kind === "integer" || field.kind === "timestamp") {
+  return found;
+}
+
+function decode(values, { kind, name, width }, rows, refuse) {
+  switch (kind) {
+    case "boolean":
+      return Array.from(values, Boolean);
+    case "integer":
+    case "timestamp":
+      if (!values.every(Number.isSafeInteger)) {
+        const beyond = `\`${name}\` is beyond 2^53, which a number does not hold exactly`;
+        values.forEach((value, row) => Number.isSafeInteger(value) || refuse(row, beyond));
+      }
+      return values;
+    case "float":
+      return values;
+    case "text":
+      return texts(values, rows);
+    case "bytes":
+      return Array.from({ length: rows }, (_, row) => values.bytes.slice(values.offsets[row], values.offsets[row + 1]));
+    default:
+      return Array.from({ length: rows }, (_, row) => Array.from(values.values.slice(row * width, (row + 1) * width)));
+  }
+}
+
+function texts({ offsets, bytes }, rows) {
+  const whole = toLatin1(bytes);
+  const found = new Array(rows);
+  let start = 0;
+  if (isAscii(bytes)) {
     for (let row = 0; row < rows; row++) {
-      if (found[row] !== null && !Number.isSafeInteger(found[row])) refuse(row, `\`${field.name}\` is beyond 2^53, which a number does not hold exactly`);
+      const end = offsets[row + 1];
+      found[row] = whole.slice(start, end);
+      start = end;
+    }
+  } else {
+    for (let row = 0; row < rows; row++) {
+      const end = offsets[row + 1];
+      found[row] = fromUtf8(whole.slice(start, end));
+      start = end;
     }
   }
   return found;
 }
 
-function reader({ kind, width }, values) {
-  switch (kind) {
-    case "boolean":
-      return (row) => values[row] === 1;
-    case "integer":
-    case "timestamp":
-      // The runtime hands 64-bit integers over as numbers.
-      return (row) => Number(values[row]);
-    case "text": {
-      const { offsets, bytes } = values;
-      const whole = latin1(bytes);
-      return (row) => utf8(whole.slice(offsets[row], offsets[row + 1]));
-    }
-    case "bytes":
-      return (row) => values.bytes.slice(values.offsets[row], values.offsets[row + 1]);
-    case "vector":
-      return (row) => Array.from(values.values.slice(row * width, (row + 1) * width));
-    default:
-      return (row) => values[row];
-  }
+/** One character for each byte. */
+function toLatin1(bytes) {
+  // QuickJS has both, as functions of the engine; Node.js 20 lacks the first.
+  if (bytes.toBase64 !== undefined) return atob(bytes.toBase64());
+  let text = "";
+  for (let start = 0; start < bytes.length; start += 8192) text += String.fromCharCode.apply(null, bytes.subarray(start, start + 8192));
+  return text;
 }
 
-const CHUNK = 8192;
-
-/** One character for each byte. */
-function latin1(bytes) {
-  let text = "";
-  for (let start = 0; start < bytes.length; start += CHUNK) text += String.fromCharCode.apply(null, bytes.subarray(start, start + CHUNK));
-  return text;
+/** The inverse, for characters below 256. */
+function fromLatin1(text) {
+  // `btoa` throws for other characters, with Node.js too.
+  const base64 = btoa(text);
+  if (Uint8Array.fromBase64 !== undefined) return Uint8Array.fromBase64(base64);
+  return Uint8Array.from(text, (char) => char.charCodeAt(0));
 }
 
 const NOT_ASCII = /[^\x00-\x7f]/;
 
-/** Text whose bytes were made characters, as the text that the bytes are. */
-const utf8 = (text) => (NOT_ASCII.test(text) ? decodeURIComponent(escape(text)) : text);
-/** The inverse. */
-const toLatin1 = (text) => (NOT_ASCII.test(text) ? unescape(encodeURIComponent(text)) : text);
-
-/** A column of these values; fails with a TypeError that names the output and the row. */
-export function write(field, values) {
-  const rows = values.length;
-  let validity;
-  for (let row = 0; row < rows; row++) {
-    const value = values[row];
-    if (value === null || value === undefined) {
-      if (!field.nullable) throw new TypeError(`\`${field.name}\` of row ${row} is null; wrap it in nullable() if that is legal`);
-      validity ??= new Uint8Array((rows + 7) >> 3).fill(255);
-      validity[row >> 3] &= ~(1 << (row & 7));
-    } else if (!fits(field, value)) {
-      throw new TypeError(`\`${field.name}\` of row ${row} is ${shown(value)}; expected ${EXPECTED[field.kind](field)}`);
-    }
-  }
-  return { values: pack(field, values), validity };
+function isAscii(bytes) {
+  const whole = bytes.length & ~3;
+  // Four bytes at a time; a copy begins where such words may begin.
+  const words = new Uint32Array(bytes.slice(0, whole).buffer);
+  const count = words.length;
+  let seen = 0;
+  for (let at = 0; at < count; at++) seen |= words[at];
+  for (let at = whole; at < bytes.length; at++) seen |= bytes[at];
+  return (seen & 0x80808080) === 0;
 }
+
+/** Text whose bytes were made characters, as the text that the bytes are. */
+export const fromUtf8 = (text) => (NOT_ASCII.test(text) ? decodeURIComponent(escape(text)) : text);
+/** The inverse. */
+export const toUtf8 = (text) => (NOT_ASCII.test(text) ? unescape(encodeURIComponent(text)) : text);
+
+/** Text as bytes. */
+export const encode = (text) => fromLatin1(toUtf8(text));
+/** Bytes as text. */
+export const decodeText = (bytes) => fromUtf8(toLatin1(bytes));
+
+/** What is wrong with a value of an output, or nothing. */
+export function problem({ name, kind, nullable, width }, value) {
+  if (value === undefined) return `\`${name}\` is missing in what was returned`;
+  if (value === null) return nullable ? undefined : `\`${name}\` is null; wrap it in nullable() if that is legal`;
+  return FITS[kind](value, width) ? undefined : `\`${name}\` is ${shown(value)}; expected ${EXPECTED[kind](width)}`;
+}
+
+const FITS = {
+  boolean: (value) => typeof value === "boolean",
+  integer: (value) => Number.isSafeInteger(value),
+  float: (value) => typeof value === "number",
+  text: (value) => typeof value === "string" && (value.isWellFormed?.() ?? true),
+  bytes: (value) => value instanceof Uint8Array,
+  timestamp: (value) => Number.isSafeInteger(value),
+  vector: (value, width) => value.length === width && Array.prototype.every.call(value, (number) => typeof number === "number"),
+};
 
 const EXPECTED = {
   boolean: () => "a boolean",
   integer: () => "a whole number between -2^53 and 2^53",
   float: () => "a number",
-  text: () => "a string",
+  text: () => "a string without halves of surrogate pairs",
   bytes: () => "a Uint8Array",
-  timestamp: () => "whole microseconds since 1970",
-  vector: ({ width }) => `${width} numbers`,
+  timestamp: () => "whole microseconds since 1970, a number",
+  vector: (width) => `${width} numbers`,
 };
 
-function fits({ kind, width }, value) {
+const shown = (value) => {
+  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
+  return text.length > 80 ? `${text.slice(0, 79)}…` : text;
+};
+
+/** A column of these values; none where one of them is not right, of which `problem` then says what is wrong. */
+export function write(field, values) {
+  const rows = values.length;
+  let validity;
+  if (field.nullable) {
+    for (let row = values.indexOf(null); row >= 0; row = values.indexOf(null, row + 1)) {
+      validity ??= new Uint8Array((rows + 7) >> 3).fill(255);
+      validity[row >> 3] &= ~(1 << (row & 7));
+    }
+  }
+  const packed = pack(field, validity === undefined ? values : values.map((value) => (value === null ? placeholder(field) : value)));
+  return packed && { values: packed, validity };
+}
+
+function placeholder({ kind, width }) {
   switch (kind) {
     case "boolean":
-      return typeof value === "boolean";
-    case "integer":
-    case "timestamp":
-      return Number.isSafeInteger(value);
-    case "float":
-      return typeof value === "number";
+      return false;
     case "text":
-      return typeof value === "string" && value.isWellFormed?.() !== false;
+      return "";
     case "bytes":
-      return value instanceof Uint8Array || Array.isArray(value);
+      return NO_BYTES;
+    case "vector":
+      return new Array(width).fill(0);
     default:
-      return value.length === width;
+      return 0;
   }
 }
 
 function pack({ kind, width }, values) {
   switch (kind) {
     case "boolean":
-      return { tag: "booleans", val: Uint8Array.from(values, (value) => (value === true ? 1 : 0)) };
+      return values.every(FITS.boolean) ? { tag: "booleans", val: Uint8Array.from(values) } : undefined;
     case "integer":
-      return { tag: "integers", val: values.map((value) => value ?? 0) };
+      return values.every(Number.isSafeInteger) ? { tag: "integers", val: values } : undefined;
     case "float":
-      return { tag: "floats", val: Array.from(values, (value) => value ?? 0) };
-    case "text":
-      return { tag: "texts", val: packed(values, (value) => toLatin1(value ?? ""), (text, into, at) => { for (let i = 0; i < text.length; i++) into[at + i] = text.charCodeAt(i); }) };
+      return values.every(Number.isFinite) || values.every(FITS.float) ? { tag: "floats", val: values } : undefined;
+    case "text": {
+      const packed = packTexts(values);
+      return packed && { tag: "texts", val: packed };
+    }
     case "bytes":
-      return { tag: "blobs", val: packed(values, (value) => value ?? [], (bytes, into, at) => into.set(bytes, at)) };
+      return values.every(FITS.bytes) ? { tag: "blobs", val: packBytes(values) } : undefined;
     case "timestamp":
-      return { tag: "timestamps", val: values.map((value) => value ?? 0) };
-    default:
-      return { tag: "vectors", val: { width, values: values.flatMap((value) => (value === null ? new Array(width).fill(0) : Array.from(value, Math.fround))) } };
+      return values.every(Number.isSafeInteger) ? { tag: "timestamps", val: values } : undefined;
+    default: {
+      if (!values.every((value) => FITS.vector(value, width))) return undefined;
+      return { tag: "vectors", val: { width, values: values.flatMap((value) => Array.from(value, Math.fround)) } };
+    }
   }
 }
 
-function packed(values, prepare, copy) {
-  const items = values.map(prepare);
+function packTexts(values) {
   const offsets = [0];
-  for (const item of items) offsets.push(offsets[offsets.length - 1] + item.length);
-  const bytes = new Uint8Array(offsets[offsets.length - 1]);
-  items.forEach((item, i) => copy(item, bytes, offsets[i]));
-  return { offsets, bytes };
+  let length = 0;
+  for (let row = 0; row < values.length; row++) {
+    const value = values[row];
+    if (typeof value !== "string") return undefined;
+    length += value.length;
+    offsets[row + 1] = length;
+  }
+  const bytes = asciiBytes(values.join(""));
+  if (bytes !== undefined) return { offsets, bytes };
+  if (!values.every(FITS.text)) return undefined;
+  const encoded = values.map(toUtf8);
+  length = 0;
+  for (let row = 0; row < encoded.length; row++) {
+    length += encoded[row].length;
+    offsets[row + 1] = length;
+  }
+  return { offsets, bytes: fromLatin1(encoded.join("")) };
 }
 
-const shown = (value) => {
-  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
-  return text.length > 80 ? `${text.slice(0, 79)}…` : text;
-};
+/** The bytes of a text that is ASCII; none of another. */
+function asciiBytes(text) {
+  let bytes;
+  try {
+    bytes = fromLatin1(text);
+  } catch {
+    return undefined;
+  }
+  return isAscii(bytes) && bytes.length === text.length ? bytes : undefined;
+}
+
+function packBytes(values) {
+  const offsets = [0];
+  for (const value of values) offsets.push(offsets[offsets.length - 1] + value.length);
+  const bytes = new Uint8Array(offsets[values.length]);
+  values.forEach((value, row) => bytes.set(value, offsets[row]));
+  return { offsets, bytes };
+}

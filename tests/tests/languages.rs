@@ -17,6 +17,8 @@ fn gristmill(folder: &Path, arguments: &[&str]) -> Output {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = [tools.join(".venv/bin"), tools.join("node_modules/.bin")].into_iter().chain(std::env::split_paths(&path));
     let mut command = Command::new(binary());
+    // Zig builds its C library once and keeps it.
+    command.env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache"));
     command.args(arguments).current_dir(folder).env("PATH", std::env::join_paths(folders).unwrap()).env_remove("GRISTMILL_HOST");
     command.stdin(Stdio::null()).output().expect("the program is built")
 }
@@ -133,4 +135,52 @@ fn rust() {
 fn python() {
     from_an_empty_folder_to_a_served_feature("python");
     conformance("python", SETS_64_BIT);
+}
+
+#[test]
+fn typescript() {
+    from_an_empty_folder_to_a_served_feature("typescript");
+    conformance("typescript", &["reference", "reference-53-bit"]);
+}
+
+#[test]
+fn javascript() {
+    from_an_empty_folder_to_a_served_feature("javascript");
+}
+
+#[test]
+fn c() {
+    from_an_empty_folder_to_a_served_feature("c");
+    conformance("c", SETS_64_BIT);
+}
+
+/// What an author's own test runner runs: the tests of the SDKs, and those of the templates.
+#[test]
+fn unit_tests_need_no_host() {
+    let plugins = repository().join("plugins");
+    let shell = |folder: &Path, script: &str| {
+        let tools = repository().join("target/tools");
+        let path = format!("{0}/.venv/bin:{0}/node_modules/.bin:{1}", tools.display(), std::env::var("PATH").unwrap());
+        let output = Command::new("sh").args(["-ec", script]).current_dir(folder).env("PATH", path).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{script}\n{said}");
+    };
+    let temp = tempfile::tempdir().unwrap();
+    shell(&plugins.join("sdk-python/tests"), "PYTHONPATH=../src python3 -m unittest");
+    shell(&plugins.join("sdk-js"), "node --test tests/ && tsc --project .");
+    let sanitized = "cc -std=c11 -Wall -Wextra -Werror -fsanitize=address,undefined";
+    shell(
+        &plugins.join("sdk-c"),
+        &format!("{sanitized} test_gristmill.c -o {0}/c && ASAN_OPTIONS=detect_leaks=0 {0}/c", temp.path().display()),
+    );
+
+    for (language, script) in [
+        ("python", "PYTHONPATH=sdk/plugins/sdk-python/src python3 -m unittest"),
+        ("javascript", "mkdir node_modules && ln -s ../sdk/plugins/sdk-js node_modules/gristmill && node --test"),
+        ("c", "mkdir target && cc -std=c11 -Wall -I sdk/plugins/sdk-c test_transform.c -o target/test && target/test"),
+    ] {
+        let name = format!("own_{language}");
+        out(temp.path(), &["new", &name, "--lang", language]);
+        shell(&temp.path().join(name), script);
+    }
 }

@@ -32,10 +32,15 @@ const PYTHON: &[File] = files![
 
 const JAVASCRIPT: &[File] = files![
     "plugins/sdk-js/component.js",
-    "plugins/sdk-js/index.js",
+    "plugins/sdk-js/define.js",
     "plugins/sdk-js/index.d.ts",
+    "plugins/sdk-js/index.js",
+    "plugins/sdk-js/kinds.js",
     "plugins/sdk-js/log.js",
     "plugins/sdk-js/package.json",
+    "plugins/sdk-js/sink.js",
+    "plugins/sdk-js/testing.d.ts",
+    "plugins/sdk-js/testing.js",
     "plugins/sdk-js/values.js",
 ];
 
@@ -77,6 +82,21 @@ const TEMPLATE_PYTHON: &[File] = files![
     "plugins/templates/python/transform.py",
 ];
 
+const TEMPLATE_TYPESCRIPT: &[File] = files![
+    "plugins/templates/typescript/.gitignore",
+    "plugins/templates/typescript/package.json",
+    "plugins/templates/typescript/plugin.toml",
+    "plugins/templates/typescript/transform.test.ts",
+    "plugins/templates/typescript/transform.ts",
+    "plugins/templates/typescript/tsconfig.json",
+];
+const TEMPLATE_JAVASCRIPT: &[File] = files![
+    "plugins/templates/javascript/.gitignore",
+    "plugins/templates/javascript/package.json",
+    "plugins/templates/javascript/plugin.toml",
+    "plugins/templates/javascript/transform.js",
+    "plugins/templates/javascript/transform.test.js",
+];
 const TEMPLATE_C: &[File] = files![
     "plugins/templates/c/.gitignore",
     "plugins/templates/c/plugin.toml",
@@ -99,7 +119,9 @@ fn template(language: Language) -> &'static [File] {
         Language::Rust => TEMPLATE_RUST,
         Language::Python => TEMPLATE_PYTHON,
         Language::C => TEMPLATE_C,
-        Language::JavaScript | Language::TypeScript | Language::Zig | Language::Go => &[],
+        Language::TypeScript => TEMPLATE_TYPESCRIPT,
+        Language::JavaScript => TEMPLATE_JAVASCRIPT,
+        Language::Zig | Language::Go => &[],
     }
 }
 

@@ -1,0 +1,23 @@
+import type { Fields, Row, Transform } from "./index.js";
+
+/** What became of a batch. */
+export interface Outcome<O extends Fields> {
+  /** The rows of features, in order. */
+  rows: Row<O>[];
+  /** For each row the index of the event that it comes from. */
+  origins: number[];
+  /** The reason of each event that was refused, by its index. */
+  rejected: Map<number, string>;
+  /** Lines logged, as level and message. */
+  logged: [string, string][];
+  /** After a fold: the state of each entity, by its key (the JSON text of all parts where it has several). */
+  states: Map<unknown, unknown>;
+}
+
+/** Runs events through a transform as one batch. A field that an event lacks has its default, or is null. Throws where the host would have made a dead
+ *  letter of an event before the transform saw it. `states` are those of the entities before a fold. */
+export function run<O extends Fields>(
+  transform: Transform<O>,
+  events: Record<string, unknown>[],
+  options?: { settings?: string | object; states?: Map<unknown, unknown> },
+): Outcome<O>;
