@@ -5,6 +5,7 @@ mod client;
 mod conformance;
 mod dead_letters;
 mod demo;
+mod dev;
 mod get;
 mod ingest;
 mod inspect;
@@ -53,6 +54,9 @@ enum Command {
     /// Run a plugin's data cases, events in and rows out, in the engine that hosts have
     #[command(after_help = "Example: gristmill test examples/own-plugin")]
     Test(test::Arguments),
+    /// Rebuild on save, load into a running host, show the last events' rows
+    #[command(after_help = "Example: gristmill dev examples/own-plugin")]
+    Dev(dev::Arguments),
     /// Try hostile guests, written and random, against this machine's engine
     #[command(after_help = "Example: gristmill conformance --random 10000")]
     Conformance(conformance::Arguments),
@@ -107,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::New(arguments) => new::new(&arguments),
         Command::Build(arguments) => build::build(&arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Dev(arguments) => dev::dev(&arguments),
         Command::Conformance(arguments) => conformance::conformance(&arguments),
         Command::Push(arguments) => transforms::push(&arguments),
         Command::Transforms(arguments) => transforms::transforms(&arguments),

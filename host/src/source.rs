@@ -48,11 +48,14 @@ pub trait Source: Send + Sync {
     fn location(&self) -> Location;
 }
 
-/// The writing end of a stream, for hosts that take events over HTTP or from files.
+/// The end of a stream where entries are added, for hosts that take events over HTTP or from files.
 #[async_trait]
 pub trait Appender: Send + Sync {
     /// Appends entries in order, durably, all or none; the ids inside `entries` are ignored. Returns the new ids in order.
     async fn append(&self, entries: &Entries) -> Result<Vec<EntryId>, Error>;
+
+    /// The newest entries, at most so many and oldest first, for people to look at. Changes nothing.
+    async fn newest(&self, entries_max: usize) -> Result<Entries, Error>;
 }
 
 /// What went wrong while reading a stream.

@@ -21,6 +21,7 @@ pub async fn check_all(make: impl Fn() -> Box<dyn Stream>) {
     empty_wait_is_bounded(make()).await;
     lag_counts_what_is_unread(make()).await;
     concurrent_appends_are_all_there(make()).await;
+    the_newest_can_be_looked_at(make()).await;
 }
 
 /// Entries with one field, `n`, of these values.
@@ -108,4 +109,18 @@ async fn concurrent_appends_are_all_there(stream: Box<dyn Stream>) {
         let own: Vec<_> = found.iter().map(|(_, value)| *value).filter(|value| value / 1_000 == task).collect();
         assert_eq!(own, (task * 1_000..task * 1_000 + 20).collect::<Vec<_>>(), "each appender's entries are in its order");
     }
+}
+
+async fn the_newest_can_be_looked_at(stream: Box<dyn Stream>) {
+    let appender = stream.appender();
+    assert!(appender.newest(10).await.unwrap().is_empty());
+    let ids = appender.append(&entries(0..20)).await.unwrap();
+    for (asked, from) in [(3, 17), (20, 0), (100, 0)] {
+        let found = appender.newest(asked).await.unwrap();
+        assert_eq!(found.ids().collect::<Vec<_>>(), ids[from..]);
+        assert_eq!(found.get(0).unwrap().value(b"n"), Some(from.to_string().as_bytes()));
+        assert_eq!(found.get(0).unwrap().value(b"raw"), Some(&[0, 255, 10][..]));
+    }
+    // Who reads the stream sees all of it still.
+    assert_eq!(read_values(&*stream.reader(None), 20, 100).await.len(), 20);
 }

@@ -154,6 +154,49 @@ fn c() {
     conformance("c", SETS_64_BIT);
 }
 
+/// Saving the source is all it takes to see what becomes of the last events.
+#[test]
+fn the_development_loop_rebuilds_and_reloads_on_save() {
+    let temp = tempfile::tempdir().unwrap();
+    out(temp.path(), &["new", "spending", "--lang", "c"]);
+    let folder = temp.path().join("spending");
+    let host = Host::start(temp.path(), "[host]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    let tools = repository().join("target/tools");
+    let path = format!("{}:{}", tools.join(".venv/bin").display(), std::env::var("PATH").unwrap());
+    let said = temp.path().join("said");
+    let mut child = Command::new(binary())
+        .args(["dev", "--host", host.url()])
+        .current_dir(&folder)
+        .env("PATH", path)
+        .env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache"))
+        .stdout(std::fs::File::create(&said).unwrap())
+        .stderr(std::fs::File::options().append(true).open(&said).unwrap())
+        .spawn()
+        .unwrap();
+    let wait_for_line = |line: &str| {
+        wait_for(line, || std::fs::read_to_string(&said).ok().filter(|said| said.contains(line)));
+    };
+    wait_for_line("1 of 1 cases passed");
+    wait_for_line("loaded as `spending`");
+    wait_for_line("no events in `orders` yet");
+    out(&folder, &["ingest", "orders", "events.ndjson", "--host", host.url()]);
+
+    let source = folder.join("transform.c");
+    let text = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, text.replace("in->price * ", "2 * in->price * ")).unwrap();
+    wait_for_line("- row      {\"event\": 0, \"total\": 25.0");
+    wait_for_line("0 of 1 cases passed");
+    wait_for_line("row      {\"event\": 0, \"total\": 50.0, \"discounted\": false}");
+    wait_for_line("rejected {\"event\":2} quantity is 0; at least 1 is right");
+
+    std::fs::write(&source, "no C\n").unwrap();
+    wait_for_line("python-zig failed");
+    std::fs::write(&source, text.replace("in->price * ", "3 * in->price * ")).unwrap();
+    wait_for_line("\"total\": 75.0");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// What an author's own test runner runs: the tests of the SDKs, and those of the templates.
 #[test]
 fn unit_tests_need_no_host() {

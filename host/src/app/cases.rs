@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{Entries, EntryId, FeatureRow, Field, Format, Kind, Spec, Timestamp, Value, json, parse};
 use crate::pipeline::trial::Trial;
-use crate::transform::{Engine, Limits};
+use crate::transform::{Engine, Limits, Transform};
 
 /// One data case.
 #[derive(Debug, Deserialize)]
@@ -159,6 +159,21 @@ impl Case {
         }
         Ok(format!("{{\n  {}\n}}\n", members.join(",\n  ")))
     }
+}
+
+/// What a transform makes of some events, as lines: a row or a refused event each.
+pub fn preview(transform: &Transform, events: &[Box<RawValue>]) -> anyhow::Result<Vec<String>> {
+    let mut trial = Trial::new(transform, Format::Fields, &BTreeMap::new())?;
+    let events = events.iter().map(|event| fields(event)).collect::<anyhow::Result<Vec<_>>>()?;
+    let (mut rows, mut rejected) = (Vec::new(), Vec::new());
+    for entries in batches(events, usize::MAX) {
+        let outcome = trial.feed(&entries)?;
+        for (event, row) in outcome.rows {
+            rows.push(found_line(transform.spec(), event, &row)?);
+        }
+        rejected.extend(outcome.given_up.into_iter().map(|(event, (_, reason))| Rejected { event, reason }));
+    }
+    Ok(lines(&rows, &rejected, &[]).lines().map(str::to_owned).collect())
 }
 
 impl Verdict {

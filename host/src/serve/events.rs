@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -13,7 +13,7 @@ use super::Shared;
 use super::body::Whole;
 use super::error::ApiError;
 use super::features::body_error;
-use crate::model::{Disposition, Entries, EntryId, Format};
+use crate::model::{Disposition, Entries, EntryId, EntryRef, Format, json};
 
 /// Ids of the entries that the events became, in their order.
 #[derive(Serialize)]
@@ -49,6 +49,71 @@ pub(super) async fn append(
         Disposition::Stop => ApiError::internal(&error.to_string()),
     })?;
     Ok(Json(Appended { ids }))
+}
+
+/// Entries that one answer shows unless it is told otherwise, and at most.
+const NEWEST: usize = 10;
+const NEWEST_MAX: usize = 100;
+
+/// What `GET` may ask for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    last: Option<usize>,
+}
+
+/// The newest events of a stream, oldest first.
+#[derive(Serialize)]
+pub(super) struct Newest {
+    events: Vec<Event>,
+}
+
+#[derive(Serialize)]
+struct Event {
+    id: EntryId,
+    event: Box<RawValue>,
+}
+
+pub(super) async fn newest(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<String>, PathRejection>,
+    query: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Newest>, ApiError> {
+    let (Path(name), Query(Wanted { last })) = (path?, query?);
+    let last = last.unwrap_or(NEWEST);
+    if !(1..=NEWEST_MAX).contains(&last) {
+        return Err(ApiError::unusable(format!("last={last}: ask for 1 to {NEWEST_MAX} events")));
+    }
+    let streams = shared.state.streams.load_full();
+    let known = || streams.keys().map(String::as_str);
+    let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;
+    let entries = stream.appender.newest(last).await.map_err(|error| match error.disposition() {
+        Disposition::Retry => ApiError::unavailable(error.to_string()),
+        Disposition::Reject | Disposition::Stop => ApiError::internal(&error.to_string()),
+    })?;
+    let events = entries.iter().map(|entry| Ok(Event { id: entry.id, event: shown(&stream.format, &entry)? }));
+    let events = events.collect::<Result<_, serde_json::Error>>().map_err(|error| ApiError::internal(&error.to_string()))?;
+    Ok(Json(Newest { events }))
+}
+
+/// An entry as an event: the JSON object that stands in its field, or its fields as texts.
+fn shown(format: &Format, entry: &EntryRef<'_>) -> Result<Box<RawValue>, serde_json::Error> {
+    if let Format::Json { field } = format
+        && let Some(event) = entry.value(field.as_bytes()).and_then(|text| serde_json::from_slice::<Box<RawValue>>(text).ok())
+    {
+        return Ok(event);
+    }
+    let mut text = vec![b'{'];
+    for (index, (name, value)) in entry.fields().enumerate() {
+        if index > 0 {
+            text.push(b',');
+        }
+        json::push_text(&mut text, &String::from_utf8_lossy(name));
+        text.push(b':');
+        json::push_text(&mut text, &String::from_utf8_lossy(value));
+    }
+    text.push(b'}');
+    serde_json::from_slice(&text)
 }
 
 /// The events of a body, each as the text of a JSON value.

@@ -34,6 +34,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/v1/views", status::views),
         get("/v1/views/{view}", status::view),
         post("/v1/streams/{stream}/events", events::append),
+        get("/v1/streams/{stream}/events", events::newest),
         get("/v1/transforms", transforms::list),
         get("/v1/transforms/{name}", transforms::show),
         put("/v1/transforms/{name}", transforms::put, limits.component_bytes_max),

@@ -131,6 +131,11 @@ impl Appender for Log {
         sender.send(request).await.map_err(|_| closed())?;
         replied.await.map_err(|_| closed())?
     }
+
+    async fn newest(&self, entries_max: usize) -> Result<Entries, Error> {
+        let log = self.clone();
+        tokio::task::spawn_blocking(move || LogReader::newest(&log, entries_max)).await.map_err(failed)?
+    }
 }
 
 impl Drop for Inner {

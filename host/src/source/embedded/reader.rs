@@ -46,6 +46,12 @@ impl LogReader {
         LogReader { log, next: AtomicU64::new(next), after: from, reading: Mutex::new(()) }
     }
 
+    /// The newest entries, oldest first.
+    pub(super) fn newest(log: &Log, entries_max: usize) -> Result<Entries, Error> {
+        let next = log.inner.head.borrow().next;
+        Ok(LogReader::scan(log, next.saturating_sub(entries_max as u64), None, entries_max)?.entries)
+    }
+
     fn scan(log: &Log, from: u64, after: Option<EntryId>, entries_max: usize) -> Result<Scanned, Error> {
         let head = *log.inner.head.borrow();
         let range = entry_key(log.inner.number, from.max(head.first))..entry_key(log.inner.number, head.next);

@@ -40,4 +40,16 @@ impl Appender for RedisAppender {
         let ids = ids.map_err(|error| failed(&self.address, "XADD", &error))?;
         ids.iter().map(|id| id.parse().map_err(|_| Error::Protocol(format!("XADD answered {id:?}")))).collect()
     }
+
+    async fn newest(&self, entries_max: usize) -> Result<Entries, Error> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(entries_max);
+        let found: Result<Vec<(String, Vec<Vec<u8>>)>, _> = command.query_async(&mut self.connection.clone()).await;
+        let mut entries = Entries::default();
+        for (id, fields) in found.map_err(|error| failed(&self.address, "XREVRANGE", &error))?.into_iter().rev() {
+            let id = id.parse().map_err(|_| Error::Protocol(format!("XREVRANGE answered {id:?}")))?;
+            entries.push(id, fields.as_chunks::<2>().0.iter().map(|[name, value]| (name.as_slice(), value.as_slice())));
+        }
+        Ok(entries)
+    }
 }
