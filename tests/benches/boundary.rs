@@ -7,7 +7,7 @@ use bench_orders::BenchOrdersTransform;
 use gristmill::model::{Batch, Column, Packed, Values};
 use gristmill::transform::{Engine, EngineOptions, Limits};
 use gristmill_sdk::{Transform, wire};
-use gristmill_tests::bench::{component, interleaved, keep, median, ns_per_call, ratio};
+use gristmill_tests::bench::{component, interleaved, keep, median, ns_per_call, ratio, wire_batch};
 
 const ROUNDS: usize = 31;
 /// The component may take this many times the native time at 1,024 rows.
@@ -64,21 +64,4 @@ fn host_batch(rows: usize) -> Batch {
         Values::Booleans((0..rows).map(|row| u8::from(row % 3 == 0)).collect()),
     ];
     Batch { rows, columns: columns.into_iter().map(|values| Arc::new(Column { values, validity: None })).collect() }
-}
-
-fn wire_batch(batch: &Batch) -> wire::Batch {
-    let packed = |packed: &Packed| wire::Packed { offsets: packed.offsets.clone(), bytes: packed.bytes.clone() };
-    let column = |column: &Arc<Column>| wire::Column {
-        values: match &column.values {
-            Values::Booleans(values) => wire::Values::Booleans(values.clone()),
-            Values::Integers(values) => wire::Values::Integers(values.clone()),
-            Values::Floats(values) => wire::Values::Floats(values.clone()),
-            Values::Texts(texts) => wire::Values::Texts(packed(texts)),
-            Values::Blobs(blobs) => wire::Values::Blobs(packed(blobs)),
-            Values::Timestamps(values) => wire::Values::Timestamps(values.clone()),
-            Values::Vectors { width, values } => wire::Values::Vectors(wire::Vectors { width: *width, values: values.clone() }),
-        },
-        validity: None,
-    };
-    wire::Batch { rows: batch.rows as u32, columns: batch.columns.iter().map(column).collect() }
 }

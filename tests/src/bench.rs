@@ -1,7 +1,11 @@
 //! What the benches share: interleaved rounds, medians, the clock of a process, and the file that keeps the figures.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
+
+use gristmill::model::{Batch, Column, Packed, Values};
+use gristmill_sdk::wire;
 
 /// The figures kept in git: one section for each bench, rewritten by it.
 const FIGURES: &str = "benches/figures.md";
@@ -79,4 +83,22 @@ pub fn keep(bench: &str, lines: &[String]) {
     let head = "# Figures\n\nWritten by the benches; `make bench` runs them all. Ratios come from one run and hold between machines far better than \
                 absolute figures do.\n";
     std::fs::write(&path, format!("{head}\n{}", sections.join("\n"))).expect("the figures can be kept");
+}
+
+/// A batch as the Rust SDK takes it; copied.
+pub fn wire_batch(batch: &Batch) -> wire::Batch {
+    let packed = |packed: &Packed| wire::Packed { offsets: packed.offsets.clone(), bytes: packed.bytes.clone() };
+    let column = |column: &Arc<Column>| wire::Column {
+        values: match &column.values {
+            Values::Booleans(values) => wire::Values::Booleans(values.clone()),
+            Values::Integers(values) => wire::Values::Integers(values.clone()),
+            Values::Floats(values) => wire::Values::Floats(values.clone()),
+            Values::Texts(texts) => wire::Values::Texts(packed(texts)),
+            Values::Blobs(blobs) => wire::Values::Blobs(packed(blobs)),
+            Values::Timestamps(values) => wire::Values::Timestamps(values.clone()),
+            Values::Vectors { width, values } => wire::Values::Vectors(wire::Vectors { width: *width, values: values.clone() }),
+        },
+        validity: None,
+    };
+    wire::Batch { rows: batch.rows as u32, columns: batch.columns.iter().map(column).collect() }
 }

@@ -1,6 +1,7 @@
 """The decorators: from an ordinary function to what the contract asks for."""
 
 import dataclasses
+import functools
 import inspect
 import json
 import operator
@@ -80,6 +81,8 @@ class Transform:
         self.outputs = [(output, kind_of(self._element(fields, output), f"output `{output}`")) for fields in [outputs] for output in outputs]
         names = [output for output, _ in self.outputs]
         self.pick = _picker(self.returned, names)
+        self.plain = dict if typing.is_typeddict(self.returned) else self.returned
+        self.columns_of = _columns_of(self.returned, names)
         listed = lambda value: [value] if isinstance(value, str) else list(value)
         self.spec = wire.Spec(
             name=name or function.__name__,
@@ -132,7 +135,7 @@ class Transform:
         rejected: dict[int, str] = {}
         columns = [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
         try:
-            return self._apply_columns(columns, input.rows) if self.columns else self._apply_rows(columns, rejected)
+            return self._apply_columns(columns, input.rows) if self.columns else self._apply_rows(columns, input.rows, rejected)
         except Exception as error:
             raise wire.Err(_reason(error)) from error
 
@@ -143,24 +146,44 @@ class Transform:
                 raise ValueError(f"`{name}` has {len(column)} values for {rows} rows")
         return wire.Output(self._batch(found, rows), None, [])
 
-    def _apply_rows(self, columns: list, rejected: dict[int, str]) -> wire.Output:
+    def _apply_rows(self, columns: list, rows: int, rejected: dict[int, str]) -> wire.Output:
+        made = self._made(columns, rows, rejected)
+        if not rejected and set(map(type, made)) <= {self.plain}:
+            # One row for each event, as nearly always.
+            return wire.Output(self._batch(self.columns_of(made), rows), None, [])
         picked, origins = [], []
-        for row, values in enumerate(zip(*columns)):
+        for row, returned in enumerate(made):
             if row in rejected:
                 continue
             try:
-                made = self._row(values)
-                picked += made
-                origins += [row] * len(made)
+                found = self._picked(returned)
             except Exception as error:
                 rejected[row] = _reason(error)
+                continue
+            picked += found
+            origins += [row] * len(found)
         found = list(zip(*picked)) or [()] * len(self.outputs)
-        plain = not rejected and origins == list(range(len(columns[0]) if columns else 0))
         rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
-        return wire.Output(self._batch(found, len(picked)), None if plain else origins, rejections)
+        return wire.Output(self._batch(found, len(picked)), origins, rejections)
 
-    def _row(self, values: tuple) -> list[tuple]:
-        return self._picked(self.function(*values, **self.given))
+    def _made(self, columns: list, rows: int, rejected: dict[int, str]) -> list:
+        """What the function returns for each row; for one that it refuses, anything."""
+        function = functools.partial(self.function, **self.given) if self.given else self.function
+        if rejected:
+            # Events that Python cannot hold never reach the function.
+            refused = rejected.copy()
+            function = lambda row, *values, inner=function: None if row in refused else inner(*values)
+            columns = [range(rows), *columns]
+        results = map(function, *columns)
+        made: list = []
+        while True:
+            try:
+                # Keeps what has come before an exception; the next turn goes on behind it.
+                made.extend(results)
+                return made
+            except Exception as error:
+                rejected[len(made)] = _reason(error)
+                made.append(None)
 
     def _picked(self, returned) -> list[tuple]:
         if returned is None:
@@ -168,7 +191,7 @@ class Transform:
         return [self.pick(each) for each in returned] if isinstance(returned, list) else [self.pick(returned)]
 
     def _batch(self, columns: list, rows: int) -> wire.Batch:
-        return wire.Batch(rows, [write(name, kind, list(column)) for (name, kind), column in zip(self.outputs, columns)])
+        return wire.Batch(rows, [write(name, kind, column if isinstance(column, list) else list(column)) for (name, kind), column in zip(self.outputs, columns)])
 
 
 class Fold(Transform):
@@ -231,11 +254,27 @@ def _export(function, name: str, made: Transform) -> None:
 
 
 def _picker(returned: type, names: list[str]):
-    get = operator.attrgetter if dataclasses.is_dataclass(returned) or issubclass(returned, tuple) else operator.itemgetter
+    if issubclass(returned, tuple):
+        # Its fields are the outputs, in their order.
+        return _itself
+    get = operator.attrgetter if dataclasses.is_dataclass(returned) else operator.itemgetter
     if len(names) == 1:
         one = get(names[0])
         return lambda row: (one(row),)
     return get(*names)
+
+
+def _columns_of(returned: type, names: list[str]):
+    """From rows of this type to columns."""
+    if issubclass(returned, tuple):
+        return lambda rows: list(zip(*rows)) or [()] * len(names)
+    if dataclasses.is_dataclass(returned):
+        return lambda rows: [list(map(operator.attrgetter(name), rows)) for name in names]
+    return lambda rows: [[row[name] for row in rows] for name in names]
+
+
+def _itself(row: tuple) -> tuple:
+    return row
 
 
 def _settings(shape: type, text: str):

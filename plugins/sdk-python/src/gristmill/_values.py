@@ -1,5 +1,6 @@
 """Columns of the contract to lists of Python values, and back."""
 
+import array
 import datetime
 import itertools
 import struct
@@ -57,11 +58,16 @@ def _moments(values: list, refuse) -> list:
     return found
 
 
+_TYPES = {"boolean": {bool}, "integer": {int}, "float": {float}, "text": {str}, "bytes": {bytes}, "timestamp": {int}}
+
+
 def write(name: str, kind: Kind, values: list) -> wire.Column:
     """A column of these values; fails with a TypeError or ValueError that names the output and the row."""
     rows = len(values)
     validity = None
-    if None in values:
+    # The types of a column say, all at once, whether each value has to be looked at.
+    found = set(map(type, values))
+    if type(None) in found:
         if not kind.nullable:
             raise ValueError(f"`{name}` of row {values.index(None)} is None; hint it with `| None` if null is legal")
         bits = bytearray((rows + 7) // 8)
@@ -73,11 +79,23 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
         if kind.as_datetime:
             placeholder = _EPOCH
         values = [placeholder if value is None else value for value in values]
-    for row, value in enumerate(values):
-        problem = _problem(kind, value)
-        if problem:
-            raise TypeError(f"`{name}` of row {row} is {_shown(value)}; {problem}")
-    return wire.Column(_pack(kind, values), validity)
+        found.discard(type(None))
+    plain = found <= _TYPES.get(kind.name, set()) and not kind.as_datetime
+    if not plain or (kind.name in ("integer", "timestamp") and not _are_64_bit(values)):
+        for row, value in enumerate(values):
+            problem = _problem(kind, value)
+            if problem:
+                raise TypeError(f"`{name}` of row {row} is {_shown(value)}; {problem}")
+        plain = False
+    return wire.Column(_pack(kind, values, plain), validity)
+
+
+def _are_64_bit(values: list[int]) -> bool:
+    try:
+        array.array("q", values)
+    except OverflowError:
+        return False
+    return True
 
 
 def _problem(kind: Kind, value: object) -> str | None:
@@ -101,16 +119,16 @@ def _problem(kind: Kind, value: object) -> str | None:
             return None if len(value) == kind.width else f"expected {kind.width} numbers"
 
 
-def _pack(kind: Kind, values: list):
+def _pack(kind: Kind, values: list, plain: bool):
     match kind.name:
         case "boolean":
             return wire.Values_Booleans(bytes(values))
         case "integer":
             return wire.Values_Integers(values)
         case "float":
-            return wire.Values_Floats([float(value) for value in values])
+            return wire.Values_Floats(values if plain else [float(value) for value in values])
         case "text":
-            return wire.Values_Texts(_packed([value.encode() for value in values]))
+            return wire.Values_Texts(_packed_texts(values))
         case "bytes":
             return wire.Values_Blobs(_packed(values))
         case "timestamp":
@@ -119,6 +137,14 @@ def _pack(kind: Kind, values: list):
             numbers = list(itertools.chain.from_iterable(values))
             # Rounded to 32 bits here, so that unit tests see what the store gets.
             return wire.Values_Vectors(wire.Vectors(kind.width, list(struct.unpack(f"<{len(numbers)}f", struct.pack(f"<{len(numbers)}f", *numbers)))))
+
+
+def _packed_texts(values: list[str]) -> wire.Packed:
+    whole = "".join(values)
+    if whole.isascii():
+        # One byte a character: lengths of texts are lengths of bytes.
+        return wire.Packed([0, *itertools.accumulate(map(len, values))], whole.encode())
+    return _packed([value.encode() for value in values])
 
 
 def _packed(values: list[bytes]) -> wire.Packed:
