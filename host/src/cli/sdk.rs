@@ -46,6 +46,16 @@ const JAVASCRIPT: &[File] = files![
 
 const C: &[File] = files!["plugins/sdk-c/gristmill.h", "plugins/sdk-c/gristmill_world.h"];
 
+const GO: &[File] = files![
+    "plugins/sdk-go/abi_wasm.go",
+    "plugins/sdk-go/columns.go",
+    "plugins/sdk-go/fields.go",
+    "plugins/sdk-go/go.mod",
+    "plugins/sdk-go/gristmill.go",
+    "plugins/sdk-go/log.go",
+    "plugins/sdk-go/log_native.go",
+];
+
 const RUST: &[File] = files![
     "plugins/sdk-rust-macros/Cargo.toml",
     "plugins/sdk-rust-macros/src/fields.rs",
@@ -104,13 +114,21 @@ const TEMPLATE_C: &[File] = files![
     "plugins/templates/c/transform.c",
 ];
 
+const TEMPLATE_GO: &[File] = files![
+    "plugins/templates/go/.gitignore",
+    "plugins/templates/go/go.mod",
+    "plugins/templates/go/plugin.toml",
+    "plugins/templates/go/transform.go",
+    "plugins/templates/go/transform_test.go",
+];
+
 fn files(language: Language) -> &'static [File] {
     match language {
         Language::Rust => RUST,
         Language::Python => PYTHON,
         Language::JavaScript | Language::TypeScript => JAVASCRIPT,
-        Language::C | Language::Zig => C,
-        Language::Go => &[],
+        Language::C => C,
+        Language::Go => GO,
     }
 }
 
@@ -121,7 +139,7 @@ fn template(language: Language) -> &'static [File] {
         Language::C => TEMPLATE_C,
         Language::TypeScript => TEMPLATE_TYPESCRIPT,
         Language::JavaScript => TEMPLATE_JAVASCRIPT,
-        Language::Zig | Language::Go => &[],
+        Language::Go => TEMPLATE_GO,
     }
 }
 
