@@ -10,8 +10,22 @@ use gristmill_tests::config_cases;
 use gristmill_tests::host::{Host, binary, wait_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 13] =
-    ["demo", "run", "check", "new", "build", "test", "inspect", "conformance", "push", "transforms", "ingest", "get", "dead-letters"];
+const COMMANDS: [&str; 14] = [
+    "demo",
+    "run",
+    "check",
+    "new",
+    "build",
+    "test",
+    "dev",
+    "inspect",
+    "conformance",
+    "push",
+    "transforms",
+    "ingest",
+    "get",
+    "dead-letters",
+];
 const REFERENCE: &str = include_str!("../../host/gristmill.reference.toml");
 
 fn gristmill(arguments: &[&str]) -> Output {
