@@ -42,7 +42,7 @@ fn main() {
         "| language | numbers ns/row | × native | text ns/row | × native | component | memory at start | build s | load s |".to_owned(),
         "|---|---|---|---|---|---|---|---|---|".to_owned(),
     ];
-    for language in ["rust", "c", "go", "typescript", "python"] {
+    for language in ["rust", "c", "zig", "go", "typescript", "python"] {
         let [numbers, text] = ["numbers", "text"].map(|kind| figures(language, kind));
         let bar = BARS.iter().find(|(of, _)| *of == language).map_or(String::new(), |(_, bar)| format!(" (reach: ≤ {bar})"));
         lines.push(format!(

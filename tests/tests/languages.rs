@@ -155,6 +155,12 @@ fn c() {
 }
 
 #[test]
+fn zig() {
+    from_an_empty_folder_to_a_served_feature("zig");
+    conformance("zig", SETS_64_BIT);
+}
+
+#[test]
 fn go() {
     from_an_empty_folder_to_a_served_feature("go");
     conformance("go", SETS_64_BIT);
@@ -210,7 +216,9 @@ fn unit_tests_need_no_host() {
     let shell = |folder: &Path, script: &str| {
         let tools = repository().join("target/tools");
         let path = format!("{0}/.venv/bin:{0}/node_modules/.bin:{1}", tools.display(), std::env::var("PATH").unwrap());
-        let output = Command::new("sh").args(["-ec", script]).current_dir(folder).env("PATH", path).output().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-ec", script]).current_dir(folder).env("PATH", path).env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache"));
+        let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{script}\n{said}");
     };
@@ -227,6 +235,7 @@ fn unit_tests_need_no_host() {
 
     for (language, script) in [
         ("go", format!("{go} go test .").as_str()),
+        ("zig", "python-zig test --cache-dir target --dep gristmill -Mroot=transform.zig -Mgristmill=sdk/plugins/sdk-zig/gristmill.zig"),
         ("python", "PYTHONPATH=sdk/plugins/sdk-python/src python3 -m unittest"),
         ("javascript", "mkdir node_modules && ln -s ../sdk/plugins/sdk-js node_modules/gristmill && node --test"),
         ("c", "mkdir target && cc -std=c11 -Wall -I sdk/plugins/sdk-c test_transform.c -o target/test && target/test"),

@@ -7,6 +7,7 @@ mod plugin;
 mod python;
 mod rust;
 mod tools;
+mod zig;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub(super) fn component(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
         Language::Python => python::build(plugin),
         Language::JavaScript | Language::TypeScript => javascript::build(plugin),
         Language::C => c::build(plugin),
+        Language::Zig => zig::build(plugin),
         Language::Go => go::build(plugin),
     };
     spinner.finish_and_clear();

@@ -46,6 +46,8 @@ const JAVASCRIPT: &[File] = files![
 
 const C: &[File] = files!["plugins/sdk-c/gristmill.h", "plugins/sdk-c/gristmill_world.h"];
 
+const ZIG: &[File] = files!["plugins/sdk-zig/gristmill.zig"];
+
 const GO: &[File] = files![
     "plugins/sdk-go/abi_wasm.go",
     "plugins/sdk-go/columns.go",
@@ -114,6 +116,8 @@ const TEMPLATE_C: &[File] = files![
     "plugins/templates/c/transform.c",
 ];
 
+const TEMPLATE_ZIG: &[File] =
+    files!["plugins/templates/zig/.gitignore", "plugins/templates/zig/plugin.toml", "plugins/templates/zig/transform.zig"];
 const TEMPLATE_GO: &[File] = files![
     "plugins/templates/go/.gitignore",
     "plugins/templates/go/go.mod",
@@ -128,6 +132,7 @@ fn files(language: Language) -> &'static [File] {
         Language::Python => PYTHON,
         Language::JavaScript | Language::TypeScript => JAVASCRIPT,
         Language::C => C,
+        Language::Zig => ZIG,
         Language::Go => GO,
     }
 }
@@ -137,6 +142,7 @@ fn template(language: Language) -> &'static [File] {
         Language::Rust => TEMPLATE_RUST,
         Language::Python => TEMPLATE_PYTHON,
         Language::C => TEMPLATE_C,
+        Language::Zig => TEMPLATE_ZIG,
         Language::TypeScript => TEMPLATE_TYPESCRIPT,
         Language::JavaScript => TEMPLATE_JAVASCRIPT,
         Language::Go => TEMPLATE_GO,

