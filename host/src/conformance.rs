@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::model::{Batch, Column, Values};
+use crate::model::{Batch, Column, Kind, Values};
 use crate::transform::{Engine, EngineOptions, Error, Limits, Transform};
 use guest::Guest;
 
@@ -29,6 +29,7 @@ enum Phase {
     Describe,
     Apply,
     Answer,
+    States,
 }
 
 /// One thing that was tried.
@@ -60,7 +61,7 @@ const WARM_UP: u64 = 200;
 /// started; what was not contained is told, and makes no error here.
 pub fn run(options: Options, tell: &mut dyn FnMut(Check)) -> anyhow::Result<Tally> {
     let engine = engine()?;
-    let groups: [(&str, Phase, Vec<Row>); 7] = [
+    let groups: [(&str, Phase, Vec<Row>); 8] = [
         ("wrong world", Phase::Load, refused::wrong_worlds()),
         ("wrong spec", Phase::Load, refused::wrong_specs()),
         ("bomb", Phase::Load, refused::bombs()),
@@ -68,6 +69,7 @@ pub fn run(options: Options, tell: &mut dyn FnMut(Check)) -> anyhow::Result<Tall
         ("apply", Phase::Apply, contained::in_apply()),
         ("wrong column", Phase::Answer, wrong::columns()),
         ("wrong shape", Phase::Answer, wrong::shapes()),
+        ("wrong state", Phase::States, wrong::states()),
     ];
     for (group, phase, rows) in groups {
         for (what, component, expected) in rows {
@@ -136,6 +138,16 @@ fn contained(engine: &Engine, phase: Phase, component: &[u8], expected: &str) ->
             (error, is_right)
         }
         (Phase::Load | Phase::Describe, Ok(_)) => bail!("it was loaded"),
+        (Phase::States, _) => {
+            let transform = engine.load_any("hostile", component, "", limits())?;
+            let none = Column::nulls(Kind::Bytes, 3);
+            let error = match transform.fold(&keys(3), &[0, 1, 2, 3], &none) {
+                Ok(folded) => bail!("its states were taken: {folded:?}"),
+                Err(error) => error,
+            };
+            let is_right = matches!(error, Error::Invalid(_)) && error.to_string().contains(expected);
+            (error, is_right)
+        }
         (Phase::Apply | Phase::Answer, loaded) => {
             let transform = loaded.context("it was refused at load")?;
             let mut error = applied(&transform)?;
@@ -145,7 +157,7 @@ fn contained(engine: &Engine, phase: Phase, component: &[u8], expected: &str) ->
             }
             let is_right = match phase {
                 Phase::Answer => matches!(error, Error::Invalid(_)) && error.to_string().contains(expected),
-                Phase::Load | Phase::Describe | Phase::Apply => format!("{error:?}").starts_with(expected),
+                Phase::Load | Phase::Describe | Phase::Apply | Phase::States => format!("{error:?}").starts_with(expected),
             };
             (error, is_right)
         }

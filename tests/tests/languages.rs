@@ -166,6 +166,44 @@ fn go() {
     conformance("go", SETS_64_BIT);
 }
 
+/// What `gristmill new` writes is the SDK as it stands here: a file that is not carried would be missed only by those who have nothing else.
+#[test]
+fn the_program_carries_the_whole_of_each_sdk() {
+    let temp = tempfile::tempdir().unwrap();
+    let listed = Command::new("git").args(["ls-files", "plugins"]).current_dir(repository()).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let sdks = [
+        ("rust", "plugins/sdk-rust/"),
+        ("rust", "plugins/sdk-rust-macros/"),
+        ("python", "plugins/sdk-python/"),
+        ("typescript", "plugins/sdk-js/"),
+        ("c", "plugins/sdk-c/"),
+        ("zig", "plugins/sdk-zig/"),
+        ("go", "plugins/sdk-go/"),
+    ];
+    for (language, sdk) in sdks {
+        let folder = temp.path().join(language);
+        if !folder.exists() {
+            out(temp.path(), &["new", language, "--lang", language]);
+        }
+        let is_for_users = |file: &&str| {
+            let name = file.rsplit('/').next().unwrap();
+            let kept_back = ["README.md", "pyproject.toml", "tsconfig.json", "stub-wasip1.wat"];
+            file.starts_with(sdk)
+                && !file.contains("/tests/")
+                && !name.contains("test_")
+                && !name.contains("_test.")
+                && !kept_back.contains(&name)
+        };
+        let files: Vec<&str> = listed.lines().filter(is_for_users).collect();
+        assert!(!files.is_empty(), "git lists the files of {sdk}");
+        for file in files {
+            let (here, there) = (std::fs::read(repository().join(file)).unwrap(), std::fs::read(folder.join("sdk").join(file)));
+            assert_eq!(there.ok().as_ref(), Some(&here), "{file} is not what `gristmill new --lang {language}` writes");
+        }
+    }
+}
+
 /// Saving the source is all it takes to see what becomes of the last events.
 #[test]
 fn the_development_loop_rebuilds_and_reloads_on_save() {

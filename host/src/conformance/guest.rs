@@ -23,6 +23,8 @@ pub struct Guest {
     pub spec: Spec,
     /// What `apply` answers unless its body is replaced, whatever it was asked.
     pub answer: Output,
+    /// Of a stateful guest: the states that `apply` answers with the rest. It has ten parameters more, which nothing here reads.
+    pub states: Option<Column>,
     /// `(param $settings i32) (param $length i32) (result i32)`
     pub describe: String,
     /// `(param $rows i32) (param $columns i32) (param $columns_length i32) (result i32)`
@@ -64,6 +66,7 @@ impl Guest {
         Guest {
             spec,
             answer,
+            states: None,
             describe: format!("(i32.const {SPEC_AT})"),
             apply: format!("(i32.const {ANSWER_AT})"),
             realloc: "(call $allocate (local.get $align) (local.get $length))".into(),
@@ -102,7 +105,7 @@ impl Guest {
 
     /// The core module with its world embedded, as a Rust toolchain leaves it.
     pub fn module(&self) -> anyhow::Result<Vec<u8>> {
-        with_world(self.core()?, "row-transform")
+        with_world(self.core()?, if self.states.is_some() { "stateful-transform" } else { "row-transform" })
     }
 
     /// The core module without a world.
@@ -127,10 +130,11 @@ impl Guest {
         let mut spec = Image::at(SPEC_AT);
         spec.spec(&self.spec);
         let mut answer = Image::at(ANSWER_AT);
-        answer.output(&self.answer);
+        answer.output(&self.answer, self.states.as_ref());
         let heap = answer.end().next_multiple_of(65_536);
         let pages = heap / 65_536 + 1;
         let Guest { describe, apply, realloc, post, extra, imports, .. } = self;
+        let (interface, more) = if self.states.is_some() { ("fold", "i32 ".repeat(10)) } else { ("transform", String::new()) };
         format!(
             r#"(module
                 (import "gristmill:transform/log@1.0.0" "write" (func $log (param i32 i32 i32)))
@@ -152,11 +156,11 @@ impl Guest {
                   (local.get $at))
                 (func $realloc (export "cabi_realloc")
                   (param $old i32) (param $old_length i32) (param $align i32) (param $length i32) (result i32) {realloc})
-                (func $describe (export "gristmill:transform/transform@1.0.0#describe")
+                (func $describe (export "gristmill:transform/{interface}@1.0.0#describe")
                   (param $settings i32) (param $length i32) (result i32) {describe})
-                (func $apply (export "gristmill:transform/transform@1.0.0#apply")
-                  (param $rows i32) (param $columns i32) (param $columns_length i32) (result i32) {apply})
-                (func (export "cabi_post_gristmill:transform/transform@1.0.0#apply") (param $result i32) {post})
+                (func $apply (export "gristmill:transform/{interface}@1.0.0#apply")
+                  (param $rows i32) (param $columns i32) (param $columns_length i32) (param {more}) (result i32) {apply})
+                (func (export "cabi_post_gristmill:transform/{interface}@1.0.0#apply") (param $result i32) {post})
                 {extra}
             )"#,
             spec = spec.text(),

@@ -103,9 +103,9 @@ impl Image {
         }
     }
 
-    /// An output, as `apply` returns it.
-    pub(super) fn output(&mut self, output: &Output) {
-        let at = self.room(40) + 4;
+    /// An output, as `apply` returns it, with states behind it where a fold does.
+    pub(super) fn output(&mut self, output: &Output, states: Option<&Column>) {
+        let at = self.room(if states.is_some() { 72 } else { 40 }) + 4;
         let columns = self.room(32 * output.batch.columns.len());
         self.number(at, output.batch.rows as u32);
         self.pointer(at + 4, columns, output.batch.columns.len());
@@ -121,6 +121,9 @@ impl Image {
         }
         for (index, column) in output.batch.columns.iter().enumerate() {
             self.column(columns + index * 32, column);
+        }
+        if let Some(states) = states {
+            self.column(at + 32, states);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Row;
 use super::guest::{Guest, spec};
 use super::making::{from, null, one, rows, twice};
-use crate::model::{Batch, Kind, Packed, Values};
+use crate::model::{Batch, Column, Kind, Packed, Validity, Values};
 use crate::transform::Output;
 
 /// Columns of another length, kind or width, or with broken insides.
@@ -61,6 +61,37 @@ pub(super) fn shapes() -> Vec<Row> {
         ),
     ];
     cases.into_iter().map(answering).collect()
+}
+
+/// States of a fold that do not fit, for three groups of a row each.
+pub(super) fn states() -> Vec<Row> {
+    let blobs = |offsets: &[u32], bytes: &[u8]| Values::Blobs(Packed { offsets: offsets.to_vec(), bytes: bytes.to_vec() });
+    let cases = [
+        ("a state too few", blobs(&[0, 1, 2], b"ab"), None, "states: 3 offsets; 4 are right"),
+        ("a state too many", blobs(&[0, 1, 2, 3, 4], b"abcd"), None, "states: 5 offsets; 4 are right"),
+        ("states of another kind", Values::Integers(vec![1, 2, 3]), None, "states: a column of integer values; its spec says bytes"),
+        (
+            "states that are texts",
+            Values::Texts(Packed { offsets: vec![0, 1, 2, 3], bytes: b"abc".to_vec() }),
+            None,
+            "a column of text values",
+        ),
+        ("falling offsets of states", blobs(&[0, 2, 1, 3], b"abc"), None, "states: offsets that fall"),
+        ("states beyond the end", blobs(&[0, 1, 2, 9], b"abc"), None, "states: offsets that end at 9 for 3 bytes"),
+        ("no bitmap of states", blobs(&[0, 1, 2, 3], b"abc"), Some(vec![]), "states: a validity bitmap of 0 bytes; 3 rows need 1"),
+        (
+            "too many bytes of states",
+            blobs(&[0, 0, 0, 1 << 20], &vec![b'x'; 1 << 20]),
+            None,
+            "bytes of states; output_bytes_max allows 1048576",
+        ),
+    ];
+    let stateful = |(what, values, bits, said): (&'static str, Values, Option<Vec<u8>>, &'static str)| {
+        let mut guest = Guest::answering(spec(&[("value", Kind::Integer, false)]), one(Values::Integers(vec![1, 2, 3])));
+        guest.states = Some(Column { values, validity: bits.map(|bits| Validity { bits }) });
+        (what, guest.module(), said)
+    };
+    cases.into_iter().map(stateful).collect()
 }
 
 fn answering((what, kind, answer, said): (&'static str, Kind, Output, &'static str)) -> Row {
