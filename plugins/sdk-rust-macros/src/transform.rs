@@ -144,7 +144,7 @@ fn bodies(
 // Settings are read once, by `describe`, and kept for the thread: an instance has one, and tests do not disturb each other.
 pub(crate) fn settings_code(settings: Option<&Type>) -> ((TokenStream, TokenStream, TokenStream), TokenStream) {
     let Some(settings) = settings else {
-        return ((quote!(), quote!(let _ = settings;), quote!()), quote!());
+        return ((quote!(), quote!(::gristmill_sdk::settings::none(settings)?;), quote!()), quote!());
     };
     let define = quote! {
         ::std::thread_local! {

@@ -26,3 +26,12 @@ pub fn parse<S: FeatureSettings>(_text: &str) -> Result<S, String> {
 #[cfg(not(feature = "settings"))]
 #[diagnostic::on_unimplemented(message = "a transform with settings needs `gristmill-sdk` with `features = [\"settings\"]`")]
 pub trait FeatureSettings: Default {}
+
+/// Refuses settings that are given to a transform that takes none; they would have no effect.
+///
+/// # Errors
+/// When there are any.
+#[doc(hidden)]
+pub fn none(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() { Ok(()) } else { Err("this transform takes no settings".to_owned()) }
+}

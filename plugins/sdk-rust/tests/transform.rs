@@ -59,6 +59,11 @@ fn the_spec_says_what_the_source_says() {
 }
 
 #[test]
+fn settings_that_nobody_takes_are_refused() {
+    assert_eq!(flat::RepeatTransform::describe("{\"times\": 2}").unwrap_err(), "this transform takes no settings");
+}
+
+#[test]
 fn several_rows_from_one_event_keep_their_origin() {
     let events = [event("a", Some(2), Some("x")), event("b", Some(0), None), event("c", None, None)];
     let outcome = testing::run::<flat::RepeatTransform>("", &events).unwrap();

@@ -279,10 +279,24 @@ def _itself(row: tuple) -> tuple:
 
 def _settings(shape: type, text: str):
     try:
-        return shape(**(json.loads(text) if text.strip() else {}))
-    except (TypeError, ValueError) as error:
+        given = json.loads(text) if text.strip() else {}
+        hints = typing.get_type_hints(shape)
+        for name, value in given.items():
+            if name in hints and not _is_a(value, hints[name]):
+                raise TypeError(f"`{name}` is {value!r}; expected {getattr(hints[name], '__name__', hints[name])}")
+        return shape(**given)
+    except (AttributeError, TypeError, ValueError) as error:
         known = ", ".join(field.name for field in dataclasses.fields(shape))
         raise wire.Err(f"cannot use the settings ({error}); known are: {known}") from error
+
+
+def _is_a(value: object, hint: object) -> bool:
+    """Whether a value out of JSON is what a plain hint asks for; other hints are the dataclass' own affair."""
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (bool, str) else True
 
 
 def _field(name: str, kind: Kind, default: object, doc: str) -> wire.Field:
