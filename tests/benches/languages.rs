@@ -14,6 +14,7 @@ use gristmill::pipeline::trial::Trial;
 use gristmill::transform::{Engine, EngineOptions, Limits};
 use gristmill_sdk::wire;
 use gristmill_tests::bench::{component, keep, median, wire_batch, workspace};
+use gristmill_tests::tools;
 
 const ROWS: usize = 1_024;
 const ROUNDS: usize = 7;
@@ -83,14 +84,10 @@ fn figures(language: &str, kind: &str) -> Figures {
 
 fn built(language: &str, kind: &str) -> Vec<u8> {
     let root = workspace();
-    let tools = root.join("target/tools");
-    let path = format!("{0}/.venv/bin:{0}/node_modules/.bin:{1}", tools.display(), std::env::var("PATH").unwrap_or_default());
     let out = root.join(format!("target/bench-{language}-{kind}.wasm"));
-    let program = root.join("target/release/gristmill");
-    let mut command = Command::new(program);
+    let mut command = Command::new(root.join("target/release/gristmill"));
     command.arg("build").arg(root.join("plugins/bench-languages").join(language).join(kind)).arg("--out").arg(&out);
-    command.env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache")).env("GOCACHE", tools.join("go-cache")).env("GOPROXY", "off");
-    let output = command.env("PATH", path).output().expect("the program is built");
+    let output = tools::environment(&mut command).output().expect("the program is built");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(Path::new(&out)).expect("it was built")
 }

@@ -10,3 +10,4 @@ pub mod openapi;
 pub mod redis_server;
 pub mod source_conformance;
 pub mod store_conformance;
+pub mod tools;

@@ -4,22 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use gristmill_tests::host::{Host, binary, wait_for};
+use gristmill_tests::tools;
 use serde_json::{Value, json};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
 }
 
-/// The program in a folder, with the toolchains that `plugins/tools.sh` has installed.
+/// The program in a folder, with the toolchains at hand.
 fn gristmill(folder: &Path, arguments: &[&str]) -> Output {
-    let tools = repository().join("target/tools");
-    assert!(tools.join(".venv/bin/componentize-py").is_file(), "the toolchains are missing: run `sh plugins/tools.sh`, or `make test`");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = [tools.join(".venv/bin"), tools.join("node_modules/.bin")].into_iter().chain(std::env::split_paths(&path));
     let mut command = Command::new(binary());
-    // Zig builds its C library once and keeps it.
-    command.env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache")).env("GOCACHE", tools.join("go-cache")).env("GOPROXY", "off");
-    command.args(arguments).current_dir(folder).env("PATH", std::env::join_paths(folders).unwrap()).env_remove("GRISTMILL_HOST");
+    tools::environment(&mut command).args(arguments).current_dir(folder).env_remove("GRISTMILL_HOST");
     command.stdin(Stdio::null()).output().expect("the program is built")
 }
 
@@ -255,14 +250,10 @@ fn the_development_loop_rebuilds_and_reloads_on_save() {
     out(temp.path(), &["new", "spending", "--lang", "c"]);
     let folder = temp.path().join("spending");
     let host = Host::start(temp.path(), "[host]\nlisten = \"127.0.0.1:0\"\n").unwrap();
-    let tools = repository().join("target/tools");
-    let path = format!("{}:{}", tools.join(".venv/bin").display(), std::env::var("PATH").unwrap());
     let said = temp.path().join("said");
-    let mut child = Command::new(binary())
+    let mut child = tools::environment(&mut Command::new(binary()))
         .args(["dev", "--host", host.url()])
         .current_dir(&folder)
-        .env("PATH", path)
-        .env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache"))
         .stdout(std::fs::File::create(&said).unwrap())
         .stderr(std::fs::File::options().append(true).open(&said).unwrap())
         .spawn()
@@ -296,17 +287,13 @@ fn the_development_loop_rebuilds_and_reloads_on_save() {
 fn unit_tests_need_no_host() {
     let plugins = repository().join("plugins");
     let shell = |folder: &Path, script: &str| {
-        let tools = repository().join("target/tools");
-        let path = format!("{0}/.venv/bin:{0}/node_modules/.bin:{1}", tools.display(), std::env::var("PATH").unwrap());
         let mut command = Command::new("sh");
-        command.args(["-ec", script]).current_dir(folder).env("PATH", path).env("ZIG_GLOBAL_CACHE_DIR", tools.join("zig-cache"));
-        let output = command.output().unwrap();
+        let output = tools::environment(&mut command).args(["-ec", script]).current_dir(folder).output().unwrap();
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{script}\n{said}");
     };
     let temp = tempfile::tempdir().unwrap();
-    let go = format!("export GOCACHE={}/target/tools/go-cache GOPROXY=off GOTOOLCHAIN=local GOFLAGS=-mod=mod;", repository().display());
-    shell(&plugins.join("sdk-go"), &format!("{go} go vet . && go test ."));
+    shell(&plugins.join("sdk-go"), "go vet . && go test .");
     shell(&plugins.join("sdk-python/tests"), "PYTHONPATH=../src python3 -m unittest");
     shell(&plugins.join("sdk-js"), "node --test tests/sdk.test.js && tsc --project .");
     let sanitized = "cc -std=c11 -Wall -Wextra -Werror -fsanitize=address,undefined";
@@ -316,7 +303,7 @@ fn unit_tests_need_no_host() {
     );
 
     for (language, script) in [
-        ("go", format!("{go} go test .").as_str()),
+        ("go", "go test ."),
         ("zig", "python-zig test --cache-dir target --dep gristmill -Mroot=transform.zig -Mgristmill=sdk/plugins/sdk-zig/gristmill.zig"),
         ("python", "PYTHONPATH=sdk/plugins/sdk-python/src python3 -m unittest"),
         ("javascript", "mkdir node_modules && ln -s ../sdk/plugins/sdk-js node_modules/gristmill && node --test"),
