@@ -70,7 +70,7 @@ pub(super) fn test(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Runs the cases one after the other; says of each whether it passed.
 fn run(engine: &Engine, component: &[u8], files: &[PathBuf], log: &GuestLines, arguments: &Arguments) -> Result<Vec<bool>, Failure> {
-    let limits = Limits { log_lines_per_second_max: u32::MAX, ..Limits::default() };
+    let limits = Limits { log_lines_per_second_max: u32::MAX, deadline_ms: 2_000, ..Limits::default() };
     let mut outcomes = Vec::new();
     let mut told = Vec::new();
     for file in files {
@@ -150,7 +150,7 @@ pub(super) fn quick(engine: &Engine, component: &[u8], folder: &Path) -> Result<
     }
     let log = GuestLines::default();
     let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(log.clone()));
-    let limits = Limits { log_lines_per_second_max: u32::MAX, ..Limits::default() };
+    let limits = Limits { log_lines_per_second_max: u32::MAX, deadline_ms: 2_000, ..Limits::default() };
     let files = files(&place)?;
     let mut failed = 0;
     for file in &files {
