@@ -122,6 +122,25 @@ async fn a_dead_consumers_entries_are_claimed_and_counted_when_exhausted() {
 }
 
 #[tokio::test]
+async fn what_a_host_reads_that_lost_its_lease_is_claimed_soon_and_is_no_loss() {
+    let server = RedisServer::start();
+    let first = append(&server, 0..3).await;
+    let source = open(&server, options("a"));
+    assert_eq!(ids(&read_some(&source).await), first);
+    let taken = append(&server, 3..5).await;
+    let mut stale = redis::cmd("XREADGROUP");
+    stale.arg(&["GROUP", "g", "stale", "STREAMS", "s", ">"]);
+    stale.query::<redis::Value>(&mut server.connection()).unwrap();
+    let next = append(&server, 5..6).await;
+    let (new, claimed) = (read_some(&source).await, read_some(&source).await);
+    assert_eq!((ids(&new), ids(&claimed)), (next, taken));
+    assert!(claimed.redelivered);
+    let last = append(&server, 6..7).await;
+    let after = read_some(&source).await;
+    assert_eq!((ids(&after), new.lost + claimed.lost + after.lost), (last, 0));
+}
+
+#[tokio::test]
 async fn a_cut_connection_loses_and_doubles_nothing() {
     let server = RedisServer::start();
     let source = open(&server, options("a"));

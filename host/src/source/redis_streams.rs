@@ -187,7 +187,14 @@ impl RedisStreams {
         {
             let group = state.group.as_ref().filter(|_| !self.options.checkpoint);
             let lost = match group {
-                Some(group) => reader.ledger.audit_group(stream, group),
+                Some(group) => {
+                    let after = reader.ledger.looked_at().filter(|_| reader.ledger.is_short_of(group));
+                    let held_by_others = match after {
+                        Some(after) => self.admin.held_by_others(after).await?,
+                        None => 0,
+                    };
+                    reader.ledger.audit_group(stream, group, held_by_others)
+                }
                 None => reader.ledger.audit_place(stream, cursor),
             };
             if let Some(group) = group
@@ -200,7 +207,7 @@ impl RedisStreams {
         if self.options.checkpoint || reader.phase != Phase::New {
             return Ok(Delivery::default());
         }
-        self.claim(reader, entries_max, self.options.claim_idle_ms).await
+        self.claim(reader, entries_max).await
     }
 
     async fn read_pending(&self, reader: &mut Reader, after: EntryId, entries_max: usize) -> Result<Option<Delivery>, Error> {
@@ -222,8 +229,7 @@ impl RedisStreams {
 
     /// What others have left, before anything new.
     async fn read_left(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
-        let idle_ms = if self.options.competing { self.options.claim_idle_ms } else { 0 };
-        let delivery = self.claim(reader, entries_max, idle_ms).await?;
+        let delivery = self.claim(reader, entries_max).await?;
         if !delivery.entries.is_empty() {
             return Ok(delivery);
         }
@@ -231,8 +237,14 @@ impl RedisStreams {
         self.read_new(reader, entries_max).await
     }
 
-    async fn claim(&self, reader: &mut Reader, entries_max: usize, idle_ms: u64) -> Result<Delivery, Error> {
-        let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, |id| reader.is_on_its_way(id)).await?;
+    /// Takes over what other consumers hold. Competing ones may still be at work on it, and get their time. The only reader need not wait: what
+    /// another one holds was read by a host that does not know yet that it has lost its lease, and can never commit it.
+    async fn claim(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
+        let idle_ms = if self.options.competing { self.options.claim_idle_ms } else { 0 };
+        let is_at_work = |id, idle_for_ms: u64| idle_for_ms < self.options.claim_idle_ms || reader.is_on_its_way(id);
+        // Beyond the last look they would be counted as lost by the next one.
+        let until = reader.ledger.looked_at().filter(|_| !self.options.competing);
+        let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, until, is_at_work).await?;
         reader.remember(&claimed.entries);
         reader.lost += claimed.lost;
         Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })

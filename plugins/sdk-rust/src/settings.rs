@@ -10,7 +10,16 @@ pub fn parse<S: Default + serde::de::DeserializeOwned>(text: &str) -> Result<S, 
     if text.trim().is_empty() {
         return Ok(S::default());
     }
-    serde_json::from_str(text).map_err(|error| format!("cannot read the settings of the transform: {error}"))
+    let mut json = serde_json::Deserializer::from_str(text);
+    let settings = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let at = match error.path().to_string() {
+            whole if whole == "." => String::new(),
+            path => format!("`{path}`: "),
+        };
+        format!("cannot read the settings of the transform: {at}{}", error.inner())
+    })?;
+    json.end().map_err(|error| format!("cannot read the settings of the transform: {error}"))?;
+    Ok(settings)
 }
 
 /// Stands in for the reader of settings while the cargo feature `settings` is off: nothing can be read.

@@ -171,13 +171,39 @@ impl Admin {
         Ok(exhausted.filter_map(|(id, ..)| id.parse().ok()).collect())
     }
 
-    /// Takes over what was pending for this long, but for what this reader itself has handed out and may not be settled.
-    pub(super) async fn claim(&self, entries_max: usize, idle_ms: u64, is_on_its_way: impl Fn(EntryId) -> bool) -> Result<Claimed, Error> {
-        let is_ours = |(id, consumer, ..): &Pending| *consumer == self.consumer && id.parse().is_ok_and(&is_on_its_way);
-        let mut after = "-".to_owned();
+    /// How many entries after this one are pending for other consumers.
+    pub(super) async fn held_by_others(&self, after: EntryId) -> Result<u64, Error> {
+        const PAGE: usize = 1_000;
+        let mut after = after.to_string();
+        let mut held = 0;
+        loop {
+            let mut xpending = cmd("XPENDING");
+            xpending.arg(&self.key).arg(&self.group).arg(format!("({after}")).arg("+").arg(PAGE);
+            let page: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
+            held += page.iter().filter(|(_, consumer, ..)| *consumer != self.consumer).count() as u64;
+            match page.last().filter(|_| page.len() == PAGE) {
+                Some((id, ..)) => after.clone_from(id),
+                None => return Ok(held),
+            }
+        }
+    }
+
+    /// Takes over what was pending for this long, up to and with `until`, but for what this reader itself is at work on, as told by id and
+    /// milliseconds since it was delivered.
+    pub(super) async fn claim(
+        &self,
+        entries_max: usize,
+        idle_ms: u64,
+        until: Option<EntryId>,
+        is_at_work: impl Fn(EntryId, u64) -> bool,
+    ) -> Result<Claimed, Error> {
+        let is_ours = |(id, consumer, idle_for_ms, _): &Pending| {
+            *consumer == self.consumer && id.parse().is_ok_and(|id| is_at_work(id, *idle_for_ms))
+        };
+        let (mut after, until) = ("-".to_owned(), until.map_or("+".to_owned(), |id| id.to_string()));
         let pending = loop {
             let mut xpending = cmd("XPENDING");
-            xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(idle_ms).arg(&after).arg("+").arg(entries_max);
+            xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(idle_ms).arg(&after).arg(&until).arg(entries_max);
             let page: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
             let next = page.last().filter(|_| page.len() == entries_max).map(|(id, ..)| format!("({id}"));
             let left: Vec<Pending> = page.into_iter().filter(|entry| !is_ours(entry)).collect();

@@ -7,6 +7,8 @@ use crate::model::EntryId;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     passed: Option<u64>,
+    /// Where the group stood when it was last looked at.
+    looked_at: Option<EntryId>,
 }
 
 /// Entries that nobody will ever read.
@@ -28,7 +30,7 @@ impl Ledger {
         } else {
             None
         };
-        Ledger { passed }
+        Ledger { passed, looked_at: None }
     }
 
     /// The entries at or before the place, where that is known.
@@ -41,13 +43,25 @@ impl Ledger {
         self.passed = self.passed.map(|passed| passed + entries);
     }
 
-    /// Compares what was handed out with what the group has passed, for a group that only this reader reads from.
-    pub(super) fn audit_group(&mut self, stream: &StreamState, group: &GroupState) -> Lost {
+    /// Where the group stood when it was last looked at: entries up to here are counted, whoever holds them.
+    pub(super) fn looked_at(&self) -> Option<EntryId> {
+        self.looked_at
+    }
+
+    /// Whether the group has passed more entries than were handed out.
+    pub(super) fn is_short_of(&self, group: &GroupState) -> bool {
+        self.passed.zip(group.entries_read).is_some_and(|(passed, read)| read > passed)
+    }
+
+    /// Compares what was handed out with what the group has passed, for a group that only this reader should read from. `held_by_others` are
+    /// entries after the last look that were handed to other consumers: they are pending, not lost.
+    pub(super) fn audit_group(&mut self, stream: &StreamState, group: &GroupState, held_by_others: u64) -> Lost {
+        self.looked_at = Some(group.last_delivered);
         let Some(read) = group.entries_read else {
             self.passed = None;
             return Lost::default();
         };
-        let skipped = self.passed.map_or(0, |passed| read.saturating_sub(passed));
+        let skipped = self.passed.map_or(0, |passed| read.saturating_sub(passed + held_by_others));
         let all_unread_are_left = stream.first.is_none_or(|first| first > group.last_delivered) && stream.last > group.last_delivered;
         let unread = if all_unread_are_left { stream.added.saturating_sub(read).saturating_sub(stream.length) } else { 0 };
         self.passed = Some(read + unread);
@@ -86,19 +100,30 @@ mod tests {
     #[test]
     fn trimmed_before_read_is_counted_once() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.audit_group(&stream(1, 10, 10, 10), &group(4, 4)), Lost::default());
-        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(4, 4)), Lost { skipped: 0, unread: 3 });
-        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(4, 7)), Lost::default(), "the group was moved over the gap");
+        assert_eq!(ledger.audit_group(&stream(1, 10, 10, 10), &group(4, 4), 0), Lost::default());
+        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(4, 4), 0), Lost { skipped: 0, unread: 3 });
+        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(4, 7), 0), Lost::default(), "the group was moved over the gap");
         ledger.handed_out(3);
-        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(10, 10)), Lost::default());
+        assert_eq!(ledger.audit_group(&stream(8, 10, 3, 10), &group(10, 10), 0), Lost::default());
     }
 
     #[test]
     fn trimmed_and_passed_over_between_two_looks_is_counted() {
         let mut ledger = Ledger::default();
-        ledger.audit_group(&stream(1, 4, 4, 4), &group(4, 4));
+        ledger.audit_group(&stream(1, 4, 4, 4), &group(4, 4), 0);
         ledger.handed_out(2);
-        assert_eq!(ledger.audit_group(&stream(9, 10, 2, 10), &group(10, 10)), Lost { skipped: 4, unread: 0 });
+        assert_eq!(ledger.audit_group(&stream(9, 10, 2, 10), &group(10, 10), 0), Lost { skipped: 4, unread: 0 });
+    }
+
+    #[test]
+    fn what_another_consumer_holds_is_not_lost() {
+        let mut ledger = Ledger::default();
+        ledger.audit_group(&stream(1, 4, 4, 4), &group(4, 4), 0);
+        ledger.handed_out(2);
+        assert!(ledger.is_short_of(&group(10, 10)));
+        assert_eq!(ledger.audit_group(&stream(1, 10, 10, 10), &group(10, 10), 4), Lost::default());
+        assert_eq!(ledger.looked_at(), Some(id(10)));
+        assert!(!ledger.is_short_of(&group(10, 10)), "what was claimed up to here is not counted again");
     }
 
     #[test]
