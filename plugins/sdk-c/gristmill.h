@@ -789,11 +789,11 @@ static inline void gm_keep_state(uint32_t group, uint32_t groups, const void *st
     GM_COMMON(function, INPUTS, OUTPUTS, "transform", __VA_ARGS__) \
     GM_WORLD(GM_ROW_TRANSFORM); \
     GM_ROW_EMIT(function, OUTPUTS) \
-    GM_EXPORT("gristmill:transform/transform@1.0.0#apply") gm_result *gm_export_apply(uint32_t rows, const gm_column *columns, uint32_t count) { \
-        if (count != GM_COUNT(gm_inputs)) return gm_failed(gm_str("the batch has other columns than the inputs")); \
-        gm_sink_begin(gm_outputs, GM_COUNT(gm_outputs), rows); \
-        for (uint32_t gm_row = 0; gm_row < rows; gm_row++) { \
-            const gm_column *gm_from = columns; \
+    GM_EXPORT("gristmill:transform/transform@1.0.0#apply") gm_result *gm_export_apply(uint32_t gm_rows, const gm_column *gm_given, uint32_t gm_count) { \
+        if (gm_count != GM_COUNT(gm_inputs)) return gm_failed(gm_str("the batch has other columns than the inputs")); \
+        gm_sink_begin(gm_outputs, GM_COUNT(gm_outputs), gm_rows); \
+        for (uint32_t gm_row = 0; gm_row < gm_rows; gm_row++) { \
+            const gm_column *gm_from = gm_given; \
             struct function##_in gm_row_in; \
             struct function##_out gm_row_out; \
             memset(&gm_row_out, 0, sizeof gm_row_out); \
@@ -815,28 +815,28 @@ static inline void gm_keep_state(uint32_t group, uint32_t groups, const void *st
     GM_COMMON(function, INPUTS, OUTPUTS, "fold", __VA_ARGS__) \
     GM_WORLD(GM_STATEFUL_TRANSFORM); \
     GM_ROW_EMIT(function, OUTPUTS) \
-    static bool gm_fold_group(const gm_column *columns, const gm_column *states, uint32_t group, uint32_t groups, uint32_t begin, uint32_t end) { \
-        State state, before; \
-        bool ended = gm_is_null(states, group); \
-        if (!gm_load_state(states, group, &state, sizeof state)) return false; \
-        for (uint32_t gm_row = begin; gm_row < end; gm_row++) { \
-            const gm_column *gm_from = columns; \
+    static bool gm_fold_group(const gm_column *gm_of_columns, const gm_column *gm_of_states, uint32_t gm_of_group, uint32_t gm_of_groups, uint32_t gm_of_begin, uint32_t gm_of_end) { \
+        State gm_of_state, gm_of_before; \
+        bool gm_of_ended = gm_is_null(gm_of_states, gm_of_group); \
+        if (!gm_load_state(gm_of_states, gm_of_group, &gm_of_state, sizeof gm_of_state)) return false; \
+        for (uint32_t gm_row = gm_of_begin; gm_row < gm_of_end; gm_row++) { \
+            const gm_column *gm_from = gm_of_columns; \
             struct function##_in gm_row_in; \
             struct function##_out gm_row_out; \
             memset(&gm_row_out, 0, sizeof gm_row_out); \
             INPUTS(GM_READ) \
             gm_sink.row = gm_row; \
-            memcpy(&before, &state, sizeof state); \
-            gm_verdict verdict = function(&state, &gm_row_in, &gm_row_out); \
-            if (verdict == GM_REFUSED) { \
-                memcpy(&state, &before, sizeof state); \
+            memcpy(&gm_of_before, &gm_of_state, sizeof gm_of_state); \
+            gm_verdict gm_of_verdict = function(&gm_of_state, &gm_row_in, &gm_row_out); \
+            if (gm_of_verdict == GM_REFUSED) { \
+                memcpy(&gm_of_state, &gm_of_before, sizeof gm_of_state); \
                 continue; \
             } \
-            ended = verdict == GM_END; \
-            if (ended) memset(&state, 0, sizeof state); \
-            if (verdict == GM_ROW) function##_emit(&gm_row_out); \
+            gm_of_ended = gm_of_verdict == GM_END; \
+            if (gm_of_ended) memset(&gm_of_state, 0, sizeof gm_of_state); \
+            if (gm_of_verdict == GM_ROW) function##_emit(&gm_row_out); \
         } \
-        gm_keep_state(group, groups, &state, sizeof state, ended); \
+        gm_keep_state(gm_of_group, gm_of_groups, &gm_of_state, sizeof gm_of_state, gm_of_ended); \
         return true; \
     } \
     GM_EXPORT("gristmill:transform/fold@1.0.0#apply") \
@@ -913,7 +913,7 @@ static inline void gm_keep_state(uint32_t group, uint32_t groups, const void *st
 
 #define GM_FIXED_BACK(field) (void)0
 #define GM_PACKED_BACK(field) \
-    if (gm_out.field.rows != rows) return gm_failed(gm_str("output `" #field "` was not pushed once for each row")); \
+    if (gm_out.field.rows != gm_rows) return gm_failed(gm_str("output `" #field "` was not pushed once for each row")); \
     gm_sink.builders[gm_index].texts = gm_out.field
 #define GM_BACK_boolean GM_FIXED_BACK
 #define GM_BACK_integer GM_FIXED_BACK
@@ -947,25 +947,25 @@ static inline void gm_keep_state(uint32_t group, uint32_t groups, const void *st
     static const char *function(uint32_t rows, const struct function##_in *in, struct function##_out *out); \
     GM_COMMON(function, INPUTS, OUTPUTS, "transform", __VA_ARGS__) \
     GM_WORLD(GM_ROW_TRANSFORM); \
-    GM_EXPORT("gristmill:transform/transform@1.0.0#apply") gm_result *gm_export_apply(uint32_t rows, const gm_column *columns, uint32_t count) { \
-        if (count != GM_COUNT(gm_inputs)) return gm_failed(gm_str("the batch has other columns than the inputs")); \
-        gm_sink_begin(gm_outputs, GM_COUNT(gm_outputs), rows); \
-        const gm_column *gm_from = columns; \
+    GM_EXPORT("gristmill:transform/transform@1.0.0#apply") gm_result *gm_export_apply(uint32_t gm_rows, const gm_column *gm_given, uint32_t gm_count) { \
+        if (gm_count != GM_COUNT(gm_inputs)) return gm_failed(gm_str("the batch has other columns than the inputs")); \
+        gm_sink_begin(gm_outputs, GM_COUNT(gm_outputs), gm_rows); \
+        const gm_column *gm_from = gm_given; \
         uint32_t gm_index = 0; \
         struct function##_in gm_in; \
         struct function##_out gm_out; \
         memset(&gm_out, 0, sizeof gm_out); \
-        for (uint32_t i = 0; i < GM_COUNT(gm_outputs); i++) memset(gm_sink.builders[i].at, 0, gm_value_bytes(&gm_outputs[i]) * rows); \
+        for (uint32_t i = 0; i < GM_COUNT(gm_outputs); i++) memset(gm_sink.builders[i].at, 0, gm_value_bytes(&gm_outputs[i]) * gm_rows); \
         INPUTS(GM_COLUMN_IN) \
         OUTPUTS(GM_COLUMN_OUT) \
-        const char *problem = function(rows, &gm_in, &gm_out); \
-        if (problem != NULL) return gm_failed(gm_str(problem)); \
+        const char *gm_problem = function(gm_rows, &gm_in, &gm_out); \
+        if (gm_problem != NULL) return gm_failed(gm_str(gm_problem)); \
         gm_index = 0; \
         OUTPUTS(GM_COLUMN_BACK) \
-        gm_sink.rows = rows; \
-        gm_result *result = gm_finish(gm_outputs, GM_COUNT(gm_outputs)); \
-        result->value.output.has_origins = 0; \
-        return result; \
+        gm_sink.rows = gm_rows; \
+        gm_result *gm_made = gm_finish(gm_outputs, GM_COUNT(gm_outputs)); \
+        gm_made->value.output.has_origins = 0; \
+        return gm_made; \
     } \
     static const char *function(uint32_t rows, const struct function##_in *in, struct function##_out *out)
 

@@ -1,15 +1,15 @@
 package gristmill
 
-import "fmt"
+import "gristmill/internal/core"
 
 // Debug writes a line for the author, while writing the transform.
-func Debug(format string, arguments ...any) { logLine(0, fmt.Sprintf(format, arguments...)) }
+func Debug(line string) { core.Log(core.LevelDebug, line) }
 
 // Info writes a normal event worth knowing.
-func Info(format string, arguments ...any) { logLine(1, fmt.Sprintf(format, arguments...)) }
+func Info(line string) { core.Log(core.LevelInfo, line) }
 
 // Warn writes something that should be looked at.
-func Warn(format string, arguments ...any) { logLine(2, fmt.Sprintf(format, arguments...)) }
+func Warn(line string) { core.Log(core.LevelWarn, line) }
 
-// Error writes something that went wrong.
-func Error(format string, arguments ...any) { logLine(3, fmt.Sprintf(format, arguments...)) }
+// Error writes something that went wrong. To refuse an event, return an error.
+func Error(line string) { core.Log(core.LevelError, line) }

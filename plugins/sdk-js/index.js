@@ -1,83 +1,45 @@
 // Rows and columns for authors, the contract's batches for the host.
 
-import { Reject, attempt, define, reasonOf } from "./define.js";
-import { write as writeLine } from "./log.js";
-import { Sink } from "./sink.js";
-import { decodeText, encode, problem, read, write } from "./values.js";
+import { attempt, define, taken, wellFormed } from "./define.js";
+import { setWriter, write as writeLine } from "./log.js";
+import { Sink, foldLoop, open, rowLoop } from "./sink.js";
+import { read, stateOf, stateText, write } from "./values.js";
 
 export { Reject } from "./define.js";
-export { boolean, bytes, doc, float, integer, nullable, text, timestamp, vector, withDefault } from "./kinds.js";
+export { bigint, boolean, bytes, doc, float, integer, nullable, text, timestamp, vector, withDefault } from "./kinds.js";
 
-export const log = {
-  debug: (message) => writeLine("debug", String(message)),
-  info: (message) => writeLine("info", String(message)),
-  warn: (message) => writeLine("warn", String(message)),
-  error: (message) => writeLine("error", String(message)),
-};
+const line = (level) => (message) => writeLine(level, wellFormed(String(message)));
+export const log = Object.freeze({ debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") });
 
 export function rows(definition) {
   const made = define(definition);
-  const run = rowLoop(made.inputs, made.outputs);
+  const inputs = taken(made.inputs, definition.apply, 0);
+  const loop = rowLoop(inputs, made.outputs);
   return {
     definition,
     describe: made.describe,
     apply: (input) =>
       attempt(() => {
-        const sink = new Sink(made.outputs);
-        const columns = made.inputs.map((field, i) => read(input.columns[i], field, input.rows, sink.refuse));
-        run(columns, input.rows, sink, definition.apply, made.settings);
-        return sink.output(input.rows);
+        const sink = new Sink(made.outputs, input.rows);
+        loop(open(made.inputs, inputs, input, sink.refuse), sink, definition.apply, made.settings, 0, input.rows);
+        return sink.output();
       }),
   };
 }
 
-/**
- * The loop over the rows of a batch, with the fields written out, and one object for all events: in an interpreter, making objects and filling them by
- * names is what costs. Names of fields are letters, digits and _, so nothing else can get into the source.
- */
-function rowLoop(inputs, outputs) {
-  const each = (fields, text) => fields.map(({ name }, i) => text(name, i)).join(" ");
-  const source = `
-    ${each(inputs, (_, i) => `const in${i} = columns[${i}];`)}
-    ${each(outputs, (_, i) => `const out${i} = sink.columns[${i}];`)}
-    const event = { ${each(inputs, (name) => `${name}: null,`)} };
-    let refused = sink.refused, origins = sink.origins, next = 0;
-    for (let row = 0; row < rows; row++) {
-      if (refused !== null && refused.has(row)) continue;
-      ${each(inputs, (name, i) => `event.${name} = in${i}[row];`)}
-      try {
-        const made = apply(event, settings);
-        if (made === null || made === undefined || isArray(made)) {
-          sink.take(row, made);
-          origins = sink.origins;
-          next = origins.length;
-        } else {
-          ${each(outputs, (name, i) => `out${i}[next] = made.${name};`)}
-          if (origins !== null) origins[next] = row;
-          next++;
-        }
-      } catch (error) {
-        sink.refuse(row, reasonOf(error));
-        refused = sink.refused;
-        origins = sink.origins;
-      }
-    }`;
-  const loop = new Function("columns", "rows", "sink", "apply", "settings", "isArray", "reasonOf", source);
-  return (columns, rows, sink, apply, settings) => loop(columns, rows, sink, apply, settings, Array.isArray, reasonOf);
-}
-
 export function columns(definition) {
   const made = define(definition);
+  const inputs = taken(made.inputs, definition.apply, 0);
   return {
     definition,
     describe: made.describe,
     apply: (input) =>
       attempt(() => {
         const events = {};
-        made.inputs.forEach((field, i) => { events[field.name] = read(input.columns[i], field, input.rows, cannot); });
+        for (const field of inputs) events[field.name] = read(input.columns[made.inputs.indexOf(field)], field, input.rows, cannot);
         const returned = definition.apply(events, made.settings, input.rows);
-        const found = made.outputs.map((field) => checked(field, returned[field.name], input.rows));
-        return { batch: { rows: input.rows, columns: found }, origins: undefined, rejected: [] };
+        if (returned === null || typeof returned !== "object") throw new TypeError("nothing was returned; expected an object with an array for each output");
+        return { batch: { rows: input.rows, columns: made.outputs.map((field) => write(field, returned[field.name], input.rows)) }, origins: undefined, rejected: [] };
       }),
   };
 }
@@ -87,50 +49,68 @@ const cannot = (row, reason) => {
   throw new RangeError(`row ${row}: ${reason}`);
 };
 
-function checked(field, column, rows) {
-  if (column?.length !== rows) throw new TypeError(`\`${field.name}\` has ${column?.length} values for ${rows} rows`);
-  const values = Array.isArray(column) ? column : Array.from(column);
-  const written = write(field, values);
-  if (written !== undefined) return written;
-  const row = values.findIndex((value) => problem(field, value) !== undefined);
-  throw new TypeError(`row ${row}: ${problem(field, values[row])}`);
-}
+/** States are kept as text. */
+const STATE = { name: "state", kind: "text", nullable: true };
 
 export function folds(definition) {
   const made = define(definition);
-  const field = { name: "state", kind: "bytes", nullable: true };
+  const inputs = taken(made.inputs, definition.apply, 1);
+  const loop = foldLoop(inputs, made.outputs);
   return {
     definition,
     isFold: true,
     describe: made.describe,
     apply: (input, groups, before) =>
       attempt(() => {
-        const sink = new Sink(made.outputs);
-        const columns = made.inputs.map((field, i) => read(input.columns[i], field, input.rows, sink.refuse));
-        const kept = read(before, field, groups.length - 1, cannot);
-        const after = kept.map((bytes, group) => {
-          let state = bytes === null ? null : JSON.parse(decodeText(bytes));
-          for (let row = groups[group]; row < groups[group + 1]; row++) {
-            if (sink.isRefused(row)) continue;
-            try {
-              const event = {};
-              for (let i = 0; i < columns.length; i++) event[made.inputs[i].name] = columns[i][row];
-              const [next, returned] = definition.apply(state, event, made.settings);
-              for (const each of returned === null || returned === undefined ? [] : [returned].flat()) {
-                for (const output of made.outputs) {
-                  const wrong = problem(output, each[output.name]);
-                  if (wrong !== undefined) throw new TypeError(wrong);
-                }
-              }
-              sink.take(row, returned);
-              state = next;
-            } catch (error) {
-              sink.refuse(row, reasonOf(error));
-            }
-          }
-          return state === null || state === undefined ? null : encode(JSON.stringify(state));
+        const sink = new Sink(made.outputs, input.rows);
+        const states = new States(definition.apply, made.settings);
+        const opened = open(made.inputs, inputs, input, sink.refuse);
+        const again = (row, state) => states.before(row, state, sink, inputs, opened);
+        const after = read(before, STATE, groups.length - 1, cannot).map((kept, group) => {
+          const state = states.start(kept, groups[group]);
+          const next = loop(opened, sink, definition.apply, made.settings, groups[group], groups[group + 1], state, again);
+          return next === null ? null : stateText(next);
         });
-        return { output: sink.output(input.rows), states: write(field, after) };
+        const { values, validity } = write(STATE, after, after.length);
+        return { output: sink.output(), states: { values: { tag: "blobs", val: values.val }, validity } };
       }),
   };
 }
+
+/** Gives back the state that an event found, after the author's function changed it and then threw. */
+class States {
+  constructor(apply, settings) {
+    this.apply = apply;
+    this.settings = settings;
+  }
+
+  start(kept, row) {
+    this.kept = kept;
+    this.row = row;
+    return kept === null ? null : stateOf(kept);
+  }
+
+  /**
+   * The state before an event that is refused. What cannot be changed is it still; else it is made anew from the last one kept as text. The function
+   * depends on nothing but what it is given, so the events since then lead to the same state again; that is done once for each event at most.
+   */
+  before(row, state, sink, fields, inputs) {
+    if (state === null || typeof state !== "object") return state;
+    let again = this.kept === null ? null : stateOf(this.kept);
+    // Its lines have been written.
+    const writer = setWriter(() => {});
+    try {
+      for (let at = this.row; at < row; at++) {
+        if (!sink.isRefused(at)) [again] = this.apply(again, eventAt(fields, inputs, at), this.settings);
+      }
+    } finally {
+      setWriter(writer);
+    }
+    this.kept = again === null ? null : stateText(again);
+    this.row = row + 1;
+    return again;
+  }
+}
+
+const eventAt = (fields, inputs, row) =>
+  Object.fromEntries(fields.map(({ name }, i) => [name, inputs[i].values === null ? inputs[i].whole.slice(inputs[i].offsets[row], inputs[i].offsets[row + 1]) : inputs[i].values[row]]));

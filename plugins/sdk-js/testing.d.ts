@@ -9,15 +9,15 @@ export interface Outcome<O extends Fields> {
   /** The reason of each event that was refused, by its index. */
   rejected: Map<number, string>;
   /** Lines logged, as level and message. */
-  logged: [string, string][];
+  logged: ["debug" | "info" | "warn" | "error", string][];
   /** After a fold: the state of each entity, by its key (the JSON text of all parts where it has several). */
   states: Map<unknown, unknown>;
 }
 
 /** Runs events through a transform as one batch. A field that an event lacks has its default, or is null. Throws where the host would have made a dead
- *  letter of an event before the transform saw it. `states` are those of the entities before a fold. */
+ *  letter of an event before the transform saw it, and where it would not take what comes back. `states` are those of the entities before a fold. */
 export function run<O extends Fields>(
   transform: Transform<O>,
-  events: Record<string, unknown>[],
-  options?: { settings?: string | object; states?: Map<unknown, unknown> },
+  events: readonly Record<string, unknown>[],
+  options?: { settings?: string | object; states?: ReadonlyMap<unknown, unknown> },
 ): Outcome<O>;

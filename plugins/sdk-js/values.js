@@ -1,30 +1,31 @@
-// Columns of the contract to arrays of JavaScript values, and back.
+// Columns of the contract to JavaScript's values, and back.
 //
-// Written for an interpreter: whole columns go through functions of the engine, and what is left to do for each value stands in plain loops.
+// Written for an interpreter: whole columns go through functions of the engine, and what is left to do for each value stands in plain loops. What the
+// runtime hands over: lists of bytes as Uint8Array, every other list as an array of numbers; absent options as null. What it takes back fastest are
+// typed arrays of the list's own type.
 
 const NO_BYTES = new Uint8Array(0);
+const { isSafeInteger } = Number;
 
 /** The values of a column, `null` for null. `refuse(row, reason)` is told of integers that a number cannot hold exactly. */
 export function read(column, field, rows, refuse) {
   const found = decode(column.values.val, field, rows, refuse);
-  const validity = column.validity;
-  if (validity === undefined || validity === null) return found;
+  const { validity } = column;
+  if (validity === null || validity === undefined) return found;
   for (let row = 0; row < rows; row++) {
     if (((validity[row >> 3] >> (row & 7)) & 1) === 0) found[row] = null;
   }
   return found;
 }
 
-function decode(values, { kind, name, width }, rows, refuse) {
-  switch (kind) {
+function decode(values, field, rows, refuse) {
+  const { width } = field;
+  switch (field.kind) {
     case "boolean":
       return Array.from(values, Boolean);
     case "integer":
     case "timestamp":
-      if (!values.every(Number.isSafeInteger)) {
-        const beyond = `\`${name}\` is beyond 2^53, which a number does not hold exactly`;
-        values.forEach((value, row) => Number.isSafeInteger(value) || refuse(row, beyond));
-      }
+      if (!allSafe(values)) values.forEach((value, row) => isSafeInteger(value) || refuse(row, beyond(field)));
       return values;
     case "float":
       return values;
@@ -33,69 +34,94 @@ function decode(values, { kind, name, width }, rows, refuse) {
     case "bytes":
       return Array.from({ length: rows }, (_, row) => values.bytes.slice(values.offsets[row], values.offsets[row + 1]));
     default:
-      return Array.from({ length: rows }, (_, row) => Array.from(values.values.slice(row * width, (row + 1) * width)));
+      return vectors(values.values, width, rows);
   }
 }
 
-function texts({ offsets, bytes }, rows) {
-  const whole = toLatin1(bytes);
+/** A 64-bit integer arrives as the nearest number: one beyond may have been another. */
+const beyond = ({ name }) => `\`${name}\` is beyond 2^53, which a number does not hold exactly`;
+
+const CHUNK = 8192;
+
+/** Whether all of these whole numbers are exact. */
+function allSafe(values) {
+  for (let start = 0; start < values.length; start += CHUNK) {
+    const some = values.length <= CHUNK ? values : values.slice(start, start + CHUNK);
+    if (!isSafeInteger(Math.max.apply(null, some)) || !isSafeInteger(Math.min.apply(null, some))) return false;
+  }
+  return true;
+}
+
+function vectors(numbers, width, rows) {
   const found = new Array(rows);
-  let start = 0;
-  if (isAscii(bytes)) {
-    for (let row = 0; row < rows; row++) {
-      const end = offsets[row + 1];
-      found[row] = whole.slice(start, end);
-      start = end;
-    }
-  } else {
-    for (let row = 0; row < rows; row++) {
-      const end = offsets[row + 1];
-      found[row] = fromUtf8(whole.slice(start, end));
-      start = end;
+  for (let row = 0, next = 0; row < rows; row++) {
+    if (width > 32) {
+      found[row] = numbers.slice(next, (next += width));
+    } else {
+      // To call `slice` costs as much as twenty numbers.
+      const vector = [];
+      for (let at = 0; at < width; at++) vector[at] = numbers[next++];
+      found[row] = vector;
     }
   }
   return found;
 }
+
+function texts(packed, rows) {
+  const found = new Array(rows);
+  const ascii = asciiOf(packed);
+  const whole = ascii ?? toLatin1(packed.bytes);
+  const { offsets } = packed;
+  let start = 0;
+  for (let row = 0; row < rows; row++) {
+    const end = offsets[row + 1];
+    const value = whole.slice(start, end);
+    found[row] = ascii === undefined ? fromUtf8(value) : value;
+    start = end;
+  }
+  return found;
+}
+
+/** All values of a column of text end to end, if that is ASCII: then offsets of bytes are offsets of characters. */
+export const asciiOf = ({ bytes }) => (isAscii(bytes) ? toLatin1(bytes) : undefined);
 
 /** One character for each byte. */
 function toLatin1(bytes) {
   // QuickJS has both, as functions of the engine; Node.js 20 lacks the first.
   if (bytes.toBase64 !== undefined) return atob(bytes.toBase64());
   let text = "";
-  for (let start = 0; start < bytes.length; start += 8192) text += String.fromCharCode.apply(null, bytes.subarray(start, start + 8192));
+  for (let start = 0; start < bytes.length; start += CHUNK) text += String.fromCharCode.apply(null, bytes.subarray(start, start + CHUNK));
   return text;
 }
 
-/** The inverse, for characters below 256. */
+/** The inverse. Throws for characters that need more than a byte. */
 function fromLatin1(text) {
-  // `btoa` throws for other characters, with Node.js too.
   const base64 = btoa(text);
   if (Uint8Array.fromBase64 !== undefined) return Uint8Array.fromBase64(base64);
   return Uint8Array.from(text, (char) => char.charCodeAt(0));
 }
 
-const NOT_ASCII = /[^\x00-\x7f]/;
-
 function isAscii(bytes) {
-  const whole = bytes.length & ~3;
-  // Four bytes at a time; a copy begins where such words may begin.
-  const words = new Uint32Array(bytes.slice(0, whole).buffer);
-  const count = words.length;
   let seen = 0;
-  for (let at = 0; at < count; at++) seen |= words[at];
-  for (let at = whole; at < bytes.length; at++) seen |= bytes[at];
+  let done = 0;
+  if (bytes.length >= 256 && bytes.byteOffset === 0) {
+    // Eight runs of words side by side: to step through one run costs more than to look at a word.
+    const words = bytes.length >> 5;
+    const [a, b, c, d, e, f, g, h] = Array.from({ length: 8 }, (_, run) => new Int32Array(bytes.buffer, run * words * 4, words));
+    for (let at = 0; at < words; at++) seen |= a[at] | b[at] | c[at] | d[at] | e[at] | f[at] | g[at] | h[at];
+    done = words << 5;
+  }
+  for (let at = done; at < bytes.length; at++) seen |= bytes[at];
+  // Of the single bytes only the last bit of these can be set.
   return (seen & 0x80808080) === 0;
 }
 
-/** Text whose bytes were made characters, as the text that the bytes are. */
-export const fromUtf8 = (text) => (NOT_ASCII.test(text) ? decodeURIComponent(escape(text)) : text);
-/** The inverse. */
-export const toUtf8 = (text) => (NOT_ASCII.test(text) ? unescape(encodeURIComponent(text)) : text);
+const NOT_ASCII = /[^\x00-\x7f]/;
 
-/** Text as bytes. */
-export const encode = (text) => fromLatin1(toUtf8(text));
-/** Bytes as text. */
-export const decodeText = (bytes) => fromUtf8(toLatin1(bytes));
+/** Text whose bytes were made characters, as the text that the bytes are. */
+const fromUtf8 = (text) => (NOT_ASCII.test(text) ? decodeURIComponent(escape(text)) : text);
+/** The inverse. */
+const toUtf8 = (text) => (NOT_ASCII.test(text) ? unescape(encodeURIComponent(text)) : text);
 
 /** What is wrong with a value of an output, or nothing. */
 export function problem({ name, kind, nullable, width }, value) {
@@ -104,19 +130,31 @@ export function problem({ name, kind, nullable, width }, value) {
   return FITS[kind](value, width) ? undefined : `\`${name}\` is ${shown(value)}; expected ${EXPECTED[kind](width)}`;
 }
 
+/** Whether a value is so many numbers. */
+export function isVector(value, width) {
+  if (!Array.isArray(value) && !ArrayBuffer.isView(value)) return false;
+  if (value.length !== width) return false;
+  for (let at = 0; at < width; at++) {
+    if (typeof value[at] !== "number") return false;
+  }
+  return true;
+}
+
 const FITS = {
   boolean: (value) => typeof value === "boolean",
-  integer: (value) => Number.isSafeInteger(value),
+  integer: isSafeInteger,
+  bigint: (value) => typeof value === "bigint" && BigInt.asIntN(64, value) === value,
   float: (value) => typeof value === "number",
-  text: (value) => typeof value === "string" && (value.isWellFormed?.() ?? true),
+  text: (value) => typeof value === "string" && value.isWellFormed(),
   bytes: (value) => value instanceof Uint8Array,
-  timestamp: (value) => Number.isSafeInteger(value),
-  vector: (value, width) => value.length === width && Array.prototype.every.call(value, (number) => typeof number === "number"),
+  timestamp: isSafeInteger,
+  vector: isVector,
 };
 
 const EXPECTED = {
   boolean: () => "a boolean",
   integer: () => "a whole number between -2^53 and 2^53",
+  bigint: () => "a bigint of 64 bits",
   float: () => "a number",
   text: () => "a string without halves of surrogate pairs",
   bytes: () => "a Uint8Array",
@@ -124,80 +162,67 @@ const EXPECTED = {
   vector: (width) => `${width} numbers`,
 };
 
-const shown = (value) => {
-  const text = typeof value === "string" ? JSON.stringify(value) : String(value);
+function shown(value) {
+  let text;
+  try {
+    text = typeof value === "bigint" ? `${value}n` : typeof value === "string" || (typeof value === "object" && !ArrayBuffer.isView(value)) ? JSON.stringify(value) : String(value);
+  } catch {
+    text = typeof value;
+  }
   return text.length > 80 ? `${text.slice(0, 79)}…` : text;
-};
-
-/** A column of these values; none where one of them is not right, of which `problem` then says what is wrong. */
-export function write(field, values) {
-  const rows = values.length;
-  let validity;
-  if (field.nullable) {
-    for (let row = values.indexOf(null); row >= 0; row = values.indexOf(null, row + 1)) {
-      validity ??= new Uint8Array((rows + 7) >> 3).fill(255);
-      validity[row >> 3] &= ~(1 << (row & 7));
-    }
-  }
-  const packed = pack(field, validity === undefined ? values : values.map((value) => (value === null ? placeholder(field) : value)));
-  return packed && { values: packed, validity };
 }
 
-function placeholder({ kind, width }) {
-  switch (kind) {
-    case "boolean":
-      return false;
-    case "text":
-      return "";
-    case "bytes":
-      return NO_BYTES;
-    case "vector":
-      return new Array(width).fill(0);
-    default:
-      return 0;
-  }
+/** Where the values of a column are put, one after the other. */
+export function empty({ kind }, capacity) {
+  const Typed = { boolean: Uint8Array, float: Float64Array, bigint: BigInt64Array, vector: Float32Array }[kind];
+  return Typed === undefined ? [] : new Typed(kind === "vector" ? 0 : capacity);
 }
 
-function pack({ kind, width }, values) {
+/** A bitmap in which so many rows are not null. */
+export const allValid = (rows) => new Uint8Array((rows + 7) >> 3).fill(255);
+
+/** The values of a column as the contract has them; none where a text is none. Null has its placeholder there, or is null. */
+export function pack({ kind, width }, values, rows) {
   switch (kind) {
     case "boolean":
-      return values.every(FITS.boolean) ? { tag: "booleans", val: Uint8Array.from(values) } : undefined;
+      return { tag: "booleans", val: first(values, rows) };
     case "integer":
-      return values.every(Number.isSafeInteger) ? { tag: "integers", val: values } : undefined;
+      return { tag: "integers", val: values };
+    case "bigint":
+      return { tag: "integers", val: first(values, rows) };
     case "float":
-      return values.every(Number.isFinite) || values.every(FITS.float) ? { tag: "floats", val: values } : undefined;
+      return { tag: "floats", val: first(values, rows) };
     case "text": {
       const packed = packTexts(values);
       return packed && { tag: "texts", val: packed };
     }
     case "bytes":
-      return values.every(FITS.bytes) ? { tag: "blobs", val: packBytes(values) } : undefined;
+      return { tag: "blobs", val: packBytes(values) };
     case "timestamp":
-      return values.every(Number.isSafeInteger) ? { tag: "timestamps", val: values } : undefined;
-    default: {
-      if (!values.every((value) => FITS.vector(value, width))) return undefined;
-      return { tag: "vectors", val: { width, values: values.flatMap((value) => Array.from(value, Math.fround)) } };
-    }
+      return { tag: "timestamps", val: values };
+    default:
+      return { tag: "vectors", val: { width, values: packVectors(values, width, rows) } };
   }
 }
 
+const first = (values, rows) => (values.length === rows ? values : values.slice(0, rows));
+
 function packTexts(values) {
-  const offsets = [0];
+  const rows = values.length;
+  const offsets = new Uint32Array(rows + 1);
   let length = 0;
-  for (let row = 0; row < values.length; row++) {
-    const value = values[row];
-    if (typeof value !== "string") return undefined;
-    length += value.length;
-    offsets[row + 1] = length;
+  for (let row = 0; row < rows; ) {
+    length += values[row].length;
+    offsets[++row] = length;
   }
   const bytes = asciiBytes(values.join(""));
   if (bytes !== undefined) return { offsets, bytes };
   if (!values.every(FITS.text)) return undefined;
   const encoded = values.map(toUtf8);
   length = 0;
-  for (let row = 0; row < encoded.length; row++) {
+  for (let row = 0; row < rows; ) {
     length += encoded[row].length;
-    offsets[row + 1] = length;
+    offsets[++row] = length;
   }
   return { offsets, bytes: fromLatin1(encoded.join("")) };
 }
@@ -210,13 +235,134 @@ function asciiBytes(text) {
   } catch {
     return undefined;
   }
-  return isAscii(bytes) && bytes.length === text.length ? bytes : undefined;
+  return isAscii(bytes) ? bytes : undefined;
+}
+
+/** Vectors end to end, from an array of them, or from an array in which they are so already; zeros where there are none. */
+function packVectors(values, width, rows) {
+  if (values.length === rows * width && values instanceof Float32Array) return values;
+  const numbers = new Float32Array(rows * width);
+  if (values instanceof Float32Array) {
+    numbers.set(values.subarray(0, numbers.length));
+  } else {
+    for (let row = 0; row < rows; row++) if (values[row] !== null) numbers.set(values[row], row * width);
+  }
+  return numbers;
 }
 
 function packBytes(values) {
-  const offsets = [0];
-  for (const value of values) offsets.push(offsets[offsets.length - 1] + value.length);
+  const offsets = new Uint32Array(values.length + 1);
+  for (let row = 0; row < values.length; row++) offsets[row + 1] = offsets[row] + (values[row]?.length ?? 0);
   const bytes = new Uint8Array(offsets[values.length]);
-  values.forEach((value, row) => bytes.set(value, offsets[row]));
+  values.forEach((value, row) => value === null || bytes.set(value, offsets[row]));
   return { offsets, bytes };
+}
+
+/** A column of a whole array of values; fails with a TypeError that names the row. */
+export function write(field, given, rows) {
+  const { kind, name, nullable } = field;
+  if (!Array.isArray(given) && !ArrayBuffer.isView(given)) throw new TypeError(`\`${name}\` is ${given === undefined ? "missing in what was returned" : shown(given)}; expected an array with a value for each row`);
+  if (given.length !== rows) throw new TypeError(`\`${name}\` has ${given.length} values for ${rows} rows`);
+  const TypedArray = { float: Float64Array, bigint: BigInt64Array }[kind];
+  if (TypedArray !== undefined && given instanceof TypedArray) return { values: pack(field, given, rows), validity: undefined };
+  // Texts that are all strings are looked at as a whole when they are packed.
+  const whole = kind === "integer" || kind === "timestamp";
+  const plain = { float: "number", text: "string", boolean: "boolean" }[kind];
+  const fits = FITS[kind];
+  const values = kind === "vector" ? [] : empty(field, rows);
+  let validity;
+  for (let row = 0; row < rows; row++) {
+    const value = given[row];
+    if (whole ? typeof value === "number" && ((value | 0) === value || isSafeInteger(value)) : plain !== undefined ? typeof value === plain : value !== null && fits(value, field.width)) {
+      values[row] = value;
+    } else if (value === null && nullable) {
+      validity ??= allValid(rows);
+      validity[row >> 3] &= ~(1 << (row & 7));
+      if (Array.isArray(values)) values[row] = placeholder(kind);
+    } else {
+      throw new TypeError(`row ${row}: ${problem(field, value)}`);
+    }
+  }
+  const packed = pack(field, values, rows);
+  if (packed === undefined) {
+    const row = values.findIndex((value) => !fits(value));
+    throw new TypeError(`row ${row}: ${problem(field, values[row])}`);
+  }
+  return { values: packed, validity };
+}
+
+/** What stands in a column where it is null. */
+export const placeholder = (kind) => (kind === "text" ? "" : kind === "bytes" ? NO_BYTES : kind === "vector" ? null : 0);
+
+/**
+ * A state as text. JSON, because that can be read again by any version of a transform; what JSON does not hold exactly stands in strings that begin with a
+ * zero character (and a string that begins with one has another before it): NaN, the infinities, -0, bigints, bytes.
+ */
+export function stateText(state) {
+  return JSON.stringify(isPlain(state) ? state : marked(state, "the state", 0));
+}
+
+/** The inverse. */
+export const stateOf = (text) => (text.includes(MARK_IN_JSON) ? JSON.parse(text, (_, value) => (typeof value === "string" ? unmarked(value) : value)) : JSON.parse(text));
+
+const MARK = "\0";
+const MARK_IN_JSON = "\\u0000";
+const DEPTH_MAX = 100;
+
+/** Whether JSON holds it as it is. Says no too often rather than yes. */
+function isPlain(value) {
+  switch (typeof value) {
+    case "number":
+      return value - value === 0 && (value !== 0 || 1 / value > 0);
+    case "string":
+      return !value.startsWith(MARK);
+    case "boolean":
+      return true;
+    case "object": {
+      if (value === null) return true;
+      const prototype = Object.getPrototypeOf(value);
+      if (prototype !== Object.prototype && prototype !== Array.prototype) return false;
+      for (const key in value) {
+        const inner = value[key];
+        if (typeof inner === "object" ? inner !== null : !isPlain(inner)) return false;
+      }
+      return prototype === Object.prototype && value.toJSON === undefined;
+    }
+    default:
+      return false;
+  }
+}
+
+function marked(value, where, depth) {
+  switch (typeof value) {
+    case "number":
+      return isPlain(value) ? value : MARK + (Object.is(value, -0) ? "-0" : String(value));
+    case "string":
+      return value.startsWith(MARK) ? MARK + value : value;
+    case "bigint":
+      return `${MARK}${value}n`;
+    case "boolean":
+      return value;
+    case "object": {
+      if (value === null) return null;
+      if (depth > DEPTH_MAX) throw new TypeError(`${where} is nested too deeply, or contains itself`);
+      if (Array.isArray(value)) return Array.from(value, (each, at) => marked(each, `${where}[${at}]`, depth + 1));
+      if (value instanceof Uint8Array) return `${MARK}b${btoa(toLatin1(value))}`;
+      const prototype = Object.getPrototypeOf(value);
+      if (prototype === Object.prototype || prototype === null) {
+        const entries = Object.entries(value).filter(([, each]) => each !== undefined);
+        return Object.fromEntries(entries.map(([key, each]) => [key, marked(each, `${where}.${key}`, depth + 1)]));
+      }
+    }
+  }
+  const what = typeof value === "object" ? `a ${value.constructor?.name}` : value === undefined ? "undefined" : `a ${typeof value}`;
+  throw new TypeError(`${where} is ${what}; a state is made of plain objects, arrays, numbers, strings, booleans, null, bigints and Uint8Arrays`);
+}
+
+function unmarked(text) {
+  if (!text.startsWith(MARK)) return text;
+  const rest = text.slice(1);
+  if (rest.startsWith(MARK)) return rest;
+  if (rest.startsWith("b")) return fromLatin1(atob(rest.slice(1)));
+  return rest.endsWith("n") ? BigInt(rest.slice(0, -1)) : Number(rest);
 }

@@ -62,6 +62,10 @@ var reason: []const u8 = "";
 
 /// Refuses the event: `return gm.reject("why {s}", .{id});`
 pub fn reject(comptime format: []const u8, arguments: anytype) Error {
+    return report(format, arguments);
+}
+
+fn report(comptime format: []const u8, arguments: anytype) Error {
     reason = std.fmt.allocPrint(allocator, format, arguments) catch "out of memory";
     return error.Rejected;
 }
@@ -224,9 +228,9 @@ fn get(comptime T: type, column: *const Column, row: usize) T {
     };
 }
 
-fn load(comptime In: type, columns: [*]const Column, row: usize) In {
-    var event: In = undefined;
-    inline for (Members(In).names, Members(In).types, 0..) |name, T, i| @field(event, name) = get(T, &columns[i], row);
+fn load(comptime Event: type, given: [*]const Column, row: usize) Event {
+    var event: Event = undefined;
+    inline for (Members(Event).names, Members(Event).types, 0..) |name, T, i| @field(event, name) = get(T, &given[i], row);
     return event;
 }
 
@@ -294,8 +298,8 @@ fn Builder(comptime T: type) type {
 }
 
 /// Collects rows, where they come from, and events that are refused.
-fn Sink(comptime Out: type) type {
-    const members = Members(Out);
+fn Sink(comptime Features: type) type {
+    const members = Members(Features);
     const outputs = members.names.len;
     return struct {
         builders: Builders,
@@ -321,11 +325,11 @@ fn Sink(comptime Out: type) type {
             return self;
         }
 
-        fn add(self: *Self, row: u32, value: Out) void {
+        fn add(self: *Self, row: u32, value: Features) void {
             self.tryAdd(row, value) catch @panic("out of memory");
         }
 
-        fn tryAdd(self: *Self, row: u32, value: Out) std.mem.Allocator.Error!void {
+        fn tryAdd(self: *Self, row: u32, value: Features) std.mem.Allocator.Error!void {
             inline for (members.names, 0..) |name, i| try self.builders[i].push(@field(value, name));
             try self.origins.append(allocator, row);
         }
@@ -344,11 +348,11 @@ fn Sink(comptime Out: type) type {
         }
 
         fn finish(self: *Self) Output {
-            const columns = alloc(Column, outputs);
-            inline for (0..outputs) |i| columns[i] = self.builders[i].finish();
+            const finished = alloc(Column, outputs);
+            inline for (0..outputs) |i| finished[i] = self.builders[i].finish();
             return .{
                 .rows = self.origins.items.len,
-                .columns = .of(columns),
+                .columns = .of(finished),
                 .origins = .{ .is_some = 1, .list = .of(self.origins.items) },
                 .rejected = .of(self.rejected.items),
             };
@@ -388,7 +392,7 @@ fn words(text: []const u8) List {
     return .of(found.items);
 }
 
-fn described(comptime In: type, comptime Out: type, spec: Spec) *const anyopaque {
+fn described(comptime Event: type, comptime Features: type, spec: Spec) *const anyopaque {
     return keep(SpecRecord{
         .name = .of(spec.name),
         .version = .of(spec.version),
@@ -396,8 +400,8 @@ fn described(comptime In: type, comptime Out: type, spec: Spec) *const anyopaque
         .streams = words(spec.stream),
         .entity = words(spec.entity),
         .event_time = if (spec.event_time) |field| .{ .is_some = 1, .list = .of(field) } else .{},
-        .inputs = fields(In, spec, true),
-        .outputs = fields(Out, spec, false),
+        .inputs = fields(Event, spec, true),
+        .outputs = fields(Features, spec, false),
     });
 }
 
@@ -440,34 +444,165 @@ pub fn rows(comptime spec: Spec, comptime function: anytype) void {
 /// The same with settings: a pointer to a variable of a struct type, whose value holds the defaults.
 pub fn rowsWith(comptime spec: Spec, comptime settings: anytype, comptime function: anytype) void {
     const signature = @typeInfo(@TypeOf(function)).@"fn";
-    const In = signature.param_types[0].?;
-    const Out = Payload(signature.return_type.?);
+    const Event = signature.param_types[0].?;
+    const Features = Payload(signature.return_type.?);
     const made = struct {
-        fn apply(count: usize, columns: [*]const Column, length: usize) callconv(.c) *const anyopaque {
-            if (length != Members(In).names.len) return keep(Failure{ .message = .of(@as([]const u8, "the batch has other columns than the inputs")) });
-            var sink = Sink(Out).init(count);
+        fn apply(count: usize, given: [*]const Column, length: usize) callconv(.c) *const anyopaque {
+            if (length != Members(Event).names.len) return keep(Failure{ .message = .of(@as([]const u8, "the batch has other columns than the inputs")) });
+            var sink = Sink(Features).init(count);
             for (0..count) |row| {
                 const number: u32 = @intCast(row);
-                if (function(load(In, columns, row))) |returned| sink.take(number, returned) else |_| sink.refuse(number);
+                if (function(load(Event, given, row))) |returned| sink.take(number, returned) else |_| sink.refuse(number);
             }
             return keep(Applied{ .output = sink.finish() });
         }
     };
-    common(In, Out, spec, settings, "transform");
+    common(Event, Features, spec, settings, "transform");
     export_("gristmill:transform/transform@1.0.0#apply", &made.apply);
 }
 
-/// A stateful transform: `fn (state: *State, event: In) gm.Error!?Out`. The state is all zeros before the first event of an entity, or after `state.*` was set to zeros, which ends it; its bytes are
+// ---- Whole columns ----
+
+fn indexOf(comptime T: type, comptime name: []const u8) usize {
+    for (Members(T).names, 0..) |member, i| if (std.mem.eql(u8, member, name)) return i;
+    @compileError("there is no field `" ++ name ++ "` in " ++ @typeName(T));
+}
+
+fn TypeOf(comptime T: type, comptime name: []const u8) type {
+    return Members(T).types[indexOf(T, name)];
+}
+
+/// Values of one size that lie one after the other: what a slice can be made of.
+fn Fixed(comptime T: type) type {
+    return switch (kindOf(T)) {
+        .boolean, .integer, .float, .timestamp, .vector => Inner(T),
+        .text, .bytes => @compileError("texts and bytes have no slice; use at(), and push()"),
+    };
+}
+
+/// The columns of a batch of events, as they lie in memory.
+pub fn In(comptime Event: type) type {
+    return struct {
+        /// Events in the batch.
+        rows: usize,
+        columns: [*]const Column,
+
+        const Self = @This();
+
+        /// One value; null where that is legal.
+        pub fn at(in: Self, comptime name: []const u8, row: usize) TypeOf(Event, name) {
+            return get(TypeOf(Event, name), &in.columns[comptime indexOf(Event, name)], row);
+        }
+
+        /// The values of a column of booleans, numbers, timestamps or vectors. What stands where one is null means nothing.
+        pub fn values(in: Self, comptime name: []const u8) []const Fixed(TypeOf(Event, name)) {
+            const i = comptime indexOf(Event, name);
+            const list = if (comptime kindOf(TypeOf(Event, name)) == .vector) in.columns[i].words.vectors.values else in.columns[i].words.fixed;
+            return @as([*]const Fixed(TypeOf(Event, name)), @ptrFromInt(list.at))[0..in.rows];
+        }
+
+        pub fn isNull(in: Self, comptime name: []const u8, row: usize) bool {
+            return !isValid(&in.columns[comptime indexOf(Event, name)], row);
+        }
+    };
+}
+
+/// The columns of features that a function fills: one value for each event.
+pub fn Out(comptime Features: type) type {
+    return struct {
+        rows: usize,
+        sink: Sink(Features),
+        /// Events that give no row; none until there is one.
+        dropped: ?std.DynamicBitSetUnmanaged = null,
+
+        const Self = @This();
+
+        fn init(rows_: usize) Self {
+            return .{ .rows = rows_, .sink = .init(rows_) };
+        }
+
+        /// The next value of a column, from the first event to the last.
+        pub fn push(out: *Self, comptime name: []const u8, value: TypeOf(Features, name)) void {
+            out.sink.builders[comptime indexOf(Features, name)].push(value) catch @panic("out of memory");
+        }
+
+        /// Room for all values of a column of booleans, numbers, timestamps or vectors, none of them null.
+        pub fn values(out: *Self, comptime name: []const u8) []Fixed(TypeOf(Features, name)) {
+            const T = TypeOf(Features, name);
+            const builder = &out.sink.builders[comptime indexOf(Features, name)];
+            builder.values.appendNTimes(allocator, 0, out.rows * @max(1, comptime widthOf(T)) - builder.values.items.len) catch @panic("out of memory");
+            if (@typeInfo(T) == .optional) builder.valid.appendNTimes(allocator, 0xff, (out.rows + 7) / 8 - builder.valid.items.len) catch @panic("out of memory");
+            builder.rows = out.rows;
+            return @as([*]Fixed(T), @ptrCast(builder.values.items.ptr))[0..out.rows];
+        }
+
+        /// No row for this event, whatever its values are.
+        pub fn skip(out: *Self, row: usize) void {
+            if (out.dropped == null) out.dropped = std.DynamicBitSetUnmanaged.initEmpty(allocator, out.rows) catch @panic("out of memory");
+            out.dropped.?.set(row);
+        }
+
+        /// Refuses an event.
+        pub fn reject(out: *Self, row: usize, comptime format: []const u8, arguments: anytype) void {
+            out.skip(row);
+            _ = report(format, arguments);
+            out.sink.refuse(@intCast(row));
+        }
+
+        fn problem(out: *const Self) ?[]const u8 {
+            inline for (Members(Features).names, 0..) |name, i| {
+                const given = out.sink.builders[i].rows;
+                if (given != out.rows) return std.fmt.allocPrint(allocator, "output `{s}` has {d} values for {d} events", .{ name, given, out.rows }) catch "out of memory";
+            }
+            return null;
+        }
+
+        fn finish(out: *Self) Output {
+            const dropped = out.dropped orelse {
+                for (0..out.rows) |row| out.sink.origins.append(allocator, @intCast(row)) catch @panic("out of memory");
+                return out.sink.finish();
+            };
+            var columns_: [Members(Features).names.len]Column = undefined;
+            inline for (0..columns_.len) |i| columns_[i] = out.sink.builders[i].finish();
+            var left = Sink(Features).init(out.rows - dropped.count());
+            left.rejected = out.sink.rejected;
+            for (0..out.rows) |row| if (!dropped.isSet(row)) left.add(@intCast(row), load(Features, &columns_, row));
+            return left.finish();
+        }
+    };
+}
+
+/// A transform of whole columns: `fn (in: gm.In(Order), out: *gm.Out(Features)) gm.Error!void`. What it fails with is about the whole batch, which the host then halves until the events at fault stand alone.
+pub fn columns(comptime spec: Spec, comptime Event: type, comptime Features: type, comptime function: fn (In(Event), *Out(Features)) Error!void) void {
+    columnsWith(spec, {}, Event, Features, function);
+}
+
+/// The same with settings: a pointer to a variable of a struct type, whose value holds the defaults.
+pub fn columnsWith(comptime spec: Spec, comptime settings: anytype, comptime Event: type, comptime Features: type, comptime function: fn (In(Event), *Out(Features)) Error!void) void {
+    const made = struct {
+        fn apply(count: usize, given: [*]const Column, length: usize) callconv(.c) *const anyopaque {
+            if (length != Members(Event).names.len) return keep(Failure{ .message = .of(@as([]const u8, "the batch has other columns than the inputs")) });
+            var out = Out(Features).init(count);
+            function(.{ .rows = count, .columns = given }, &out) catch return keep(Failure{ .message = .of(reason) });
+            if (out.problem()) |problem| return keep(Failure{ .message = .of(problem) });
+            return keep(Applied{ .output = out.finish() });
+        }
+    };
+    common(Event, Features, spec, settings, "transform");
+    export_("gristmill:transform/transform@1.0.0#apply", &made.apply);
+}
+
+/// A stateful transform: `fn (state: *State, event: Event) gm.Error!?Features`. The state is all zeros before the first event of an entity, or after `state.*` was set to zeros, which ends it; its bytes are
 /// what the host keeps. What was done to it for an event that is refused is undone.
 pub fn fold(comptime spec: Spec, comptime function: anytype) void {
     const signature = @typeInfo(@TypeOf(function)).@"fn";
     const State = @typeInfo(signature.param_types[0].?).pointer.child;
-    const In = signature.param_types[1].?;
-    const Out = Payload(signature.return_type.?);
+    const Event = signature.param_types[1].?;
+    const Features = Payload(signature.return_type.?);
     const made = struct {
         fn apply(
             count: usize,
-            columns: [*]const Column,
+            given: [*]const Column,
             length: usize,
             groups: [*]const u32,
             bounds: usize,
@@ -480,13 +615,13 @@ pub fn fold(comptime spec: Spec, comptime function: anytype) void {
             validity: usize,
             validity_length: usize,
         ) callconv(.c) *const anyopaque {
-            if (length != Members(In).names.len) return keep(Failure{ .message = .of(@as([]const u8, "the batch has other columns than the inputs")) });
+            if (length != Members(Event).names.len) return keep(Failure{ .message = .of(@as([]const u8, "the batch has other columns than the inputs")) });
             const before = Column{
                 .kind = @intFromEnum(Kind.bytes),
                 .words = .{ .texts = .{ .offsets = .{ .at = offsets, .length = offsets_length }, .bytes = .{ .at = bytes, .length = bytes_length } } },
                 .validity = .{ .is_some = @intCast(has_validity), .list = .{ .at = validity, .length = validity_length } },
             };
-            var sink = Sink(Out).init(count);
+            var sink = Sink(Features).init(count);
             var after: Builder(?Bytes) = .{};
             for (0..bounds -| 1) |group| {
                 var state = std.mem.zeroes(State);
@@ -498,7 +633,7 @@ pub fn fold(comptime spec: Spec, comptime function: anytype) void {
                 for (groups[group]..groups[group + 1]) |row| {
                     const number: u32 = @intCast(row);
                     const was = state;
-                    if (function(&state, load(In, columns, row))) |returned| sink.take(number, returned) else |_| {
+                    if (function(&state, load(Event, given, row))) |returned| sink.take(number, returned) else |_| {
                         state = was;
                         sink.refuse(number);
                     }
@@ -511,15 +646,15 @@ pub fn fold(comptime spec: Spec, comptime function: anytype) void {
             return keep(Folded{ .output = sink.finish(), .states = after.finish() });
         }
     };
-    common(In, Out, spec, {}, "fold");
+    common(Event, Features, spec, {}, "fold");
     export_("gristmill:transform/fold@1.0.0#apply", &made.apply);
 }
 
-fn common(comptime In: type, comptime Out: type, comptime spec: Spec, comptime settings: anytype, comptime interface: []const u8) void {
+fn common(comptime Event: type, comptime Features: type, comptime spec: Spec, comptime settings: anytype, comptime interface: []const u8) void {
     const made = struct {
         fn describe(at: [*]const u8, length: usize) callconv(.c) *const anyopaque {
             if (readSettings(settings, at[0..length])) |problem| return keep(Failure{ .message = .of(problem) });
-            return described(In, Out, spec);
+            return described(Event, Features, spec);
         }
 
         fn post(_: *const anyopaque) callconv(.c) void {

@@ -80,7 +80,7 @@ fn a_case_that_is_wrong_is_shown(folder: &Path) {
 fn conformance(language: &str, sets: &[&str]) {
     let root = repository().join("plugins/conformance");
     let temp = tempfile::tempdir().unwrap();
-    for (plugin, sets) in [("reference", sets), ("tally", &["tally"])] {
+    for (plugin, sets) in [("reference", sets), ("columns", &["columns"]), ("tally", &["tally"])] {
         let mut component = temp.path().join(format!("{plugin}.wasm")).display().to_string();
         if language == "rust" {
             // Built already, with the other components.
@@ -97,7 +97,7 @@ fn conformance(language: &str, sets: &[&str]) {
     }
 }
 
-/// A setting that the transform does not know is refused, with a message that names it; `reference` has one, `tally` none.
+/// A setting that the transform does not know is refused, with a message that names it; `reference` has one, the others none.
 fn settings_are_read_or_refused(component: &str, has_settings: bool) {
     let inspect = |settings: &str| gristmill(&repository(), &["inspect", component, "--settings", settings]);
     assert_eq!(inspect("{\"factor\": 2.5}").status.success(), has_settings, "{component}");
@@ -293,9 +293,9 @@ fn unit_tests_need_no_host() {
         assert!(output.status.success(), "{script}\n{said}");
     };
     let temp = tempfile::tempdir().unwrap();
-    shell(&plugins.join("sdk-go"), "go vet . && go test .");
+    shell(&plugins.join("sdk-go"), "go vet ./... && go test ./...");
     shell(&plugins.join("sdk-python/tests"), "PYTHONPATH=../src python3 -m unittest");
-    shell(&plugins.join("sdk-js"), "node --test tests/sdk.test.js && tsc --project .");
+    shell(&plugins.join("sdk-js"), "node --test tests/*.test.js && tsc --project .");
     let sanitized = "cc -std=c11 -Wall -Wextra -Werror -fsanitize=address,undefined";
     shell(
         &plugins.join("sdk-c"),

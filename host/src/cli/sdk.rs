@@ -49,13 +49,34 @@ const C: &[File] = files!["plugins/sdk-c/gristmill.h", "plugins/sdk-c/gristmill_
 const ZIG: &[File] = files!["plugins/sdk-zig/gristmill.zig"];
 
 const GO: &[File] = files![
-    "plugins/sdk-go/abi_wasm.go",
-    "plugins/sdk-go/columns.go",
-    "plugins/sdk-go/fields.go",
+    "plugins/sdk-go/fold/codec.go",
+    "plugins/sdk-go/fold/fold.go",
+    "plugins/sdk-go/fold/results.go",
+    "plugins/sdk-go/fold/world_wasip1.go",
     "plugins/sdk-go/go.mod",
     "plugins/sdk-go/gristmill.go",
+    "plugins/sdk-go/internal/abi/calls_wasip1.go",
+    "plugins/sdk-go/internal/abi/layout_wasip1.go",
+    "plugins/sdk-go/internal/abi/memory_wasip1.go",
+    "plugins/sdk-go/internal/core/column.go",
+    "plugins/sdk-go/internal/core/columns.go",
+    "plugins/sdk-go/internal/core/field.go",
+    "plugins/sdk-go/internal/core/folds.go",
+    "plugins/sdk-go/internal/core/load.go",
+    "plugins/sdk-go/internal/core/log.go",
+    "plugins/sdk-go/internal/core/log_native.go",
+    "plugins/sdk-go/internal/core/log_wasip1.go",
+    "plugins/sdk-go/internal/core/members.go",
+    "plugins/sdk-go/internal/core/plugin.go",
+    "plugins/sdk-go/internal/core/rows.go",
+    "plugins/sdk-go/internal/core/run.go",
+    "plugins/sdk-go/internal/core/sink.go",
+    "plugins/sdk-go/internal/core/spec.go",
+    "plugins/sdk-go/internal/core/store.go",
     "plugins/sdk-go/log.go",
-    "plugins/sdk-go/log_native.go",
+    "plugins/sdk-go/results.go",
+    "plugins/sdk-go/settings/settings.go",
+    "plugins/sdk-go/world_wasip1.go",
 ];
 
 const RUST: &[File] = files![

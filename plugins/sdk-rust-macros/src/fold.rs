@@ -1,5 +1,5 @@
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::format_ident;
 use syn::{Error, GenericArgument, Ident, ItemFn, PathArguments, Result, Type};
 
 use crate::fields;
@@ -28,9 +28,9 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
     let vis = &function.vis;
     let ((define, remember, borrow), call_settings) = settings_code(settings);
     let doc = format!("The stateful transform made from [`{ident}`](fn@{ident}), as the host sees it.");
-    let row_columns = quote!(<#input as ::gristmill_sdk::Input>::Columns);
+    let row_columns = hygienic!(<#input as ::gristmill_sdk::Input>::Columns);
     let apply = apply(ident, &input, &output, state, &borrow, &call_settings);
-    Ok(quote! {
+    Ok(hygienic! {
         #function
 
         #define
@@ -68,7 +68,7 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
 
 // Each entity's rows, one after the other, over its state.
 fn apply(ident: &Ident, input: &Type, output: &Type, state: &Type, borrow: &TokenStream, call_settings: &TokenStream) -> TokenStream {
-    quote! {
+    hygienic! {
                 let rows = input.rows;
                 #borrow
                 let columns = <<#input as ::gristmill_sdk::Input>::Columns as ::gristmill_sdk::InputColumns>::read(input)?;

@@ -1,5 +1,12 @@
 //! The macros of `gristmill-sdk`; use them through that crate, which documents them.
 
+/// `quote!` whose variables are its own: a function of the author's may be called `columns` or `row`.
+macro_rules! hygienic {
+    ($($tokens:tt)*) => {
+        quote::quote_spanned!(proc_macro2::Span::mixed_site() => $($tokens)*)
+    };
+}
+
 mod fields;
 mod fold;
 mod input;

@@ -1,5 +1,5 @@
 use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use quote::format_ident;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Expr, FnArg, Ident, ItemFn, LitStr, Result, Token, Type, bracketed, token};
@@ -69,7 +69,7 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
     let (inputs, outputs, apply) = bodies(arguments.columns, ident, &input, &output, &call_settings);
     let (define, remember, borrow) = load;
     let doc = format!("The transform made from [`{ident}`](fn@{ident}), as the host sees it.");
-    Ok(quote! {
+    Ok(hygienic! {
         #function
 
         #define
@@ -113,22 +113,22 @@ fn bodies(
 ) -> (TokenStream, TokenStream, TokenStream) {
     if columns {
         (
-            quote!(<#input as ::gristmill_sdk::InputColumns>::fields()),
-            quote!(<<#output as ::gristmill_sdk::ReturnedColumns>::Columns as ::gristmill_sdk::OutputColumns>::fields()),
-            quote! {
+            hygienic!(<#input as ::gristmill_sdk::InputColumns>::fields()),
+            hygienic!(<<#output as ::gristmill_sdk::ReturnedColumns>::Columns as ::gristmill_sdk::OutputColumns>::fields()),
+            hygienic! {
                 let columns = <#input as ::gristmill_sdk::InputColumns>::read(input)?;
                 ::gristmill_sdk::ReturnedColumns::finish_batch(#ident(&columns #call_settings), rows)
             },
         )
     } else {
-        let row_columns = quote!(<#input as ::gristmill_sdk::Input>::Columns);
+        let row_columns = hygienic!(<#input as ::gristmill_sdk::Input>::Columns);
         (
-            quote!(<#row_columns as ::gristmill_sdk::InputColumns>::fields()),
-            quote! {
+            hygienic!(<#row_columns as ::gristmill_sdk::InputColumns>::fields()),
+            hygienic! {
                 <<<#output as ::gristmill_sdk::ReturnedRows>::Row as ::gristmill_sdk::Output>::Columns
                     as ::gristmill_sdk::OutputColumns>::fields()
             },
-            quote! {
+            hygienic! {
                 let columns = <#row_columns as ::gristmill_sdk::InputColumns>::read(input)?;
                 let mut sink = ::gristmill_sdk::Sink::with_capacity(rows);
                 for row in 0..rows {
@@ -144,28 +144,28 @@ fn bodies(
 // Settings are read once, by `describe`, and kept for the thread: an instance has one, and tests do not disturb each other.
 pub(crate) fn settings_code(settings: Option<&Type>) -> ((TokenStream, TokenStream, TokenStream), TokenStream) {
     let Some(settings) = settings else {
-        return ((quote!(), quote!(::gristmill_sdk::settings::none(settings)?;), quote!()), quote!());
+        return ((hygienic!(), hygienic!(::gristmill_sdk::settings::none(settings)?;), hygienic!()), hygienic!());
     };
-    let define = quote! {
+    let define = hygienic! {
         ::std::thread_local! {
             static TRANSFORM_SETTINGS: ::std::cell::RefCell<::std::rc::Rc<#settings>> = ::std::cell::RefCell::default();
         }
     };
-    let remember = quote! {
+    let remember = hygienic! {
         let settings = ::std::rc::Rc::new(::gristmill_sdk::settings::parse::<#settings>(settings)?);
         TRANSFORM_SETTINGS.with(|kept| *kept.borrow_mut() = settings);
     };
-    let borrow = quote!(let settings = TRANSFORM_SETTINGS.with(|kept| ::std::rc::Rc::clone(&kept.borrow())););
-    ((define, remember, borrow), quote!(, &settings))
+    let borrow = hygienic!(let settings = TRANSFORM_SETTINGS.with(|kept| ::std::rc::Rc::clone(&kept.borrow())););
+    ((define, remember, borrow), hygienic!(, &settings))
 }
 
 pub(crate) fn meta(arguments: &Arguments, function: &ItemFn) -> TokenStream {
     let name = arguments.name.as_ref().map_or_else(|| function.sig.ident.to_string(), LitStr::value);
-    let version = arguments.version.as_ref().map_or_else(|| quote!(env!("CARGO_PKG_VERSION")), |version| quote!(#version));
+    let version = arguments.version.as_ref().map_or_else(|| hygienic!(env!("CARGO_PKG_VERSION")), |version| hygienic!(#version));
     let doc = fields::doc(&function.attrs);
     let (streams, entity) = (&arguments.streams, &arguments.entity);
-    let event_time = arguments.event_time.as_ref().map_or_else(|| quote!(None), |field| quote!(Some(#field)));
-    quote! {
+    let event_time = arguments.event_time.as_ref().map_or_else(|| hygienic!(None), |field| hygienic!(Some(#field)));
+    hygienic! {
         ::gristmill_sdk::Meta {
             name: #name,
             version: #version,

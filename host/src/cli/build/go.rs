@@ -14,7 +14,7 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
     let tool = tools::need("go", &plugin.folder, HOW)?;
     let out = plugin.target()?.join("module.wasm");
     let mut command = tools::command(&tool, &plugin.folder);
-    command.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=mod")]);
+    command.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local")]);
     command.args(["build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o"]).arg(&out).arg(".");
     tools::run(&mut command)?;
     Ok(component(written(&out, "go")?, &plugin.world).context("the module that go made cannot become a component")?)

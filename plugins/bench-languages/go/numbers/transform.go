@@ -14,7 +14,7 @@ type features struct {
 	Pieces int64
 }
 
-var _ = gristmill.Rows(gristmill.Spec{Name: "numbers", Entity: "customer", Stream: "orders"}, func(order *order) (features, error) {
+var _ = gristmill.Transform(gristmill.Spec{Name: "numbers", Entity: "customer", Stream: "orders"}, func(order order) (features, error) {
 	return features{order.Price * float64(order.Quantity), order.Quantity + 1}, nil
 })
 

@@ -14,7 +14,7 @@ type features struct {
 	Total float64
 }
 
-var _ = gristmill.Rows(gristmill.Spec{Name: "text", Entity: "customer", Stream: "orders"}, func(order *order) (features, error) {
+var _ = gristmill.Transform(gristmill.Spec{Name: "text", Entity: "customer", Stream: "orders"}, func(order order) (features, error) {
 	return features{order.Customer + "/" + order.Country, order.Price * 2}, nil
 })
 

@@ -1,33 +1,39 @@
 // Counts and sums: what the conformance cases of state run in every language.
 package main
 
-import "gristmill"
+import "gristmill/fold"
 
-type event struct {
-	ID     string `gm:"id"`
+type Event struct {
+	ID     string
 	Action string `default:""`
 	Amount *float64
 }
 
-type tally struct {
+// Tally is the state, and what is known of an entity.
+type Tally struct {
 	Seen  int64
 	Total float64
 }
 
-var _ = gristmill.Fold(gristmill.Spec{
+var _ = fold.Transform(fold.Spec{
 	Name: "tally", Version: "1.0.0", Doc: "Counts and sums the events of an entity.", Stream: "tally", Entity: "id",
-}, func(state *tally, in *event) (tally, error) {
-	switch in.Action {
+}, tally)
+
+func tally(state *Tally, event Event) (*Tally, Tally, error) {
+	switch event.Action {
 	case "reject":
-		return tally{}, gristmill.Reject("%s asks for it", in.ID)
+		return nil, Tally{}, fold.Reject(event.ID + " asks for it")
 	case "reset":
-		return tally{}, gristmill.End
+		return nil, Tally{}, fold.Skip
+	}
+	if state == nil {
+		state = &Tally{}
 	}
 	state.Seen++
-	if in.Amount != nil {
-		state.Total += *in.Amount
+	if event.Amount != nil {
+		state.Total += *event.Amount
 	}
-	return *state, nil
-})
+	return state, *state, nil
+}
 
 func main() {}
