@@ -5,18 +5,25 @@ use gristmill_sdk::prelude::*;
 /// An order.
 #[derive(Debug, Input)]
 pub struct Order<'a> {
-    id: &'a str,
-    price: f64,
-    pieces: Option<i64>,
-    coupon: Option<&'a str>,
+    /// Whose order it is.
+    pub id: &'a str,
+    /// Price of one piece.
+    pub price: f64,
+    /// Pieces, where they were counted.
+    pub pieces: Option<i64>,
+    /// What was shown at the till.
+    pub coupon: Option<&'a str>,
 }
 
 /// Its features.
 #[derive(Debug, Output)]
 pub struct Features {
-    total: Option<f64>,
-    label: String,
-    next: Option<i64>,
+    /// Price of all pieces.
+    pub total: Option<f64>,
+    /// Who and how.
+    pub label: String,
+    /// Pieces, and one more.
+    pub next: Option<i64>,
 }
 
 /// Whole columns.
