@@ -14,6 +14,7 @@ mod new;
 mod print;
 mod run;
 mod sdk;
+mod state;
 mod test;
 mod transforms;
 
@@ -72,6 +73,9 @@ enum Command {
     /// Read features from a running host
     #[command(after_help = "Example: gristmill get aircraft tailnum=N14228")]
     Get(get::Arguments),
+    /// Show the state that a fold keeps for an entity of a running host
+    #[command(after_help = "Example: gristmill state sessions customer=ann")]
+    State(state::Arguments),
     /// List, show, replay or drop events that no transform could use
     #[command(after_help = "Example: gristmill dead-letters replay --transform aircraft")]
     DeadLetters(dead_letters::Arguments),
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Transforms(arguments) => transforms::transforms(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),
         Command::Get(arguments) => get::get(&arguments),
+        Command::State(arguments) => state::state(&arguments),
         Command::DeadLetters(arguments) => dead_letters::dead_letters(&arguments),
     };
     let (code, error) = match outcome {

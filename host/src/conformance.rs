@@ -164,7 +164,7 @@ fn contained(engine: &Engine, phase: Phase, component: &[u8], expected: &str) ->
         }
         (Phase::Load | Phase::Describe, Ok(_)) => bail!("it was loaded"),
         (Phase::States, _) => {
-            let transform = engine.load_any("hostile", component, "", limits())?;
+            let transform = engine.load("hostile", component, "", limits())?;
             let none = Column::nulls(Kind::Bytes, 3);
             let error = match transform.fold(&keys(3), &[0, 1, 2, 3], &none) {
                 Ok(folded) => bail!("its states were taken: {folded:?}"),

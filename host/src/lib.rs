@@ -13,3 +13,4 @@ pub mod serve;
 pub mod source;
 pub mod telemetry;
 pub mod transform;
+pub mod window;

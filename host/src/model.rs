@@ -1,6 +1,7 @@
 //! The vocabulary of Gristmill: what an event, a column, a feature row and a commit are. No I/O and no async; every part speaks these
 //! words, and only these, to its neighbours.
 
+pub mod aggregation;
 mod batch;
 mod commit;
 mod dead_letter;
@@ -14,19 +15,22 @@ pub mod json;
 mod one_line;
 pub mod parse;
 mod spec;
+mod stored_state;
 mod timestamp;
 mod view;
 
+pub use aggregation::{Aggregate, Aggregation};
 pub use batch::{Batch, Column, Packed, Validity, Values};
-pub use commit::{Commit, Location, Partition, Place, RowRef, Rows};
+pub use commit::{Commit, Location, Partition, Place, Put, Puts, RowRef, Rows};
 pub use dead_letter::{DeadLetter, DeadLetterId, DeadLetterQuery, Gathered, RawField, Reason};
 pub use disposition::Disposition;
-pub use entity_key::{KEY_BYTES_MAX, KeyError, KeyPart, push_key_part, row_key};
+pub use entity_key::{KEY_BYTES_MAX, KeyError, KeyPart, push_key_part, row_key, state_key};
 pub use entry::{Entries, EntryId, EntryRef, ParseEntryIdError};
-pub use feature_row::{FeatureRow, Header, RowError, Version, pack_row};
+pub use feature_row::{ENTITY_FORMAT, FeatureRow, Header, RowError, Version, pack_row};
 pub use format::Format;
 pub use input_binding::{Epoch, InputBinding};
 pub use one_line::one_line;
-pub use spec::{Aggregate, Aggregation, Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};
+pub use spec::{Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};
+pub use stored_state::StoredState;
 pub use timestamp::{ParseTimestampError, Timestamp};
-pub use view::{Catalog, Digest, Schema, SchemaId, Status, Value, View};
+pub use view::{Catalog, Digest, Kept, Schema, SchemaId, Status, Value, View};

@@ -8,6 +8,8 @@
 //! 2. A commit has a number, and the store refuses to apply a number twice: a commit whose outcome is unknown is simply sent again.
 //! 3. What is read again after a crash gives the same rows with the same versions (event time, entry id), and a row never replaces one of the same or
 //!    a newer version. So an entry that is delivered twice changes nothing the second time, even where the acknowledgement is a step of its own.
+//! 4. States and windows are not like that: an entry counts once. Where the acknowledgement is a step of its own, the ids that are still to be
+//!    acknowledged are part of the commit that applies them, and are left out when they are delivered again. One worker at a time applies them, in order.
 //!
 //! Errors are settled here and nowhere else: *retry* waits with bounded backoff and sends the same again, *reject* makes a dead letter, *stop*
 //! drops the batch, gives up the writer, and starts over from what is stored.
@@ -20,7 +22,11 @@ mod binding;
 mod collect;
 mod decode;
 mod fold;
+mod keep;
+mod owed;
 mod read_ahead;
+mod states;
+mod stored;
 pub mod trial;
 
 use std::sync::Arc;
@@ -34,12 +40,13 @@ use crate::model::{Commit, DeadLetter, Disposition, EntryId, Format, Partition, 
 use crate::online_store::{self, OnlineStore, Writer, Writers};
 use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
-use crate::transform;
 
 use batch::Built;
 pub use binding::{Binding, Transforms};
 pub use decode::{Decoded, DefaultError, Fault, Plan, Wanted};
+use owed::Owed;
 use read_ahead::ReadAhead;
+use stored::Stored;
 
 mod futures_like {
     //! A boxed future, the one thing that would be wanted from a crate of futures.
@@ -109,7 +116,7 @@ enum Stop {
     #[error(transparent)]
     Store(#[from] online_store::Error),
     #[error(transparent)]
-    Transform(#[from] transform::Error),
+    Build(#[from] batch::Error),
     #[error("the work on a batch was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
     #[error("shutting down")]
@@ -149,7 +156,8 @@ impl Pipeline {
         self.telemetry.restarts(match stop {
             Stop::Source(_) => "source",
             Stop::Store(_) => "online_store",
-            Stop::Transform(_) | Stop::Interrupted(_) | Stop::Shutdown => "transform",
+            Stop::Build(error) => error.part(),
+            Stop::Interrupted(_) | Stop::Shutdown => "transform",
         });
         self.health.send_replace(Health::Waiting(stop.to_string()));
     }
@@ -172,13 +180,14 @@ impl Pipeline {
         let mut read_ahead = ReadAhead::start(Arc::clone(&source), self);
         let mut renew = tokio::time::interval(self.renewal());
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut owed = Vec::new();
+        let is_kept = source.redelivers() && !writer.acknowledges();
+        let mut owed = self.owed(is_kept, &*source).await?;
         let ended = loop {
             let step = tokio::select! {
                 biased;
                 _ = shutdown.changed() => break Err(Stop::Shutdown),
                 _ = renew.tick() => {
-                    if !owed.is_empty() {
+                    if !owed.ids.is_empty() {
                         self.acknowledge(&*source, Vec::new(), &mut owed).await;
                     }
                     self.renew(&mut *writer).await
@@ -208,17 +217,19 @@ impl Pipeline {
         writer: &mut dyn Writer,
         source: &dyn Source,
         delivery: Delivery,
-        owed: &mut Vec<EntryId>,
+        owed: &mut Owed,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<(), Stop> {
         if delivery.lost > 0 {
             tracing::warn!(partition = %self.partition, lost = delivery.lost, "entries are gone from the stream that were never applied");
             self.telemetry.entries_lost(delivery.lost);
         }
+        let delivery = owed.leave_out(delivery);
         if delivery.entries.is_empty() {
             return Ok(());
         }
         let transforms = self.transforms.load_full();
+        let is_ordered = transforms.bindings().any(|binding| binding.is_ordered());
         let oldest = delivery.entries.ids().min().unwrap_or_default();
         let delivery = Arc::new(delivery);
         let mut built = self.build(writer, transforms, &delivery, shutdown).await?;
@@ -226,6 +237,9 @@ impl Pipeline {
         commit.number = writer.place().commits + 1;
         commit.acknowledge = delivery.entries.ids().collect();
         commit.last = commit.acknowledge.iter().max().copied();
+        if owed.is_kept && is_ordered {
+            commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
+        }
         self.commit(writer, &built, shutdown).await?;
         if !writer.acknowledges() {
             self.acknowledge(source, std::mem::take(&mut built.commit.acknowledge), owed).await;
@@ -268,10 +282,11 @@ impl Pipeline {
         let mut backoff = BACKOFF_MIN;
         loop {
             let (pipeline, transforms, delivery) = (Arc::clone(self), Arc::clone(&transforms), Arc::clone(delivery));
-            let work = move || batch::build(&transforms, &delivery, &pipeline.partition, &pipeline.telemetry);
+            let stored = Stored::new(Arc::clone(&self.store));
+            let work = move || batch::build(&transforms, &delivery, &pipeline.partition, &stored, &pipeline.telemetry);
             match tokio::task::spawn_blocking(work).await? {
                 Ok(built) => return Ok(built),
-                Err(error) if error.disposition() == Disposition::Retry => self.retry("transform", &error, &mut backoff, shutdown).await?,
+                Err(error) if error.disposition() == Disposition::Retry => self.retry(error.part(), &error, &mut backoff, shutdown).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -294,19 +309,6 @@ impl Pipeline {
         built.count();
         self.telemetry.stage_seconds(Stage::Commit, started.elapsed().as_secs_f64());
         Ok(())
-    }
-
-    /// Acknowledges what the store already has. A failure is no error of the batch: the ids are owed and go with the next batch or renewal, and if the host
-    /// dies before that, they are delivered and applied once more, which changes nothing.
-    async fn acknowledge(&self, source: &dyn Source, ids: Vec<EntryId>, owed: &mut Vec<EntryId>) {
-        owed.extend(ids);
-        match source.acknowledge(owed).await {
-            Ok(()) => owed.clear(),
-            Err(error) => {
-                tracing::warn!(partition = %self.partition, owed = owed.len(), "could not acknowledge, will try again: {error}");
-                self.telemetry.retries("acknowledge");
-            }
-        }
     }
 
     async fn replay(self: &Arc<Self>, writer: &mut dyn Writer, replay: Replay, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {

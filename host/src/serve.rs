@@ -7,14 +7,17 @@ mod command;
 mod error;
 mod events;
 mod features;
+mod join_keys;
 mod letters;
 mod local;
+mod look;
 mod patient;
 mod pieces;
 mod plan;
 mod respond;
 mod routes;
 mod server;
+mod states;
 mod status;
 mod transforms;
 
@@ -141,5 +144,5 @@ struct Shared {
     pieces: Pieces,
     /// Room for the bodies of all requests.
     room: Arc<Semaphore>,
-    schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<crate::model::Schema>>>,
+    schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<look::StoredSchema>>>,
 }

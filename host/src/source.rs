@@ -44,6 +44,9 @@ pub trait Source: Send + Sync {
     /// How far behind the reader is.
     async fn lag(&self) -> Result<Lag, Error>;
 
+    /// Whether entries that were handed out come again until they are acknowledged, whatever place the source is opened at.
+    fn redelivers(&self) -> bool;
+
     /// Where the stream lives.
     fn location(&self) -> Location;
 }

@@ -69,7 +69,7 @@ pub struct TransformTelemetry {
 
 /// Values of one view that were served.
 pub struct ServedTelemetry {
-    values: [Counter; 4],
+    values: [Counter; 5],
 }
 
 /// Sums over all streams and transforms, for a progress line.
@@ -270,7 +270,7 @@ impl StreamTelemetry {
 
 impl ServedTelemetry {
     /// Values were served; how many with each status, in the order of [`Status::ALL`].
-    pub fn add(&self, counts: &[u64; 4]) {
+    pub fn add(&self, counts: &[u64; 5]) {
         for (counter, n) in self.values.iter().zip(counts).filter(|(_, n)| **n > 0) {
             counter.inc_by(*n);
         }

@@ -101,22 +101,7 @@ impl Engine {
     /// half a minute for a component with a whole CPython in it: call it on a thread that may block.
     ///
     /// `name` is what it runs under, `component` the file as the user gave it, `settings` a JSON text or empty.
-    ///
-    /// A stateful component is refused: the pipeline cannot keep states yet.
     pub fn load(&self, name: &str, component: &[u8], settings: &str, limits: Limits) -> Result<Transform, Error> {
-        let transform = self.load_any(name, component, settings, limits)?;
-        match transform.world {
-            World::RowTransform => Ok(transform),
-            World::StatefulTransform => Err(Error::Refused(
-                "it exports `gristmill:transform/fold`: stateful transforms are not run by this version yet, but for data cases; build it for the \
-                 world `row-transform`"
-                    .into(),
-            )),
-        }
-    }
-
-    /// The same for a component of any world, for whoever keeps its states.
-    pub fn load_any(&self, name: &str, component: &[u8], settings: &str, limits: Limits) -> Result<Transform, Error> {
         Ok(self.load_and_look(name, component, settings, limits).map_err(Error::in_one_line)?.0)
     }
 
@@ -153,12 +138,6 @@ impl Engine {
         let instances = Instances::new(pre, checked.world, settings, limits, log.clone(), reservation)?;
         let spec = instances.describe()?;
         spec.check().map_err(|error| Error::Refused(format!("its spec is wrong: {error}")))?;
-        if let Some(aggregation) = spec.aggregations.first() {
-            let feature: String = aggregation.feature.chars().take(64).collect();
-            return Err(Error::Refused(format!(
-                "its spec has aggregations ({feature:?} is the first), which are not run by this version yet"
-            )));
-        }
         let name = name.to_owned();
         let world = checked.world;
         Ok((Transform { name, digest, world, spec: Arc::new(spec), limits, log, instances, from_cache }, checked))

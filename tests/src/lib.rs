@@ -7,6 +7,7 @@ pub mod flood;
 pub mod host;
 pub mod native_consumer;
 pub mod openapi;
+pub mod oracle;
 pub mod redis_server;
 pub mod source_conformance;
 pub mod store_conformance;

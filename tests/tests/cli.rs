@@ -10,7 +10,7 @@ use gristmill_tests::config_cases;
 use gristmill_tests::host::{Host, binary, wait_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "demo",
     "run",
     "check",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 14] = [
     "ingest",
     "get",
     "dead-letters",
+    "state",
 ];
 const REFERENCE: &str = include_str!("../../host/gristmill.reference.toml");
 

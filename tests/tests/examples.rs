@@ -94,7 +94,7 @@ fn prebuilt_components_behave_as_those_built_from_source() {
                 gristmill::model::Kind::Timestamp => Values::Timestamps((0..rows).map(|row| row as i64 * 3_600_000_000).collect()),
                 gristmill::model::Kind::Text => Values::Texts(packed),
                 gristmill::model::Kind::Bytes => Values::Blobs(packed),
-                gristmill::model::Kind::Vector => unreachable!("no first-party transform reads vectors"),
+                gristmill::model::Kind::Vector | gristmill::model::Kind::List => unreachable!("no first-party transform reads vectors"),
             };
             let mut validity = gristmill::model::Validity::all_valid(rows);
             (0..rows).filter(|row| row % 7 == index % 7).for_each(|row| validity.set_null(row));

@@ -124,7 +124,7 @@ fn any_output(dice: &mut Dice, spec: &Spec, input_rows: usize) -> Output {
             Kind::Integer => Values::Integers(vec![7; length]),
             Kind::Float => Values::Floats(vec![f64::NAN; length]),
             Kind::Timestamp => Values::Timestamps(vec![7; length]),
-            Kind::Vector => Values::Vectors { width: dice.nearly(2) as u32, values: vec![0.0; dice.nearly(length * 2)] },
+            Kind::Vector | Kind::List => Values::Vectors { width: dice.nearly(2) as u32, values: vec![0.0; dice.nearly(length * 2)] },
             Kind::Text => Values::Texts(any_packed(dice, length)),
             Kind::Bytes => Values::Blobs(any_packed(dice, length)),
         };

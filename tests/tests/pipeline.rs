@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use gristmill::conformance::guest::Guest;
-use gristmill::model::{DeadLetterQuery, Entries, EntryId, Format, KeyPart, Partition, Reason, Schema, View, row_key};
+use gristmill::model::{DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Partition, Reason, Schema, View, row_key};
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
 use gristmill::pipeline::{Binding, Health, Pipeline, Replay, Transforms};
@@ -108,16 +108,24 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         version: spec.version.clone(),
         entity,
         features: spec.outputs.clone(),
+        windows: Vec::new(),
+        kept: Kept::default(),
         max_age_secs: None,
     };
-    let schema =
-        Schema { view: view.name.clone(), component: view.component, entity: view.entity.clone(), features: view.features.clone() };
+    let schema = Schema {
+        view: view.name.clone(),
+        component: view.component,
+        entity: view.entity.clone(),
+        features: view.features.clone(),
+        kept: Kept::default(),
+    };
     let schema = store.intern(&schema).await.unwrap();
     let binding = Binding {
         transform,
         view: Arc::new(view),
         schema,
         inputs: Vec::new(),
+        kept: None,
         expire_secs: None,
         bisect_ms_max: 1_000,
         telemetry: telemetry.transform("view"),

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::model::InputBinding;
+use crate::model::{Aggregation, InputBinding, Kept, Spec};
 use crate::transform::Limits;
 
 /// Time to find the rows at fault in one failing batch, in milliseconds, unless configured otherwise.
@@ -21,6 +21,12 @@ pub struct BindingOptions {
     pub max_age_secs: Option<u64>,
     /// Age beyond which a row is forgotten; twice the max age when absent.
     pub expire_secs: Option<u64>,
+    /// Windowed features beside those that the component declares.
+    pub aggregations: Vec<Aggregation>,
+    /// How far back reads as of a moment are answered.
+    pub history_secs: u64,
+    /// Whether windows are exact at both ends.
+    pub exact: bool,
     /// Inputs that are found elsewhere than the component says, by their name.
     pub inputs: BTreeMap<String, InputBinding>,
     /// What one instance may use.
@@ -36,6 +42,9 @@ impl Default for BindingOptions {
             settings: String::new(),
             max_age_secs: None,
             expire_secs: None,
+            aggregations: Vec::new(),
+            history_secs: 0,
+            exact: false,
             inputs: BTreeMap::new(),
             limits: Limits::default(),
             bisect_ms_max: BISECT_MS_MAX,
@@ -51,10 +60,19 @@ impl BindingOptions {
             settings: transform.settings_json(),
             max_age_secs: transform.max_age_secs,
             expire_secs: transform.expire_secs,
+            aggregations: transform.aggregations.clone(),
+            history_secs: transform.history_secs.unwrap_or(0),
+            exact: transform.exact.unwrap_or(false),
             inputs: transform.inputs.clone(),
             limits: transform.limits,
             bisect_ms_max: transform.bisect_ms_max.unwrap_or(BISECT_MS_MAX),
         }
+    }
+
+    /// What the view keeps beside the newest row: the component's own aggregations first.
+    pub fn kept(&self, spec: &Spec) -> Kept {
+        let aggregations = spec.aggregations.iter().chain(&self.aggregations).cloned().collect();
+        Kept { aggregations, history_secs: self.history_secs, exact: self.exact }
     }
 
     /// How long rows are kept.

@@ -86,7 +86,7 @@ impl Case {
     /// Runs the events through a component. `log` takes the lines that the component has logged so far, as `level message`.
     pub fn run(&self, engine: &Engine, component: &[u8], limits: Limits, log: &dyn Fn() -> Vec<String>) -> anyhow::Result<Verdict> {
         let settings = self.settings.as_ref().map(|settings| settings.get()).unwrap_or_default();
-        let transform = engine.load_any("test", component, settings, limits)?;
+        let transform = engine.load("test", component, settings, limits)?;
         let spec = transform.spec();
         let mut trial = Trial::new(&transform, Format::Fields, &BTreeMap::new())?;
         let (mut rows, mut rejected) = (Vec::new(), Vec::new());
@@ -302,7 +302,7 @@ fn canonical(field: &Field, value: &Json) -> Vec<u8> {
         Kind::Float => value.as_f64().or_else(|| parse::float(text.as_bytes())).map(Value::Float),
         Kind::Timestamp => Timestamp::parse(text).ok().map(Value::Timestamp),
         Kind::Text | Kind::Bytes => value.as_str().map(Value::Text),
-        Kind::Vector => {
+        Kind::Vector | Kind::List => {
             let numbers = value.as_array().map(|numbers| numbers.iter().map(|number| number.as_f64().map(|number| number as f32)));
             let numbers: Option<Vec<Option<f32>>> = numbers.map(Iterator::collect);
             return numbers.and_then(|numbers| serde_json::to_vec(&numbers).ok()).unwrap_or_else(|| value.to_string().into_bytes());

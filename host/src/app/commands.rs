@@ -58,6 +58,11 @@ impl Core {
         options.settings = binding.settings.unwrap_or(options.settings);
         options.max_age_secs = binding.max_age_secs.or(options.max_age_secs);
         options.expire_secs = binding.expire_secs.or(options.expire_secs);
+        options.history_secs = binding.history_secs.unwrap_or(options.history_secs);
+        options.exact = binding.exact.unwrap_or(options.exact);
+        if let Some(text) = binding.aggregations {
+            options.aggregations = serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}")))?;
+        }
         self.install(name, component.into(), Some(options), Origin::Pushed).await.map_err(|error| unusable(&error))?;
         let all = self.list().await;
         let gone = || Refusal { kind: RefusalKind::Conflict, message: format!("transform `{name}` was removed at the same time") };

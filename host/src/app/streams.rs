@@ -81,6 +81,11 @@ impl Core {
         self.stream_config(stream).format()
     }
 
+    /// Whether several hosts take entries from this stream at the same time.
+    pub(super) fn is_competing(&self, stream: &str) -> bool {
+        matches!(self.writers(&self.stream_config(stream)), Writers::Competing)
+    }
+
     /// The configuration of a stream; one that no section names is embedded.
     fn stream_config(&self, stream: &str) -> config::Stream {
         self.config.streams.get(stream).cloned().unwrap_or_default()

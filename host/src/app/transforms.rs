@@ -8,9 +8,10 @@ use anyhow::{Context, anyhow, bail};
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::shelf::{Pushed, Shelf, digest};
-use crate::model::{Catalog, Digest, Schema, View, is_name, is_stream_name};
+use crate::model::{Catalog, Digest, Schema, View, aggregation, is_name, is_stream_name};
 use crate::pipeline::{Binding, Transforms};
-use crate::transform::Transform;
+use crate::transform::{Transform, World};
+use crate::window::Plan;
 
 /// Where a transform's component came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,27 +199,7 @@ impl Core {
         origin: Origin,
         registry: &Registry,
     ) -> anyhow::Result<Active> {
-        let spec = Arc::clone(transform.spec());
-        let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
-        let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;
-        if !is_stream_name(&stream) {
-            bail!("{stream:?} cannot name a stream; use 1 to 255 printable ASCII characters and no spaces");
-        }
-        if let Some(unknown) = options.inputs.keys().find(|input| !spec.inputs.iter().any(|field| field.name == **input)) {
-            let inputs: Vec<&str> = spec.inputs.iter().map(|field| field.name.as_str()).collect();
-            bail!("`inputs.{unknown}` names no input of the component; it has {}", inputs.join(", "));
-        }
-        let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
-        let view = View {
-            name: name.to_owned(),
-            doc: spec.doc.clone(),
-            stream,
-            component: transform.digest(),
-            version: spec.version.clone(),
-            entity,
-            features: spec.outputs.clone(),
-            max_age_secs: options.max_age_secs,
-        };
+        let view = view_of(name, &transform, &options)?;
         let old = registry.active.get(name);
         if let Some(old) = old {
             let kinds = |view: &View| view.entity.iter().map(|field| (field.name.clone(), field.kind)).collect::<Vec<_>>();
@@ -230,15 +211,30 @@ impl Core {
             Origin::Declared => Some(transform.digest()),
             Origin::Pushed => old.and_then(|old| old.declared),
         };
-        let schema =
-            Schema { view: view.name.clone(), component: view.component, entity: view.entity.clone(), features: view.features.clone() };
+        let schema = Schema {
+            view: view.name.clone(),
+            component: view.component,
+            entity: view.entity.clone(),
+            features: view.features.clone(),
+            kept: view.kept.clone(),
+        };
+        if (transform.world() == World::StatefulTransform || !view.kept.is_nothing()) && self.is_competing(&view.stream) {
+            bail!(
+                "it keeps states, windows or history, which need events in order and once each, and the hosts of stream `{}` compete for its \
+                 entries: set `consumers = \"single\"` in [streams.{}]",
+                view.stream,
+                view.stream
+            );
+        }
+        let kept = (!view.kept.is_nothing()).then(|| Arc::new(Plan::new(&view.features, &view.kept)));
         let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
-        let inputs = spec.inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
+        let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
         let binding = Binding {
             transform,
             view: Arc::new(view),
             schema,
             inputs,
+            kept,
             expire_secs: options.expire_secs(),
             bisect_ms_max: options.bisect_ms_max,
             telemetry: self.telemetry.transform(name),
@@ -250,6 +246,35 @@ impl Core {
         let views = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(&active.binding.view))).collect();
         self.catalog.store(Arc::new(Catalog { views }));
     }
+}
+
+/// The view that a component makes when it is bound like this.
+fn view_of(name: &str, transform: &Transform, options: &BindingOptions) -> anyhow::Result<View> {
+    let spec = transform.spec();
+    let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
+    let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;
+    if !is_stream_name(&stream) {
+        bail!("{stream:?} cannot name a stream; use 1 to 255 printable ASCII characters and no spaces");
+    }
+    if let Some(unknown) = options.inputs.keys().find(|input| !spec.inputs.iter().any(|field| field.name == **input)) {
+        let inputs: Vec<&str> = spec.inputs.iter().map(|field| field.name.as_str()).collect();
+        bail!("`inputs.{unknown}` names no input of the component; it has {}", inputs.join(", "));
+    }
+    let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
+    let kept = options.kept(spec);
+    let windows = aggregation::fields(&spec.outputs, &kept.aggregations)?;
+    Ok(View {
+        name: name.to_owned(),
+        doc: spec.doc.clone(),
+        stream,
+        component: transform.digest(),
+        version: spec.version.clone(),
+        entity,
+        features: spec.outputs.clone(),
+        windows,
+        kept,
+        max_age_secs: options.max_age_secs,
+    })
 }
 
 impl Registry {

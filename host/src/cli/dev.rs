@@ -113,7 +113,7 @@ impl Turn<'_> {
         if cases > 0 {
             print::line(&format!("{} of {cases} cases passed", cases - failed));
         }
-        let transform = self.engine.load_any(&self.plugin.name, &component, &self.arguments.settings, Limits::default())?;
+        let transform = self.engine.load(&self.plugin.name, &component, &self.arguments.settings, Limits::default())?;
         let stream = self.arguments.stream.clone().or_else(|| transform.spec().streams.first().cloned());
         let pushed = self.push(&component);
         let events = match &pushed {

@@ -13,6 +13,9 @@ pub(super) struct Arguments {
     /// These features only, as view:feature with commas between, over any number of views
     #[arg(long, value_delimiter = ',', value_name = "VIEW:FEATURE,…")]
     features: Vec<String>,
+    /// The moment to answer for instead of the present, as 2026-03-01T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    as_of: Option<String>,
     /// Print the host's answer as JSON
     #[arg(long)]
     json: bool,
@@ -24,7 +27,7 @@ pub(super) fn get(arguments: &Arguments) -> Result<(), Failure> {
     let (keys, views): (Vec<&String>, Vec<&String>) = arguments.words.iter().partition(|word| word.contains('='));
     let pairs = keys.iter().filter_map(|word| word.split_once('='));
     let entity: Map<String, Value> = pairs.map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
-    let body = match (views.as_slice(), arguments.features.as_slice()) {
+    let mut body = match (views.as_slice(), arguments.features.as_slice()) {
         ([view], []) => json!({"view": view, "entities": [entity]}),
         ([], [_, ..]) => json!({"features": arguments.features, "entities": [entity]}),
         ([view], features) => {
@@ -33,6 +36,9 @@ pub(super) fn get(arguments: &Arguments) -> Result<(), Failure> {
         }
         _ => return Err(Failure::Wrong(anyhow!("name one view and its join keys (get VIEW key=value), or --features view:feature"))),
     };
+    if let Some(as_of) = &arguments.as_of {
+        body["as_of"] = json!(as_of);
+    }
     let answer = arguments.host.client().post("/v1/features", &body)?;
     if arguments.json {
         print::json(&answer);

@@ -35,7 +35,7 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     let engine = Engine::new(EngineOptions { cache_folder: Some(folder.path().join("code")), ..EngineOptions::default() })?;
     let found = engine.inspect(&component, &arguments.settings, Limits::default())?;
     let limits = Limits { deadline_ms: 10_000, log_lines_per_second_max: 0, ..Limits::default() };
-    let transform = engine.load_any("inspect", &component, &arguments.settings, limits)?;
+    let transform = engine.load("inspect", &component, &arguments.settings, limits)?;
     let measured = Trial::new(&transform, Format::Fields, &BTreeMap::new())?.nanoseconds_per_row(MEASURED_ROWS, MEASURED_TIME);
     if arguments.json {
         let mut value = serde_json::to_value(&found)?;

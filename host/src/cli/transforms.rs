@@ -25,6 +25,15 @@ pub(super) struct PushArguments {
     /// Age in seconds beyond which a row is no answer
     #[arg(long, value_name = "N")]
     max_age_secs: Option<u64>,
+    /// How far back reads as of a moment are answered, in seconds
+    #[arg(long, value_name = "N")]
+    history_secs: Option<u64>,
+    /// Windowed features over the component's outputs, as [{"feature": "mean_1h", "column": "delay", "function": "mean", "window_ms": 3600000}]
+    #[arg(long, value_name = "JSON")]
+    aggregations: Option<String>,
+    /// Keep the events of windows instead of tiles, so that both ends are exact
+    #[arg(long)]
+    exact: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -55,6 +64,9 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
         ("stream", arguments.stream.clone()),
         ("settings", arguments.settings.clone()),
         ("max_age_secs", arguments.max_age_secs.map(|secs| secs.to_string())),
+        ("history_secs", arguments.history_secs.map(|secs| secs.to_string())),
+        ("aggregations", arguments.aggregations.clone()),
+        ("exact", arguments.exact.then(|| "true".to_owned())),
     ];
     let query: Vec<String> = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?)))).collect();
     let spinner = ProgressBar::new_spinner().with_message(format!("sending {} bytes; the host compiles and checks them", component.len()));

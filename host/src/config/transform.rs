@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check_limits;
 use super::problems::explain;
-use crate::model::InputBinding;
+use crate::model::{Aggregation, InputBinding};
 use crate::transform::Limits;
 
 /// `[transforms.NAME]`
@@ -24,6 +24,12 @@ pub struct Transform {
     pub max_age_secs: Option<u64>,
     /// Age in seconds beyond which a row is forgotten; twice `max_age_secs` when absent.
     pub expire_secs: Option<u64>,
+    /// Windowed features beside those that the component declares.
+    pub aggregations: Vec<Aggregation>,
+    /// How far back reads as of a moment are answered, in seconds; 0 when absent.
+    pub history_secs: Option<u64>,
+    /// Whether windows keep their events and are exact at both ends; false when absent.
+    pub exact: Option<bool>,
     /// Time in milliseconds to find the rows at fault in one failing batch.
     pub bisect_ms_max: Option<u64>,
     /// What one instance may use, where it differs from `[limits]`.

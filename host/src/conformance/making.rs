@@ -160,11 +160,11 @@ pub(super) fn reading(stream: &str) -> Spec {
     Spec { streams: vec![stream.into()], ..spec(&[("value", Kind::Integer, false)]) }
 }
 
-/// A spec with an aggregation.
-pub(super) fn aggregating() -> Spec {
+/// A spec with an aggregation over this column.
+pub(super) fn aggregating(column: &str) -> Spec {
     let mut spec = spec(&[("value", Kind::Integer, false)]);
     let (function, doc) = (Aggregate::Count, String::new());
-    spec.aggregations = vec![Aggregation { feature: "clicks".into(), column: "value".into(), function, window_ms: None, doc }];
+    spec.aggregations = vec![Aggregation { feature: "clicks".into(), column: column.into(), function, window_ms: None, doc }];
     spec
 }
 

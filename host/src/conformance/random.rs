@@ -32,7 +32,7 @@ pub(super) fn check(engine: &Engine, seed: u64, tally: &mut Tally) -> anyhow::Re
         _ => changed(&mut random)?,
     };
     let limits = Limits { deadline_ms: 5, ..limits() };
-    let end = match engine.load_any("random", &file, "", limits) {
+    let end = match engine.load("random", &file, "", limits) {
         Err(error) => end(&error)?,
         Ok(transform) => match transform.apply(&keys(5)) {
             Err(error) => end(&error)?,

@@ -54,11 +54,7 @@ pub(super) fn wrong_specs() -> Vec<Row> {
         ("a spec with a stream without a name", answers(reading("")), "cannot name a stream"),
         ("a spec with a stream that forges lines", answers(reading("a\nERROR forged")), "cannot name a stream"),
         ("a spec without outputs", answers(spec(&[])), "no outputs"),
-        (
-            "a spec with aggregations",
-            answers(aggregating()),
-            "aggregations (\"clicks\" is the first), which are not run by this version yet",
-        ),
+        ("a spec that aggregates nothing", answers(aggregating("nothing")), "there is no output \"nothing\" to compute it over"),
         ("a spec whose inputs take too much", answers(of_vectors(2, 0)), "its inputs take 524288 bytes a row"),
         ("a spec whose outputs take too much", answers(of_vectors(1, 5)), "its outputs take 1310720 bytes a row"),
         ("refused settings", loads(|guest| guest.describe = refusing(b"no such threshold")), "refused its settings: no such threshold"),

@@ -125,7 +125,7 @@ impl Column {
             Kind::Text => Values::Texts(packed()),
             Kind::Bytes => Values::Blobs(packed()),
             Kind::Timestamp => Values::Timestamps(vec![0; rows]),
-            Kind::Vector => Values::Vectors { width: 0, values: Vec::new() },
+            Kind::Vector | Kind::List => Values::Vectors { width: 0, values: Vec::new() },
         };
         Column { values, validity: Some(Validity { bits: vec![0; rows.div_ceil(8)] }) }
     }
@@ -146,7 +146,7 @@ impl Column {
             Kind::Bytes => Values::Blobs(packed()),
             // Seconds from the beginning of 2024 on.
             Kind::Timestamp => Values::Timestamps((0..rows as i64).map(|row| (1_704_067_200 + row) * 1_000_000).collect()),
-            Kind::Vector => Values::Vectors { width, values: (0..rows * width as usize).map(|index| index as f32).collect() },
+            Kind::Vector | Kind::List => Values::Vectors { width, values: (0..rows * width as usize).map(|index| index as f32).collect() },
         };
         Column { values, validity: None }
     }

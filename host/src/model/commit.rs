@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{DeadLetter, DeadLetterId, EntryId, Timestamp, Version};
@@ -52,6 +53,8 @@ pub struct Commit {
     pub acknowledge: Vec<EntryId>,
     /// Rows to merge, at most one a key: the newest version wins over what is stored.
     pub rows: Rows,
+    /// What is put under a key whatever is stored there: entities that keep more than their newest row, and states of folds. Only for one writer at a time.
+    pub puts: Puts,
     /// Events given up on. One with the id of a stored dead letter replaces it.
     pub dead_letters: Vec<DeadLetter>,
     /// Dead letters that this commit settles (they were replayed).
@@ -61,8 +64,60 @@ pub struct Commit {
 impl Commit {
     /// Whether it would change nothing.
     pub fn is_empty(&self) -> bool {
-        let Commit { number: _, last, acknowledge, rows, dead_letters, settled_dead_letters } = self;
-        last.is_none() && acknowledge.is_empty() && rows.is_empty() && dead_letters.is_empty() && settled_dead_letters.is_empty()
+        let Commit { number: _, last, acknowledge, rows, puts, dead_letters, settled_dead_letters } = self;
+        last.is_none()
+            && acknowledge.is_empty()
+            && rows.is_empty()
+            && puts.is_empty()
+            && dead_letters.is_empty()
+            && settled_dead_letters.is_empty()
+    }
+}
+
+/// Values by key, at most one a key; none takes the key away.
+#[derive(Debug, Default)]
+pub struct Puts {
+    puts: Vec<Put>,
+}
+
+/// One of [`Puts`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Of a row, or of a state: see [`super::state_key`].
+    pub key: Vec<u8>,
+    /// What is to be stored.
+    pub value: Option<Bytes>,
+    /// When the store may forget it; `None` for never.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Put {
+    /// The version that rows of the same key are compared with; that of an entity stands where a row has it.
+    pub fn version(&self) -> Version {
+        let version = self.value.as_ref().and_then(|value| super::Header::read(value).ok()).map(|header| header.version);
+        version.unwrap_or(Version::MIN)
+    }
+}
+
+impl Puts {
+    /// Adds one.
+    pub fn push(&mut self, put: Put) {
+        self.puts.push(put);
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.puts.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.puts.len()
+    }
+
+    /// In the order in which they were added.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Put> {
+        self.puts.iter()
     }
 }
 

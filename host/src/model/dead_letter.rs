@@ -59,6 +59,10 @@ pub enum Reason {
     NotIsolated,
     /// The entry was delivered again and again without ever being settled.
     Deliveries,
+    /// It happened before everything that the view still keeps.
+    TooLate,
+    /// The entity would keep more than is allowed with it.
+    TooLarge,
 }
 
 impl Reason {
@@ -74,6 +78,8 @@ impl Reason {
             Reason::Invalid => "invalid",
             Reason::NotIsolated => "not_isolated",
             Reason::Deliveries => "deliveries",
+            Reason::TooLate => "too_late",
+            Reason::TooLarge => "too_large",
         }
     }
 }

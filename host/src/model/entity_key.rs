@@ -47,6 +47,11 @@ fn needs_escape(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f || byte == b'%' || byte == b'|'
 }
 
+/// The key under which the state of a fold is kept for the entity of this row key. No view's name begins with `~`.
+pub fn state_key(row_key: &[u8]) -> Vec<u8> {
+    [b"~", row_key].concat()
+}
+
 /// The key under which the newest row of one entity in one view is kept: `view:part|part`.
 pub fn row_key<'a>(view: &str, parts: impl IntoIterator<Item = KeyPart<'a>>) -> Result<Vec<u8>, KeyError> {
     let mut key = Vec::with_capacity(view.len() + 32);

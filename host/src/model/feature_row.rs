@@ -16,9 +16,11 @@
 
 use bytes::Bytes;
 
-use super::{Column, EntryId, SchemaId, Timestamp, Value, Values};
+use super::{Column, EntryId, SchemaId, Timestamp, Value};
 
 const FORMAT: u8 = 1;
+/// The first byte of an entity that keeps more than its newest row; what follows begins as in a row.
+pub const ENTITY_FORMAT: u8 = 2;
 const HEADER_BYTES: usize = 29;
 
 /// Which of two rows of an entity is newer: first by event time, then by entry id.
@@ -74,7 +76,7 @@ impl Header {
     /// Reads the header of a packed row.
     pub fn read(packed: &[u8]) -> Result<Header, RowError> {
         let (format, rest) = packed.split_first().ok_or(RowError("it is empty"))?;
-        if *format != FORMAT {
+        if ![FORMAT, ENTITY_FORMAT].contains(format) {
             return Err(RowError("its format byte is unknown"));
         }
         let (version, rest) = rest.split_first_chunk::<24>().ok_or(RowError("it is too short"))?;
@@ -85,37 +87,7 @@ impl Header {
 
 /// Appends the packed form of row `row` of `columns` to `out`.
 pub fn pack_row(out: &mut Vec<u8>, version: Version, schema: SchemaId, columns: &[std::sync::Arc<Column>], row: usize) {
-    out.push(FORMAT);
-    out.extend_from_slice(&version.to_bytes());
-    out.extend_from_slice(&schema.0.to_be_bytes());
-    let bitmap = out.len();
-    out.resize(bitmap + columns.len().div_ceil(8), 0);
-    for (index, column) in columns.iter().enumerate() {
-        if !column.is_valid(row) {
-            continue;
-        }
-        if let Some(byte) = out.get_mut(bitmap + index / 8) {
-            *byte |= 1 << (index % 8);
-        }
-        match &column.values {
-            Values::Booleans(values) => out.push(values.get(row).copied().unwrap_or_default()),
-            Values::Integers(values) | Values::Timestamps(values) => {
-                out.extend_from_slice(&values.get(row).copied().unwrap_or_default().to_le_bytes());
-            }
-            Values::Floats(values) => out.extend_from_slice(&values.get(row).copied().unwrap_or_default().to_le_bytes()),
-            Values::Texts(packed) | Values::Blobs(packed) => {
-                let bytes = packed.get(row);
-                out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-                out.extend_from_slice(bytes);
-            }
-            Values::Vectors { width, values } => {
-                out.extend_from_slice(&width.to_le_bytes());
-                let start = row * *width as usize;
-                let numbers = values.get(start..start + *width as usize).unwrap_or_default();
-                numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-            }
-        }
-    }
+    FeatureRow::pack(out, version, schema, columns.iter().map(|column| Value::raw(column, row)));
 }
 
 /// A packed row with its header read, values still packed.
@@ -126,10 +98,62 @@ pub struct FeatureRow {
     packed: Bytes,
 }
 
+/// A row that is being packed.
+#[derive(Debug)]
+pub struct Packer {
+    out: Vec<u8>,
+    bitmap: usize,
+    values: usize,
+}
+
+impl Packer {
+    fn new(mut out: Vec<u8>, version: Version, schema: SchemaId, values: usize) -> Packer {
+        out.push(FORMAT);
+        out.extend_from_slice(&version.to_bytes());
+        out.extend_from_slice(&schema.0.to_be_bytes());
+        let bitmap = out.len();
+        out.resize(bitmap + values.div_ceil(8), 0);
+        Packer { out, bitmap, values: 0 }
+    }
+
+    /// The next value; none is null.
+    pub fn push(&mut self, value: Option<Value<'_>>) {
+        let index = self.values;
+        self.values += 1;
+        let Some(value) = value else { return };
+        if let Some(byte) = self.out.get_mut(self.bitmap + index / 8) {
+            *byte |= 1 << (index % 8);
+        }
+        value.pack(&mut self.out);
+    }
+
+    /// The packed form.
+    pub fn finish(self) -> Bytes {
+        self.out.into()
+    }
+}
+
 impl FeatureRow {
+    /// Appends the packed form of a row of these values.
+    pub fn pack<'v>(out: &mut Vec<u8>, version: Version, schema: SchemaId, values: impl ExactSizeIterator<Item = Option<Value<'v>>>) {
+        let mut packer = Packer::new(std::mem::take(out), version, schema, values.len());
+        values.for_each(|value| packer.push(value));
+        *out = packer.out;
+    }
+
+    /// Packs a row of so many values, one after the other.
+    pub fn packer(version: Version, schema: SchemaId, values: usize) -> Packer {
+        Packer::new(Vec::new(), version, schema, values)
+    }
+
     /// Wraps stored bytes.
     pub fn new(packed: Bytes) -> Result<FeatureRow, RowError> {
         Ok(FeatureRow { header: Header::read(&packed)?, packed })
+    }
+
+    /// Whether this is an entity that keeps more than its newest row.
+    pub fn is_entity(&self) -> bool {
+        self.packed.first() == Some(&ENTITY_FORMAT)
     }
 
     /// The bytes as stored.

@@ -18,16 +18,22 @@ pub fn push_value(out: &mut Vec<u8>, value: Option<Value<'_>>) {
         Some(Value::Text(text)) => push_text(out, text),
         Some(Value::Bytes(bytes)) => push_base64(out, bytes),
         Some(Value::Vector(bytes)) => {
-            out.push(b'[');
-            for (index, chunk) in bytes.as_chunks::<4>().0.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                push_float(out, f64::from(f32::from_le_bytes(*chunk)));
-            }
-            out.push(b']');
+            push_list(out, bytes.as_chunks::<4>().0.iter().map(|chunk| Value::Float(f64::from(f32::from_le_bytes(*chunk)))));
         }
+        Some(Value::Numbers(numbers)) => push_list(out, numbers.iter().map(|number| Value::Float(f64::from(*number)))),
+        Some(Value::List(of, mut values)) => push_list(out, std::iter::from_fn(|| Value::unpack(of, &mut values))),
     }
+}
+
+fn push_list<'v>(out: &mut Vec<u8>, values: impl Iterator<Item = Value<'v>>) {
+    out.push(b'[');
+    for (index, value) in values.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_value(out, Some(value));
+    }
+    out.push(b']');
 }
 
 /// The shortest text that reads back as the same number. JSON has no NaN and no infinities, so those are texts.

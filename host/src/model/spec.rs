@@ -1,5 +1,8 @@
 use serde::{Deserialize, Serialize};
 
+use super::Aggregation;
+use super::aggregation;
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -18,6 +21,8 @@ pub enum Kind {
     Timestamp,
     /// A fixed number of 32-bit floats.
     Vector,
+    /// Several values of one kind: only features that the host computes are lists.
+    List,
 }
 
 impl Kind {
@@ -31,6 +36,7 @@ impl Kind {
             Kind::Bytes => "bytes",
             Kind::Timestamp => "timestamp",
             Kind::Vector => "vector",
+            Kind::List => "list",
         }
     }
 }
@@ -58,40 +64,6 @@ pub struct Field {
     pub width: Option<u32>,
     /// For people: meaning and unit.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub doc: String,
-}
-
-/// A function that the host computes over the rows of a window. Mirrors `wit/transform.wit`, where each is defined.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the contract in wit/transform.wit defines them one by one")]
-pub enum Aggregate {
-    Count,
-    Sum,
-    Mean,
-    Min,
-    Max,
-    Variance,
-    First,
-    Last,
-    Distinct,
-    Quantile(f64),
-    LastValues(u32),
-    Top(u32),
-}
-
-/// A windowed feature over one output column.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Aggregation {
-    /// Name of the feature.
-    pub feature: String,
-    /// The output column that it is computed over.
-    pub column: String,
-    /// What is computed.
-    pub function: Aggregate,
-    /// Length of the window in milliseconds of event time; `None` since the first event.
-    pub window_ms: Option<u64>,
-    /// For people.
     pub doc: String,
 }
 
@@ -180,7 +152,7 @@ impl Spec {
             if field.nullable {
                 return Err(SpecError(format!("entity field `{name}` is nullable; an entity key has no nulls")));
             }
-            if matches!(field.kind, Kind::Float | Kind::Vector) {
+            if matches!(field.kind, Kind::Float | Kind::Vector | Kind::List) {
                 let kind = field.kind;
                 return Err(SpecError(format!("entity field `{name}` is a {kind}; use text, integer, boolean, bytes or timestamp")));
             }
@@ -191,7 +163,7 @@ impl Spec {
                 return Err(SpecError(format!("event-time field `{name}` must be a timestamp that is not nullable")));
             }
         }
-        Ok(())
+        aggregation::fields(&self.outputs, &self.aggregations).map(drop)
     }
 
     fn input(&self, role: &str, name: &str) -> Result<&Field, SpecError> {
@@ -237,7 +209,7 @@ fn check_total(what: &str, when: &str, bytes: usize, bytes_max: usize) -> Result
     )))
 }
 
-fn check_name(role: &str, name: &str) -> Result<(), SpecError> {
+pub(super) fn check_name(role: &str, name: &str) -> Result<(), SpecError> {
     if is_name(name) {
         return Ok(());
     }
@@ -245,7 +217,7 @@ fn check_name(role: &str, name: &str) -> Result<(), SpecError> {
     Err(SpecError(format!("{role} {shown:?} is not a name; use 1 to 63 ASCII letters, digits and `_`, not starting with a digit")))
 }
 
-fn check_text(role: &str, text: &str) -> Result<(), SpecError> {
+pub(super) fn check_text(role: &str, text: &str) -> Result<(), SpecError> {
     if text.len() <= TEXT_BYTES_MAX {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Kind, Timestamp};
+use super::{Aggregation, Column, Field, Kind, Timestamp, Values};
 
 /// SHA-256 of a component's bytes: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +67,30 @@ pub struct Schema {
     pub entity: Vec<Field>,
     /// The values of a row, in order.
     pub features: Vec<Field>,
+    /// What is kept beside the newest row; nothing for most.
+    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
+    pub kept: Kept,
+}
+
+/// What a view keeps of its entities beside the newest row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Kept {
+    /// Windows over the outputs.
+    #[serde(default)]
+    pub aggregations: Vec<Aggregation>,
+    /// How far back reads as of a moment are answered, in seconds of event time before the entity's newest event.
+    #[serde(default)]
+    pub history_secs: u64,
+    /// Whether windows keep their events instead of tiles, so that both ends are exact.
+    #[serde(default)]
+    pub exact: bool,
+}
+
+impl Kept {
+    /// Whether the newest row is all there is.
+    pub fn is_nothing(&self) -> bool {
+        self.aggregations.is_empty() && self.history_secs == 0
+    }
 }
 
 /// A feature view as it is served now.
@@ -86,6 +110,12 @@ pub struct View {
     pub entity: Vec<Field>,
     /// The features, in order.
     pub features: Vec<Field>,
+    /// Those computed over windows, in order; references name them like any other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Field>,
+    /// What is kept beside the newest row.
+    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
+    pub kept: Kept,
     /// Age in seconds beyond which a row is no answer any more, by event time.
     pub max_age_secs: Option<u64>,
 }
@@ -109,11 +139,13 @@ pub enum Status {
     NotFound,
     /// The row is older than the view's max age.
     OutsideMaxAge,
+    /// The moment asked for lies before what is kept.
+    OutsideHistory,
 }
 
 impl Status {
     /// All of them, each at its own number.
-    pub const ALL: [Status; 4] = [Status::Present, Status::Null, Status::NotFound, Status::OutsideMaxAge];
+    pub const ALL: [Status; 5] = [Status::Present, Status::Null, Status::NotFound, Status::OutsideMaxAge, Status::OutsideHistory];
 
     /// The word for it, as served.
     pub fn as_str(self) -> &'static str {
@@ -122,6 +154,7 @@ impl Status {
             Status::Null => "null",
             Status::NotFound => "not_found",
             Status::OutsideMaxAge => "outside_max_age",
+            Status::OutsideHistory => "outside_history",
         }
     }
 }
@@ -143,6 +176,10 @@ pub enum Value<'a> {
     Timestamp(Timestamp),
     /// A vector: 4 bytes a number, little-endian.
     Vector(&'a [u8]),
+    /// The same as it stands in a column.
+    Numbers(&'a [f32]),
+    /// Values of one kind, packed one after the other.
+    List(Kind, &'a [u8]),
 }
 
 impl<'a> Value<'a> {
@@ -156,8 +193,66 @@ impl<'a> Value<'a> {
             Kind::Text => Value::Text(std::str::from_utf8(take_run(bytes, 1)?).ok()?),
             Kind::Bytes => Value::Bytes(take_run(bytes, 1)?),
             Kind::Vector => Value::Vector(take_run(bytes, 4)?),
+            Kind::List => {
+                let (of, values) = take_run(bytes, 1)?.split_first()?;
+                Value::List(*KINDS.get(*of as usize)?, values)
+            }
         })
     }
+
+    /// The value at a row of a column, if it is not null.
+    pub fn at(column: &'a Column, row: usize) -> Option<Value<'a>> {
+        match (Value::raw(column, row)?, &column.values) {
+            (Value::Bytes(bytes), Values::Texts(_)) => Some(Value::Text(std::str::from_utf8(bytes).unwrap_or_default())),
+            (value, _) => Some(value),
+        }
+    }
+
+    /// The same with text as bytes, for those who only pack it.
+    pub(super) fn raw(column: &'a Column, row: usize) -> Option<Value<'a>> {
+        if !column.is_valid(row) {
+            return None;
+        }
+        Some(match &column.values {
+            Values::Booleans(values) => Value::Boolean(*values.get(row)? != 0),
+            Values::Integers(values) => Value::Integer(*values.get(row)?),
+            Values::Floats(values) => Value::Float(*values.get(row)?),
+            Values::Timestamps(values) => Value::Timestamp(Timestamp(*values.get(row)?)),
+            Values::Texts(packed) | Values::Blobs(packed) => Value::Bytes(packed.get(row)),
+            Values::Vectors { width, values } => {
+                let start = row * *width as usize;
+                return Some(Value::Numbers(values.get(start..start + *width as usize)?));
+            }
+        })
+    }
+
+    /// Appends the packed form that [`Value::unpack`] takes.
+    pub fn pack(self, out: &mut Vec<u8>) {
+        match self {
+            Value::Boolean(truth) => out.push(u8::from(truth)),
+            Value::Integer(number) | Value::Timestamp(Timestamp(number)) => out.extend_from_slice(&number.to_le_bytes()),
+            Value::Float(number) => out.extend_from_slice(&number.to_le_bytes()),
+            Value::Text(text) => push_run(out, text.as_bytes(), text.len()),
+            Value::Bytes(bytes) => push_run(out, bytes, bytes.len()),
+            Value::Vector(bytes) => push_run(out, bytes, bytes.len() / 4),
+            Value::Numbers(numbers) => {
+                push_run(out, &[], numbers.len());
+                numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+            }
+            Value::List(of, values) => {
+                push_run(out, &[KINDS.iter().position(|kind| *kind == of).unwrap_or_default() as u8], values.len() + 1);
+                out.extend_from_slice(values);
+            }
+        }
+    }
+}
+
+/// Kinds by the numbers under which lists are packed.
+const KINDS: [Kind; 7] = [Kind::Boolean, Kind::Integer, Kind::Float, Kind::Text, Kind::Bytes, Kind::Timestamp, Kind::Vector];
+
+fn push_run(out: &mut Vec<u8>, bytes: &[u8], items: usize) {
+    out.extend_from_slice(&(items as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
 }
 
 fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {

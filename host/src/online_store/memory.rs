@@ -203,6 +203,14 @@ impl Shared {
                 rows.insert(row.key.to_vec(), Row { version: row.version, expires_at: row.expires_at, packed });
             }
         }
+        for put in commit.puts.iter() {
+            match &put.value {
+                Some(value) => {
+                    rows.insert(put.key.clone(), Row { version: put.version(), expires_at: put.expires_at, packed: value.clone() })
+                }
+                None => rows.remove(&put.key),
+            };
+        }
     }
 }
 

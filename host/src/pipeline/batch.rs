@@ -10,13 +10,44 @@ use super::apply::{Applied, apply};
 use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
 use super::decode::Decoded;
+use super::fold::fold;
+use super::keep::keep;
+use super::states;
+use super::stored::Stored;
 use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, Timestamp, one_line};
 use crate::source::Delivery;
 use crate::telemetry::{Stage, StreamTelemetry, TransformTelemetry};
-use crate::transform::Error;
+use crate::transform::{self, World};
+use crate::{model::Disposition, online_store};
 
 /// Longest message of a dead letter that is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// Why a batch could not be built; nothing about its events.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Transform(#[from] transform::Error),
+    #[error(transparent)]
+    Store(#[from] online_store::Error),
+}
+
+impl Error {
+    pub(super) fn disposition(&self) -> Disposition {
+        match self {
+            Error::Transform(error) => error.disposition(),
+            Error::Store(error) => error.disposition(),
+        }
+    }
+
+    /// The word for the part that failed, as in metrics.
+    pub(super) fn part(&self) -> &'static str {
+        match self {
+            Error::Transform(_) => "transform",
+            Error::Store(_) => "online_store",
+        }
+    }
+}
 
 /// A commit in the making, and what to count once the store has it.
 #[derive(Default)]
@@ -53,22 +84,24 @@ pub(super) fn build(
     transforms: &Transforms,
     delivery: &Delivery,
     partition: &Partition,
+    stored: &Stored,
     telemetry: &StreamTelemetry,
 ) -> Result<Built, Error> {
     let mut built = Built::default();
     let now = Timestamp::now();
-    let work = Work { entries: &delivery.entries, ids: delivery.entries.ids().collect(), partition, now };
+    let work = Work { entries: &delivery.entries, ids: delivery.entries.ids().collect(), partition, stored, now };
     let started = Instant::now();
     let decoded = transforms.plan.decode(work.entries);
     telemetry.stage_seconds(Stage::Decode, started.elapsed().as_secs_f64());
     let started = Instant::now();
     for bound in &transforms.bound {
-        let (rows, letters) = (built.commit.rows.len(), built.commit.dead_letters.len());
+        let stored_of = |commit: &Commit| commit.rows.len() + commit.puts.len();
+        let (rows, letters) = (stored_of(&built.commit), built.commit.dead_letters.len());
         let given_up = work.give_up_exhausted(bound, delivery, &mut built.commit);
         work.run(bound, &decoded, &given_up, &mut built.commit)?;
         built.tallies.push(Tally {
             telemetry: bound.binding.telemetry.clone(),
-            rows: built.commit.rows.len() - rows,
+            rows: stored_of(&built.commit) - rows,
             dead_letters: letters..built.commit.dead_letters.len(),
         });
     }
@@ -90,6 +123,7 @@ struct Work<'b> {
     entries: &'b Entries,
     ids: Vec<EntryId>,
     partition: &'b Partition,
+    stored: &'b Stored,
     now: Timestamp,
 }
 
@@ -129,14 +163,25 @@ impl Work<'_> {
             return Ok(());
         }
         let started = Instant::now();
-        let Applied { outputs, given_up } = apply(&binding.transform, &batch, Duration::from_millis(binding.bisect_ms_max))?;
+        let origins = Origins { batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
+        let Applied { outputs, mut given_up } = match binding.transform.world() {
+            World::RowTransform => apply(&binding.transform, &batch, Duration::from_millis(binding.bisect_ms_max))?,
+            World::StatefulTransform => {
+                let mut states = states::read(binding, &origins, self.stored)?;
+                let applied = fold(&binding.transform, &origins, &mut states.now)?;
+                states.put(binding, self.now, &mut commit.puts);
+                applied
+            }
+        };
+        match &binding.kept {
+            None => collect(binding, &origins, &outputs, self.now, &mut commit.rows),
+            Some(plan) => given_up.extend(keep(binding, plan, &origins, &outputs, self.now, self.stored, &mut commit.puts)?),
+        }
         binding.telemetry.apply_seconds(started.elapsed().as_secs_f64());
         for (row, reason, message) in given_up {
             let row = kept.as_ref().map_or(Some(row), |kept| kept.get(row).map(|row| *row as usize));
             row.into_iter().for_each(|row| self.give_up(bound, row, reason, message.clone(), commit));
         }
-        let origins = Origins { batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
-        collect(binding, &origins, &outputs, self.now, &mut commit.rows);
         Ok(())
     }
 

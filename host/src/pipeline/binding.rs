@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::decode::{DefaultError, Plan, Wanted};
 use crate::model::{Format, InputBinding, KEY_BYTES_MAX, SchemaId, Spec, View};
 use crate::telemetry::TransformTelemetry;
-use crate::transform::Transform;
+use crate::transform::{Transform, World};
+use crate::window;
 
 /// A transform with everything that the pipeline must know to run it.
 pub struct Binding {
@@ -17,6 +18,8 @@ pub struct Binding {
     pub schema: SchemaId,
     /// One for each input of the spec, in its order.
     pub inputs: Vec<InputBinding>,
+    /// What is kept of an entity beside its newest row, where anything is.
+    pub kept: Option<Arc<window::Plan>>,
     /// How long a row is kept after the later of its event time and its commit; `None` for ever.
     pub expire_secs: Option<u64>,
     /// Time to spend on finding the rows at fault in one failing batch; what is then still mixed is dead-lettered together.
@@ -38,6 +41,13 @@ pub(super) struct Bound {
     /// Positions among the inputs.
     pub(super) entity: Vec<usize>,
     pub(super) event_time: Option<usize>,
+}
+
+impl Binding {
+    /// Whether events must be applied in order and once each: it keeps more than rows of which the newest wins.
+    pub fn is_ordered(&self) -> bool {
+        self.kept.is_some() || self.transform.world() == World::StatefulTransform
+    }
 }
 
 impl Transforms {

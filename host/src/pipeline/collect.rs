@@ -22,7 +22,7 @@ pub(super) struct Origins<'b> {
 }
 
 impl Origins<'_> {
-    fn version(&self, row: usize) -> Version {
+    pub(super) fn version(&self, row: usize) -> Version {
         let entry_id = self.entries.get(row).copied().unwrap_or_default();
         let column = self.event_time.and_then(|input| self.batch.columns.get(input));
         let event_time = match column.map(|column| &column.values) {

@@ -56,6 +56,12 @@ pub struct Binding {
     pub max_age_secs: Option<u64>,
     /// Age beyond which a row is forgotten.
     pub expire_secs: Option<u64>,
+    /// How far back reads as of a moment are answered.
+    pub history_secs: Option<u64>,
+    /// Windowed features beside those that the component declares: a JSON list.
+    pub aggregations: Option<String>,
+    /// Whether windows are exact at both ends.
+    pub exact: Option<bool>,
 }
 
 /// A transform as it is told about.

@@ -25,7 +25,7 @@ pub(super) struct Piece {
     values_end: usize,
     statuses_end: usize,
     /// Values with each status, in the order of [`Status::ALL`].
-    pub(super) counts: [u32; 4],
+    pub(super) counts: [u32; 5],
 }
 
 impl Piece {

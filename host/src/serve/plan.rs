@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::error::{ApiError, suggestion};
-use crate::model::{Catalog, Kind, Schema, SchemaId, View};
+use super::look::finish;
+use crate::model::{Catalog, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
 use crate::telemetry::{ServedTelemetry, Telemetry};
+use crate::window;
 
 /// Plans kept, at most; beyond that all are forgotten, which costs a little time and no correctness.
 const PLANS_MAX: usize = 1_024;
@@ -20,7 +22,7 @@ static RUNS: AtomicU64 = AtomicU64::new(0);
 /// A resolved list of features. Immutable but for what it learns about stored schemas.
 pub(super) struct Plan {
     /// The views, each once, in the order in which they are first asked for.
-    pub(super) views: Vec<Arc<View>>,
+    pub(super) views: Vec<PlannedView>,
     /// Values of each view served so far, by status.
     pub(super) served: Vec<ServedTelemetry>,
     /// Where the features asked for come from: neighbours out of one view are a run.
@@ -31,17 +33,32 @@ pub(super) struct Plan {
     mappings: RwLock<BTreeMap<SchemaId, Arc<Mapping>>>,
 }
 
-/// Columns of a plan that follow each other and come out of the same view.
+/// A view and how its own schema answers the plan.
+pub(super) struct PlannedView {
+    pub(super) view: Arc<View>,
+    /// What it keeps beside the newest row.
+    pub(super) kept: window::Plan,
+    /// For its rows.
+    pub(super) rows: Arc<Mapping>,
+    /// For its windows.
+    pub(super) windows: Arc<Mapping>,
+    /// Its windows without any events.
+    pub(super) empty: FeatureRow,
+}
+
+/// Columns of a plan that follow each other and come out of the same view, and there out of the row or out of windows.
 pub(super) struct Run {
     /// No other run of any plan has this number.
     pub(super) id: u64,
     /// Position in `views`.
     pub(super) view: usize,
+    pub(super) is_windowed: bool,
     pub(super) columns: Range<usize>,
 }
 
 struct PlannedColumn {
     view: usize,
+    is_windowed: bool,
     feature: String,
     kind: Kind,
 }
@@ -73,39 +90,50 @@ impl Plan {
                     views.len() - 1
                 }
             };
-            let found = views.get(position).and_then(|view| view.features.iter().find(|known| known.name == feature));
-            let field = found.ok_or_else(|| {
-                let known = views.get(position).map(|view| view.features.as_slice()).unwrap_or_default();
+            let known = || views.get(position).into_iter().flat_map(|view| fields(view));
+            let (is_windowed, field) = known().find(|(_, known)| known.name == feature).ok_or_else(|| {
                 let shown: String = feature.chars().take(80).collect();
-                let hint = suggestion(feature, known.iter().map(|field| field.name.as_str()));
+                let hint = suggestion(feature, known().map(|(_, field)| field.name.as_str()));
                 ApiError::new(axum::http::StatusCode::NOT_FOUND, "not_found", format!("view `{view}` has no feature `{shown}`{hint}"))
             })?;
-            columns.push(PlannedColumn { view: position, feature: field.name.clone(), kind: field.kind });
+            columns.push(PlannedColumn { view: position, is_windowed, feature: field.name.clone(), kind: field.kind });
         }
-        Ok(Plan::new(telemetry, views, columns, references))
+        Plan::new(telemetry, views, columns, references)
     }
 
     /// All features of one view.
     pub(super) fn of_view(catalog: &Catalog, telemetry: &Telemetry, name: &str) -> Result<Plan, ApiError> {
         let view = view_of(catalog, name)?;
-        let references: Vec<String> = view.features.iter().map(|field| format!("{name}:{}", field.name)).collect();
-        let column = |field: &crate::model::Field| PlannedColumn { view: 0, feature: field.name.clone(), kind: field.kind };
-        let columns = view.features.iter().map(column).collect();
-        Ok(Plan::new(telemetry, vec![view], columns, &references))
+        let references: Vec<String> = fields(&view).map(|(_, field)| format!("{name}:{}", field.name)).collect();
+        let column =
+            |(is_windowed, field): (bool, &Field)| PlannedColumn { view: 0, is_windowed, feature: field.name.clone(), kind: field.kind };
+        let columns = fields(&view).map(column).collect();
+        Plan::new(telemetry, vec![view], columns, &references)
     }
 
-    fn new(telemetry: &Telemetry, views: Vec<Arc<View>>, columns: Vec<PlannedColumn>, references: &[String]) -> Plan {
+    fn new(telemetry: &Telemetry, views: Vec<Arc<View>>, columns: Vec<PlannedColumn>, references: &[String]) -> Result<Plan, ApiError> {
         let names = serde_json::to_string(references).unwrap_or_default();
         let head = format!("{{\"features\":{names},\"results\":[").into_bytes();
         let served = views.iter().map(|view| telemetry.served(&view.name)).collect();
         let mut runs: Vec<Run> = Vec::new();
         for (index, column) in columns.iter().enumerate() {
             match runs.last_mut() {
-                Some(run) if run.view == column.view => run.columns.end = index + 1,
-                _ => runs.push(Run { id: RUNS.fetch_add(1, Ordering::Relaxed), view: column.view, columns: index..index + 1 }),
+                Some(run) if run.view == column.view && run.is_windowed == column.is_windowed => run.columns.end = index + 1,
+                _ => {
+                    let id = RUNS.fetch_add(1, Ordering::Relaxed);
+                    runs.push(Run { id, view: column.view, is_windowed: column.is_windowed, columns: index..index + 1 });
+                }
             }
         }
-        Plan { views, served, runs, columns, head, mappings: RwLock::default() }
+        let views = views.into_iter().enumerate().map(|(index, view)| {
+            let kept = window::Plan::new(&view.features, &view.kept);
+            let rows = Arc::new(Mapping::new(&columns, index, false, &view.features));
+            let windows = Arc::new(Mapping::new(&columns, index, true, &view.windows));
+            let empty = finish(&window::Entity::new(&kept), &kept, Timestamp(0), SchemaId(0))?;
+            Ok(PlannedView { view, kept, rows, windows, empty })
+        });
+        let views = views.collect::<Result<Vec<_>, ApiError>>()?;
+        Ok(Plan { views, served, runs, columns, head, mappings: RwLock::default() })
     }
 
     /// How rows of this schema answer the plan.
@@ -113,18 +141,31 @@ impl Plan {
         if let Some(mapping) = self.mappings.read().ok().and_then(|known| known.get(&id).cloned()) {
             return mapping;
         }
-        let position = |column: &PlannedColumn| {
-            let of_view = self.views.get(column.view).is_some_and(|view| view.name == schema.view);
-            schema.features.iter().position(|field| of_view && field.name == column.feature && field.kind == column.kind)
-        };
-        let positions: Vec<Option<usize>> = self.columns.iter().map(position).collect();
-        let needed = positions.iter().flatten().max().map_or(0, |last| last + 1);
-        let mapping = Arc::new(Mapping { kinds: schema.features.iter().map(|field| field.kind).collect(), positions, needed });
+        let view = self.views.iter().position(|planned| planned.view.name == schema.view).unwrap_or(usize::MAX);
+        let mapping = Arc::new(Mapping::new(&self.columns, view, false, &schema.features));
         if let Ok(mut known) = self.mappings.write() {
             known.insert(id, Arc::clone(&mapping));
         }
         mapping
     }
+}
+
+impl Mapping {
+    /// How values of these fields answer the columns of one view.
+    fn new(columns: &[PlannedColumn], view: usize, is_windowed: bool, fields: &[Field]) -> Mapping {
+        let position = |column: &PlannedColumn| {
+            let is_of = column.view == view && column.is_windowed == is_windowed;
+            fields.iter().position(|field| is_of && field.name == column.feature && field.kind == column.kind)
+        };
+        let positions: Vec<Option<usize>> = columns.iter().map(position).collect();
+        let needed = positions.iter().flatten().max().map_or(0, |last| last + 1);
+        Mapping { kinds: fields.iter().map(|field| field.kind).collect(), positions, needed }
+    }
+}
+
+/// The features of a view, and whether each is windowed.
+fn fields(view: &View) -> impl Iterator<Item = (bool, &Field)> {
+    view.features.iter().map(|field| (false, field)).chain(view.windows.iter().map(|field| (true, field)))
 }
 
 fn view_of(catalog: &Catalog, name: &str) -> Result<Arc<View>, ApiError> {

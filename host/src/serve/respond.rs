@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::ApiError;
+use super::look::{Looked, Looking};
 use super::pieces::{Piece, Pieces};
 use super::plan::{Mapping, Plan, Run};
 use crate::model::json::push_value;
@@ -11,13 +12,6 @@ use crate::model::{FeatureRow, Status, Timestamp};
 /// Bytes in one answer, at most: the same long value may be asked for any number of times.
 pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
 
-/// What the store had for one view of one entity.
-pub(super) enum Found<'r> {
-    Nothing,
-    TooOld(Timestamp),
-    Row(&'r FeatureRow, &'r Mapping),
-}
-
 /// Writes the results of one response, one entity after the other.
 pub(super) struct ResultWriter<'p> {
     plan: &'p Plan,
@@ -25,23 +19,27 @@ pub(super) struct ResultWriter<'p> {
     /// What is written for each run of columns of the entity in hand.
     written: Vec<Arc<Piece>>,
     /// Counts of statuses for each view.
-    tally: Vec<[u64; 4]>,
+    tally: Vec<[u64; 5]>,
 }
 
 impl<'p> ResultWriter<'p> {
     pub(super) fn new(plan: &'p Plan, pieces: &'p Pieces) -> ResultWriter<'p> {
-        ResultWriter { plan, pieces, written: Vec::with_capacity(plan.runs.len()), tally: vec![[0; 4]; plan.views.len()] }
+        ResultWriter { plan, pieces, written: Vec::with_capacity(plan.runs.len()), tally: vec![[0; 5]; plan.views.len()] }
     }
 
     /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`, given the row key and what was found for each view.
-    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, keys: &[Vec<u8>], found: &[Found<'_>]) -> Result<(), ApiError> {
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, keys: &[Vec<u8>], found: &[Looked]) -> Result<(), ApiError> {
         self.written.clear();
         for run in &self.plan.runs {
-            let piece = match (found.get(run.view), keys.get(run.view)) {
-                (Some(Found::Row(row, mapping)), Some(key)) => {
-                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping))?
+            let looking = found.get(run.view).map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
+            let piece = match (looking, keys.get(run.view)) {
+                // Windows have other values at every moment.
+                (Some(Looking::Found(row, mapping, time)), _) if run.is_windowed => Arc::new(write_row(run, row, mapping, *time)?),
+                (Some(Looking::Found(row, mapping, time)), Some(key)) => {
+                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping, *time))?
                 }
-                (Some(Found::TooOld(time)), _) => Arc::new(write_absent(run, Status::OutsideMaxAge, Some(*time))),
+                (Some(Looking::TooOld(time)), _) => Arc::new(write_absent(run, Status::OutsideMaxAge, Some(*time))),
+                (Some(Looking::OutsideHistory), _) => Arc::new(write_absent(run, Status::OutsideHistory, None)),
                 _ => Arc::new(write_absent(run, Status::NotFound, None)),
             };
             if let Some(counts) = self.tally.get_mut(run.view) {
@@ -80,7 +78,7 @@ fn push_joined<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t [u8]>) {
 }
 
 /// A run of columns out of a row.
-fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping) -> Result<Piece, ApiError> {
+fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timestamp>) -> Result<Piece, ApiError> {
     let values = row.values(mapping.kinds.iter().copied()).take(mapping.needed).collect::<Result<Vec<_>, _>>();
     let values = values.map_err(|error| ApiError::internal(&error.to_string()))?;
     let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
@@ -107,7 +105,7 @@ fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping) -> Result<Piece, Ap
         }
     }
     piece.end_statuses();
-    push_repeated(piece.text_mut(), columns, |out| push_time(out, row.header.version.event_time));
+    push_repeated(piece.text_mut(), columns, |out| push_time(out, time));
     piece.count(Status::Present, columns - nulls);
     piece.count(Status::Null, nulls);
     Ok(piece)
@@ -121,10 +119,7 @@ fn write_absent(run: &Run, status: Status, event_time: Option<Timestamp>) -> Pie
     piece.end_values();
     push_repeated(piece.text_mut(), columns, |out| push_status(out, status));
     piece.end_statuses();
-    push_repeated(piece.text_mut(), columns, |out| match event_time {
-        Some(time) => push_time(out, time),
-        None => out.extend_from_slice(b"null"),
-    });
+    push_repeated(piece.text_mut(), columns, |out| push_time(out, event_time));
     piece.count(status, columns);
     piece
 }
@@ -163,7 +158,8 @@ fn push_status(out: &mut Vec<u8>, status: Status) {
     out.push(b'"');
 }
 
-fn push_time(out: &mut Vec<u8>, time: Timestamp) {
+fn push_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
+    let Some(time) = time else { return out.extend_from_slice(b"null") };
     out.push(b'"');
     time.push_text(out);
     out.push(b'"');

@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 
 use super::body::BodyLimit;
-use super::{Limits, Shared, events, features, letters, status, transforms};
+use super::{Limits, Shared, events, features, letters, states, status, transforms};
 
 /// One method of one path, and what answers it.
 pub(super) struct Route {
@@ -31,6 +31,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/openapi.json", status::openapi),
         post(features::QUERY_PATH, features::query_routed),
         get("/v1/features/{view}", features::query_one),
+        get("/v1/states/{view}", states::show),
         get("/v1/views", status::views),
         get("/v1/views/{view}", status::view),
         post("/v1/streams/{stream}/events", events::append),

@@ -54,7 +54,7 @@ pub(super) async fn views(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let catalog = shared.state.catalog.load_full();
     let views: Vec<&View> = catalog.views.values().map(|view| &**view).collect();
     // Clients that want a moment in the past ask whether this host can, instead of guessing from its version.
-    Json(json!({"as_of": false, "views": views}))
+    Json(json!({"as_of": true, "views": views}))
 }
 
 pub(super) async fn view(State(shared): State<Arc<Shared>>, path: Result<Path<String>, PathRejection>) -> Result<Json<Value>, ApiError> {

@@ -363,6 +363,10 @@ impl Source for RedisStreams {
         Ok(Lag { entries, pending })
     }
 
+    fn redelivers(&self) -> bool {
+        !self.options.checkpoint
+    }
+
     fn location(&self) -> Location {
         self.address.location()
     }

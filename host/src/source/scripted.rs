@@ -118,6 +118,10 @@ impl Source for ScriptedSource {
         Ok(Lag { entries: Some(entries), pending: 0 })
     }
 
+    fn redelivers(&self) -> bool {
+        true
+    }
+
     fn location(&self) -> Location {
         Location::Memory
     }

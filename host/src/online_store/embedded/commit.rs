@@ -72,12 +72,19 @@ impl Shared {
         if let Some(high_water) = high_water.filter(|_| high_water != state.high_water) {
             batch.insert(&self.counts, "high_water", high_water.to_bytes());
         }
+        self.put(&mut batch, commit);
         let crowded = self.settle_dead_letters(&mut batch, commit)?;
         self.folder.commit(batch).map_err(failed)?;
         state.high_water = high_water;
         for row in written {
             let stored = StoredRow { expires_at: row.expires_at, packed: Bytes::copy_from_slice(row.packed) };
             self.cache.put(row.key.to_vec(), stored);
+        }
+        for put in commit.puts.iter() {
+            match &put.value {
+                Some(value) => self.cache.put(put.key.clone(), StoredRow { expires_at: put.expires_at, packed: value.clone() }),
+                None => self.cache.forget(&put.key),
+            }
         }
         if crowded {
             self.evict_dead_letters()?;
@@ -108,6 +115,19 @@ impl Shared {
             written.push(row);
         }
         Ok((written, reached))
+    }
+
+    fn put(&self, batch: &mut OwnedWriteBatch, commit: &Commit) {
+        for put in commit.puts.iter() {
+            let Some(value) = &put.value else {
+                batch.remove(&self.rows, put.key.as_slice());
+                continue;
+            };
+            batch.insert(&self.rows, put.key.as_slice(), StoredRow::encode(put.expires_at, value));
+            if let Some(at) = put.expires_at {
+                batch.insert(&self.expiry, expiry_key(at, &put.key), []);
+            }
+        }
     }
 
     fn is_newest(&self, row: &RowRef<'_>, now: Timestamp) -> Result<bool, Error> {

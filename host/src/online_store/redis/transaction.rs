@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Acknowledgement;
-use crate::model::{Commit, RowRef, Timestamp, Version};
+use crate::model::{Commit, Put, RowRef, Timestamp, Version};
 use crate::resp::Commands;
 
 /// Sets each row unless the stored one has the same or a newer version (bytes 2 to 25 of a packed row). Compared byte by byte, because Lua compares texts
@@ -85,6 +85,17 @@ pub(super) fn push_rows(commands: &mut Commands, prefix: &[u8], sure: &[RowRef<'
         for row in compared {
             commands.arg(row.packed).arg(&row.expires_at.map_or(Vec::new(), expiry));
         }
+    }
+}
+
+/// What is stored whatever is there.
+pub(super) fn push_puts(commands: &mut Commands, prefix: &[u8], commit: &Commit) {
+    for Put { key, value, expires_at } in commit.puts.iter() {
+        match (value, expires_at) {
+            (None, _) => commands.begin(2).arg(b"DEL").arg_joined(prefix, key),
+            (Some(value), None) => commands.begin(3).arg(b"SET").arg_joined(prefix, key).arg(value),
+            (Some(value), Some(at)) => commands.begin(5).arg(b"SET").arg_joined(prefix, key).arg(value).arg(b"PXAT").arg(&expiry(*at)),
+        };
     }
 }
 

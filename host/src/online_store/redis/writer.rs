@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::cmd;
 
-use super::transaction::{Keys, push_letters, push_raise, push_rows, push_settled, push_watch, view_of};
+use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers};
 use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
 use crate::online_store::newest::Newest;
@@ -173,6 +173,7 @@ impl RedisWriter {
             lease.is_some() && known.is_some_and(|newest| newest.surely(row.key, row.version))
         });
         push_rows(commands, keys.rows.as_bytes(), &sure, &compared);
+        push_puts(commands, keys.rows.as_bytes(), commit);
         let highs: Vec<(&[u8], [u8; 24])> = if lease.is_some() && !commit.rows.is_empty() {
             newest.iter().map(|(view, newest)| (view.as_slice(), newest.high_water().to_bytes())).collect()
         } else {

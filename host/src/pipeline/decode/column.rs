@@ -50,7 +50,7 @@ impl<'w> Builder<'w> {
             Kind::Timestamp => Values::Timestamps(Vec::with_capacity(rows)),
             Kind::Text => Values::Texts(packed()),
             Kind::Bytes => Values::Blobs(packed()),
-            Kind::Vector => Values::Vectors { width: wanted.field.width.unwrap_or(1), values: Vec::new() },
+            Kind::Vector | Kind::List => Values::Vectors { width: wanted.field.width.unwrap_or(1), values: Vec::new() },
         };
         Builder { wanted, values, validity: None, faults: Vec::new(), rows: 0, capacity: rows }
     }

@@ -113,6 +113,10 @@ impl Source for LogReader {
         Ok(Lag { entries: Some(head.next.saturating_sub(next)), pending: 0 })
     }
 
+    fn redelivers(&self) -> bool {
+        false
+    }
+
     fn location(&self) -> Location {
         Location::Folder(self.log.inner.folder.path().to_owned())
     }

@@ -1,0 +1,116 @@
+//! From the join keys of a request to the keys of the store.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error::{ApiError, suggestion};
+use crate::model::{Field, KeyPart, Kind, Timestamp, View, parse, row_key};
+
+/// Characters of a bad value that are shown.
+pub(super) const SHOWN_CHARS: usize = 80;
+
+/// An entity's members in the order given.
+pub(super) struct Entity<'b>(pub(super) Vec<(Cow<'b, str>, &'b RawValue)>);
+
+impl<'b> Entity<'b> {
+    pub(super) fn get(&self, name: &str) -> Option<Given<'b>> {
+        self.0.iter().rev().find(|(member, _)| member == name).map(|(_, value)| Given::Json(value.get()))
+    }
+}
+
+impl<'de: 'b, 'b> Deserialize<'de> for Entity<'b> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Entity<'b>, D::Error> {
+        struct Members;
+        impl<'de> serde::de::Visitor<'de> for Members {
+            type Value = Entity<'de>;
+
+            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                out.write_str("an object of join keys")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                #[derive(Deserialize)]
+                struct Name<'n>(#[serde(borrow)] Cow<'n, str>);
+                let mut members = Vec::new();
+                while let Some(Name(name)) = map.next_key()? {
+                    members.push((name, map.next_value()?));
+                }
+                Ok(Entity(members))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A join key's value as the request has it: the text of a JSON value, or bare text out of a URL.
+#[derive(Clone, Copy)]
+pub(super) enum Given<'b> {
+    Json(&'b str),
+    Plain(&'b str),
+}
+
+/// The row key of one view for one entity.
+pub(super) fn key<'b>(view: &View, label: &impl Fn() -> String, get: impl Fn(&str) -> Option<Given<'b>>) -> Result<Vec<u8>, ApiError> {
+    let values = view.entity.iter().map(|field| match get(&field.name) {
+        Some(value) => coerce(field, value, label),
+        None => {
+            let (name, view) = (&field.name, &view.name);
+            Err(ApiError::unusable(format!("{} has no `{name}`, which view `{view}` needs", label())))
+        }
+    });
+    let values = values.collect::<Result<Vec<Part<'b>>, _>>()?;
+    let parts = values.iter().map(|part| match part {
+        Part::Integer(number) => KeyPart::Integer(*number),
+        Part::Boolean(truth) => KeyPart::Boolean(*truth),
+        Part::Timestamp(moment) => KeyPart::Timestamp(moment.0),
+        Part::Text(text) => KeyPart::Bytes(text.as_bytes()),
+    });
+    row_key(&view.name, parts).map_err(|error| ApiError::unusable(format!("{}: {error}", label())))
+}
+
+enum Part<'b> {
+    Integer(i64),
+    Boolean(bool),
+    Timestamp(Timestamp),
+    Text(Cow<'b, str>),
+}
+
+/// Reads a join key by the rules by which events are read, so that a key finds the row that the same text in an event made.
+fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> String) -> Result<Part<'b>, ApiError> {
+    let text = match given {
+        Given::Plain(text) => Some(Cow::Borrowed(text)),
+        Given::Json("null") => None,
+        Given::Json(json) => parse::json_text(json),
+    };
+    let part = text.and_then(|text| match field.kind {
+        Kind::Integer => parse::integer(text.as_bytes()).map(Part::Integer),
+        Kind::Boolean => parse::boolean(text.as_bytes()).map(Part::Boolean),
+        Kind::Timestamp => parse::timestamp(text.as_bytes(), None).map(Part::Timestamp),
+        Kind::Text | Kind::Bytes => Some(Part::Text(text)),
+        // A spec that was checked has no such entity.
+        Kind::Float | Kind::Vector | Kind::List => None,
+    });
+    part.ok_or_else(|| {
+        let (Given::Json(text) | Given::Plain(text)) = given;
+        let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
+        if shown.len() < text.len() {
+            shown.push('…');
+        }
+        ApiError::unusable(format!("{}: `{}` is {shown}; expected {}", label(), field.name, field.kind))
+    })
+}
+
+/// Refuses a member that is a join key of no view asked for: it is a misspelt one.
+pub(super) fn check_known<'n>(views: &[&View], names: impl Iterator<Item = &'n str>, label: &impl Fn() -> String) -> Result<(), ApiError> {
+    let join_keys = || views.iter().flat_map(|view| &view.entity).map(|field| field.name.as_str());
+    for name in names {
+        if !join_keys().any(|known| known == name) {
+            let shown: String = name.chars().take(80).collect();
+            let hint = suggestion(name, join_keys());
+            return Err(ApiError::unusable(format!("{}: `{shown}` is a join key of no view asked for{hint}", label())));
+        }
+    }
+    Ok(())
+}

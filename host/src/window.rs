@@ -1,0 +1,20 @@
+//! Windows over event time, and what a view remembers of an entity beside its newest row.
+//!
+//! A window of length `W` read at a moment `T` covers the event times in `(T - W, T]`. Its head is exact to the event. Its tail is rounded outwards to a
+//! tile, a sixtieth of the window, counted from the Unix epoch: the answer is that of all events from `floor((T - W + 1) / tile) * tile` on, in microseconds,
+//! up to and with `T`. Views that are `exact` keep their events instead of tiles, and then the tail is exact too. Either way **the value is a function of
+//! the set of events and `T` alone**: neither the order in which they came nor when they were read changes it, and it decays with no new event.
+//!
+//! What is kept: events newer than `min(newest event, now) - history` one by one, so that any moment since can be asked for; older ones in tiles, as
+//! far back as a window reaches. An event that no read can cover any more is too late.
+
+mod adapt;
+mod cell;
+mod entity;
+mod plan;
+mod total;
+mod wire;
+
+pub use adapt::Shape;
+pub use entity::{Added, Entity, EntityError};
+pub use plan::Plan;

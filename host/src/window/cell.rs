@@ -1,0 +1,317 @@
+//! What is kept of the values of one column in one tile: enough to compute a function over any number of tiles, in any order.
+
+use std::collections::BTreeMap;
+
+use datasketches::hash::value::raw_bytes;
+use datasketches::hll::{HllSketch, HllType, HllUnion};
+use sketches_ddsketch::DDSketch;
+
+use super::total::{Squares, Total};
+use super::wire::{Reader, push_number, push_run};
+use crate::model::{Kind, Timestamp, Value, Version};
+
+/// Base-two logarithm of the registers of a sketch of distinct values: a standard error of 1.04 / sqrt(2^11), 2.3 %; up to some 200 values it counts
+/// nearly exactly.
+const DISTINCT_LOG: u8 = 11;
+/// Different values that one tile counts for `top`, at most; beyond it forgets the rarest.
+const FREQUENT_MAX: usize = 1_024;
+
+/// Which cell a function needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Shape {
+    Count,
+    Integers,
+    Floats,
+    Squares,
+    Least,
+    Greatest,
+    Earliest,
+    Latest,
+    Distinct,
+    Quantiles,
+    Newest(u32),
+    Frequent,
+}
+
+/// A value and when it came.
+type Stamped = (Version, Vec<u8>);
+
+/// See the module. Values are kept in their packed form.
+#[derive(Clone)]
+pub(super) enum Cell {
+    Count(u64),
+    Integers(u64, i128),
+    Floats(Total),
+    Squares(Squares),
+    Least(Option<i64>),
+    Greatest(Option<i64>),
+    Earliest(Option<Box<Stamped>>),
+    Latest(Option<Box<Stamped>>),
+    Distinct(Option<Box<HllSketch>>),
+    Quantiles(Option<Box<DDSketch>>),
+    /// Newest first.
+    Newest(u32, Vec<Stamped>),
+    Frequent(BTreeMap<Vec<u8>, u64>),
+}
+
+impl Cell {
+    pub(super) fn new(shape: Shape) -> Cell {
+        match shape {
+            Shape::Count => Cell::Count(0),
+            Shape::Integers => Cell::Integers(0, 0),
+            Shape::Floats => Cell::Floats(Total::default()),
+            Shape::Squares => Cell::Squares(Squares::default()),
+            Shape::Least => Cell::Least(None),
+            Shape::Greatest => Cell::Greatest(None),
+            Shape::Earliest => Cell::Earliest(None),
+            Shape::Latest => Cell::Latest(None),
+            Shape::Distinct => Cell::Distinct(None),
+            Shape::Quantiles => Cell::Quantiles(None),
+            Shape::Newest(many) => Cell::Newest(many, Vec::new()),
+            Shape::Frequent => Cell::Frequent(BTreeMap::new()),
+        }
+    }
+
+    /// Takes in one value that is not null. Of equal versions the one that is added later counts as the newer.
+    pub(super) fn add(&mut self, version: Version, value: Value<'_>) {
+        match self {
+            Cell::Count(count) => *count += 1,
+            Cell::Integers(count, sum) => {
+                *count += 1;
+                *sum += i128::from(rank(value));
+            }
+            Cell::Floats(total) => total.add(float(value)),
+            Cell::Squares(squares) => squares.add(float(value)),
+            Cell::Least(least) => *least = Some(least.map_or(rank(value), |least| least.min(rank(value)))),
+            Cell::Greatest(greatest) => *greatest = (*greatest).max(Some(rank(value))),
+            Cell::Earliest(Some(kept)) if kept.0 <= version => {}
+            Cell::Latest(Some(kept)) if kept.0 > version => {}
+            Cell::Earliest(kept) | Cell::Latest(kept) => *kept = Some(Box::new((version, packed(value)))),
+            Cell::Distinct(sketch) => {
+                if sketch.is_none() {
+                    *sketch = HllSketch::new(DISTINCT_LOG, HllType::Hll8).ok().map(Box::new);
+                }
+                if let Some(sketch) = sketch {
+                    sketch.update(raw_bytes::from_slice(&identity(value)));
+                }
+            }
+            Cell::Quantiles(sketch) => {
+                let number = float(value);
+                if number.is_finite() {
+                    sketch.get_or_insert_default().add(number);
+                }
+            }
+            Cell::Newest(many, kept) => {
+                let at = kept.partition_point(|(known, _)| *known > version);
+                if at < *many as usize {
+                    kept.insert(at, (version, packed(value)));
+                    kept.truncate(*many as usize);
+                }
+            }
+            Cell::Frequent(counts) => {
+                *counts.entry(identity(value)).or_default() += 1;
+                forget_rarest(counts);
+            }
+        }
+    }
+
+    /// Takes in what another cell of the same shape has. One of another shape changes nothing.
+    pub(super) fn merge(&mut self, other: Cell) {
+        match (self, other) {
+            (Cell::Count(count), Cell::Count(more)) => *count += more,
+            (Cell::Integers(count, sum), Cell::Integers(more, of_more)) => {
+                *count += more;
+                *sum += of_more;
+            }
+            (Cell::Floats(total), Cell::Floats(other)) => total.merge(&other),
+            (Cell::Squares(squares), Cell::Squares(other)) => squares.merge(&other),
+            (Cell::Least(least), Cell::Least(other)) => *least = least.iter().copied().chain(other).min(),
+            (Cell::Greatest(greatest), Cell::Greatest(other)) => *greatest = (*greatest).max(other),
+            (Cell::Earliest(kept), Cell::Earliest(Some(other))) => {
+                if kept.as_ref().is_none_or(|kept| other.0 < kept.0) {
+                    *kept = Some(other);
+                }
+            }
+            (Cell::Latest(kept), Cell::Latest(Some(other))) => {
+                if kept.as_ref().is_none_or(|kept| other.0 >= kept.0) {
+                    *kept = Some(other);
+                }
+            }
+            (Cell::Distinct(sketch), Cell::Distinct(Some(other))) => match sketch {
+                None => *sketch = Some(other),
+                Some(known) => {
+                    if let Ok(mut union) = HllUnion::new(DISTINCT_LOG) {
+                        union.update(known);
+                        union.update(&other);
+                        **known = union.to_sketch(HllType::Hll8);
+                    }
+                }
+            },
+            (Cell::Quantiles(sketch), Cell::Quantiles(Some(other))) => match sketch {
+                None => *sketch = Some(other),
+                // All are made with the same settings, the only thing that could differ.
+                Some(known) => drop(known.merge(&other)),
+            },
+            (Cell::Newest(many, kept), Cell::Newest(_, other)) => {
+                for (version, value) in other.into_iter().rev() {
+                    let at = kept.partition_point(|(known, _)| *known > version);
+                    kept.insert(at, (version, value));
+                }
+                kept.truncate(*many as usize);
+            }
+            (Cell::Frequent(counts), Cell::Frequent(other)) => {
+                for (value, count) in other {
+                    *counts.entry(value).or_default() += count;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn push(&self, out: &mut Vec<u8>) {
+        match self {
+            Cell::Count(count) => push_number(out, *count),
+            Cell::Integers(count, sum) => {
+                push_number(out, *count);
+                out.extend_from_slice(&sum.to_le_bytes());
+            }
+            Cell::Floats(total) => total.push(out),
+            Cell::Squares(squares) => squares.push(out),
+            Cell::Least(rank) | Cell::Greatest(rank) => {
+                out.push(u8::from(rank.is_some()));
+                if let Some(rank) = rank {
+                    out.extend_from_slice(&rank.to_le_bytes());
+                }
+            }
+            Cell::Earliest(kept) | Cell::Latest(kept) => {
+                out.push(u8::from(kept.is_some()));
+                if let Some(kept) = kept {
+                    push_stamped(out, kept);
+                }
+            }
+            Cell::Distinct(sketch) => push_run(out, &sketch.as_ref().map(|sketch| sketch.serialize()).unwrap_or_default()),
+            Cell::Quantiles(sketch) => push_run(out, &sketch.as_ref().map(|sketch| sketch.to_java_bytes()).unwrap_or_default()),
+            Cell::Newest(_, kept) => {
+                push_number(out, kept.len() as u64);
+                kept.iter().for_each(|kept| push_stamped(out, kept));
+            }
+            Cell::Frequent(counts) => {
+                push_number(out, counts.len() as u64);
+                for (value, count) in counts {
+                    push_run(out, value);
+                    push_number(out, *count);
+                }
+            }
+        }
+    }
+
+    pub(super) fn read(shape: Shape, reader: &mut Reader<'_>) -> Option<Cell> {
+        let rank = |reader: &mut Reader<'_>| {
+            let is_some = reader.byte()? != 0;
+            Some(if is_some { Some(i64::from_le_bytes(reader.array()?)) } else { None })
+        };
+        let stamped = |reader: &mut Reader<'_>| {
+            let is_some = reader.byte()? != 0;
+            Some(if is_some { Some(Box::new(read_stamped(reader)?)) } else { None })
+        };
+        Some(match shape {
+            Shape::Count => Cell::Count(reader.number()?),
+            Shape::Integers => Cell::Integers(reader.number()?, i128::from_le_bytes(reader.array()?)),
+            Shape::Floats => Cell::Floats(Total::read(reader)?),
+            Shape::Squares => Cell::Squares(Squares::read(reader)?),
+            Shape::Least => Cell::Least(rank(reader)?),
+            Shape::Greatest => Cell::Greatest(rank(reader)?),
+            Shape::Earliest => Cell::Earliest(stamped(reader)?),
+            Shape::Latest => Cell::Latest(stamped(reader)?),
+            Shape::Distinct => match reader.run()? {
+                [] => Cell::Distinct(None),
+                bytes => Cell::Distinct(Some(Box::new(HllSketch::deserialize(bytes).ok()?))),
+            },
+            Shape::Quantiles => match reader.run()? {
+                [] => Cell::Quantiles(None),
+                bytes => Cell::Quantiles(Some(Box::new(DDSketch::from_java_bytes(bytes).ok()?))),
+            },
+            Shape::Newest(many) => {
+                let kept = (0..reader.count()?).map(|_| read_stamped(reader)).collect::<Option<_>>()?;
+                Cell::Newest(many, kept)
+            }
+            Shape::Frequent => {
+                let counts = (0..reader.count()?).map(|_| Some((reader.run()?.to_vec(), reader.number()?))).collect::<Option<_>>()?;
+                Cell::Frequent(counts)
+            }
+        })
+    }
+}
+
+fn push_stamped(out: &mut Vec<u8>, (version, value): &Stamped) {
+    out.extend_from_slice(&version.to_bytes());
+    push_run(out, value);
+}
+
+fn read_stamped(reader: &mut Reader<'_>) -> Option<Stamped> {
+    Some((Version::from_bytes(reader.array()?), reader.run()?.to_vec()))
+}
+
+fn packed(value: Value<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    value.pack(&mut bytes);
+    bytes
+}
+
+/// The packed form in which equal values are equal: of floats, zeros without a sign and one NaN.
+fn identity(value: Value<'_>) -> Vec<u8> {
+    packed(match value {
+        Value::Float(number) if number == 0.0 => Value::Float(0.0),
+        Value::Float(number) if number.is_nan() => Value::Float(f64::NAN),
+        other => other,
+    })
+}
+
+/// A number that sorts as the value does: floats as IEEE 754 orders all of them, NaN beyond the infinities.
+fn rank(value: Value<'_>) -> i64 {
+    match value {
+        Value::Integer(number) | Value::Timestamp(Timestamp(number)) => number,
+        Value::Float(number) => of_bits(number.to_bits() as i64),
+        Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Vector(_) | Value::Numbers(_) | Value::List(..) => 0,
+    }
+}
+
+/// Its own inverse.
+fn of_bits(bits: i64) -> i64 {
+    bits ^ (((bits >> 63) as u64) >> 1) as i64
+}
+
+/// The value that has this rank.
+pub(super) fn ranked(kind: Kind, rank: i64) -> Value<'static> {
+    match kind {
+        Kind::Float => Value::Float(f64::from_bits(of_bits(rank) as u64)),
+        Kind::Timestamp => Value::Timestamp(Timestamp(rank)),
+        Kind::Boolean | Kind::Integer | Kind::Text | Kind::Bytes | Kind::Vector | Kind::List => Value::Integer(rank),
+    }
+}
+
+fn float(value: Value<'_>) -> f64 {
+    match value {
+        Value::Float(number) => number,
+        Value::Integer(number) => number as f64,
+        Value::Boolean(_)
+        | Value::Text(_)
+        | Value::Bytes(_)
+        | Value::Timestamp(_)
+        | Value::Vector(_)
+        | Value::Numbers(_)
+        | Value::List(..) => f64::NAN,
+    }
+}
+
+/// Beyond the bound a quarter of the values goes, the rarest, and of equally rare ones those that sort last: seldom, so that it costs little.
+fn forget_rarest(counts: &mut BTreeMap<Vec<u8>, u64>) {
+    if counts.len() <= FREQUENT_MAX {
+        return;
+    }
+    let mut by_count: Vec<(u64, Vec<u8>)> = counts.iter().map(|(value, count)| (*count, value.clone())).collect();
+    by_count.sort_by(|(one, first), (other, second)| one.cmp(other).then_with(|| second.cmp(first)));
+    for (_, value) in by_count.iter().take(FREQUENT_MAX / 4) {
+        counts.remove(value);
+    }
+}

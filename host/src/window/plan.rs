@@ -1,0 +1,206 @@
+//! What to keep for the aggregations of a view, and how its features come out of it.
+
+use super::cell::{Cell, Shape, ranked};
+use crate::model::{Aggregate, Aggregation, Field, Kept, Kind, Value};
+
+/// Tiles in a window: the tail of a window is exact to one of them.
+const TILES: i64 = 60;
+
+/// What a view keeps, resolved against its outputs. Immutable.
+#[derive(Debug)]
+pub struct Plan {
+    /// The outputs that are aggregated: position and kind.
+    pub(super) columns: Vec<(usize, Kind)>,
+    pub(super) windows: Vec<Window>,
+    features: Vec<Feature>,
+    /// How far back reads are answered, in microseconds.
+    pub(super) history: i64,
+    pub(super) exact: bool,
+}
+
+/// All aggregations over windows of one length.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Window {
+    /// In microseconds; `None` since the first event.
+    pub(super) length: Option<i64>,
+    pub(super) cells: Vec<Planned>,
+}
+
+/// One cell of each tile.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Planned {
+    /// Position among the plan's columns.
+    pub(super) column: usize,
+    /// Position among the outputs by name, for those who compare plans.
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) shape: Shape,
+}
+
+#[derive(Debug)]
+struct Feature {
+    window: usize,
+    cell: usize,
+    function: Aggregate,
+    /// Of the column.
+    kind: Kind,
+}
+
+impl Plan {
+    /// The plan for what is kept, which must have been checked against the outputs.
+    pub fn new(outputs: &[Field], kept: &Kept) -> Plan {
+        let history = i64::try_from(kept.history_secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let mut plan = Plan { columns: Vec::new(), windows: Vec::new(), features: Vec::new(), history, exact: kept.exact };
+        for aggregation in &kept.aggregations {
+            let Some(output) = outputs.iter().position(|field| field.name == aggregation.column) else { continue };
+            let kind = outputs.get(output).map_or(Kind::Integer, |field| field.kind);
+            plan.add(output, kind, aggregation, &kept.aggregations);
+        }
+        plan
+    }
+
+    fn add(&mut self, output: usize, kind: Kind, aggregation: &Aggregation, all: &[Aggregation]) {
+        let length = aggregation.window_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000));
+        let column = self.columns.iter().position(|known| *known == (output, kind)).unwrap_or_else(|| {
+            self.columns.push((output, kind));
+            self.columns.len() - 1
+        });
+        let window = self.windows.iter().position(|known| known.length == length).unwrap_or_else(|| {
+            self.windows.push(Window { length, cells: Vec::new() });
+            self.windows.len() - 1
+        });
+        // Neighbours over the same column and window share what they can.
+        let neighbours = all.iter().filter(|other| other.column == aggregation.column && other.window_ms == aggregation.window_ms);
+        let shape = neighbours.map(|other| shape(other.function, kind)).fold(shape(aggregation.function, kind), wider);
+        let Some(cells) = self.windows.get_mut(window).map(|window| &mut window.cells) else { return };
+        let cell = cells.iter().position(|known| known.column == column && known.shape == shape).unwrap_or_else(|| {
+            cells.push(Planned { column, name: aggregation.column.clone(), kind, shape });
+            cells.len() - 1
+        });
+        self.features.push(Feature { window, cell, function: aggregation.function, kind });
+    }
+
+    /// How far back reads are answered, in microseconds.
+    pub fn history(&self) -> i64 {
+        self.history
+    }
+
+    /// How many features there are.
+    pub fn features(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Whether there are windows at all.
+    pub fn has_windows(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
+    /// The longest time that an event can matter for after it happened, in microseconds; `None` for ever.
+    pub fn reach(&self) -> Option<i64> {
+        let reaches =
+            self.windows.iter().map(|window| Some(window.length?.saturating_add(window.tile(self.exact)).saturating_add(self.history)));
+        reaches.chain([Some(self.history)]).collect::<Option<Vec<_>>>().and_then(|reaches| reaches.into_iter().max())
+    }
+
+    /// The features, in their order, out of the cells of each window; hands each to `push`.
+    pub(super) fn finish(&self, cells: &[Vec<Cell>], mut push: impl FnMut(Option<Value<'_>>)) {
+        for feature in &self.features {
+            match cells.get(feature.window).and_then(|cells| cells.get(feature.cell)) {
+                Some(cell) => feature.finish(cell, &mut push),
+                None => push(None),
+            }
+        }
+    }
+}
+
+impl Window {
+    /// Length of a tile in microseconds: a sixtieth of the window, or nothing to round to.
+    pub(super) fn tile(&self, exact: bool) -> i64 {
+        match self.length {
+            Some(length) if !exact => (length / TILES).max(1),
+            Some(_) | None => 1,
+        }
+    }
+
+    /// The earliest event time that a read at this moment covers.
+    pub(super) fn first(&self, at: i64, exact: bool) -> i64 {
+        let Some(length) = self.length else { return i64::MIN };
+        let tile = self.tile(exact);
+        at.saturating_sub(length).saturating_add(1).div_euclid(tile).saturating_mul(tile)
+    }
+}
+
+fn shape(function: Aggregate, kind: Kind) -> Shape {
+    match function {
+        Aggregate::Count => Shape::Count,
+        Aggregate::Sum | Aggregate::Mean if kind == Kind::Integer => Shape::Integers,
+        Aggregate::Sum | Aggregate::Mean => Shape::Floats,
+        Aggregate::Variance => Shape::Squares,
+        Aggregate::Min => Shape::Least,
+        Aggregate::Max => Shape::Greatest,
+        Aggregate::First => Shape::Earliest,
+        Aggregate::Last => Shape::Latest,
+        Aggregate::Distinct => Shape::Distinct,
+        Aggregate::Quantile(_) => Shape::Quantiles,
+        Aggregate::LastValues(many) => Shape::Newest(many),
+        Aggregate::Top(_) => Shape::Frequent,
+    }
+}
+
+/// The shape out of which both can be answered, where the second can answer for the first.
+fn wider(own: Shape, other: Shape) -> Shape {
+    match (own, other) {
+        (Shape::Count, Shape::Integers | Shape::Floats | Shape::Squares) | (Shape::Floats, Shape::Squares) => other,
+        (Shape::Newest(few), Shape::Newest(many)) => Shape::Newest(few.max(many)),
+        _ => own,
+    }
+}
+
+impl Feature {
+    fn finish(&self, cell: &Cell, push: &mut impl FnMut(Option<Value<'_>>)) {
+        match (self.function, cell) {
+            (Aggregate::Count, Cell::Count(count) | Cell::Integers(count, _)) => push(integer(*count)),
+            (Aggregate::Count, Cell::Floats(total)) => push(integer(total.count)),
+            (Aggregate::Count, Cell::Squares(squares)) => push(integer(squares.total.count)),
+            (Aggregate::Sum | Aggregate::Mean, Cell::Integers(0, _)) => push(None),
+            (Aggregate::Sum, Cell::Integers(_, sum)) => push(i64::try_from(*sum).ok().map(Value::Integer)),
+            (Aggregate::Mean, Cell::Integers(count, sum)) => push(Some(Value::Float(*sum as f64 / *count as f64))),
+            (Aggregate::Sum | Aggregate::Mean, Cell::Floats(total) | Cell::Squares(super::total::Squares { total, .. })) => {
+                let value = if self.function == Aggregate::Sum { total.sum() } else { total.mean() };
+                push((total.count > 0).then_some(Value::Float(value)));
+            }
+            (Aggregate::Variance, Cell::Squares(squares)) => {
+                push((squares.total.count > 0).then(|| Value::Float(squares.variance())));
+            }
+            (Aggregate::Min, Cell::Least(rank)) | (Aggregate::Max, Cell::Greatest(rank)) => push(rank.map(|rank| ranked(self.kind, rank))),
+            (Aggregate::First, Cell::Earliest(kept)) | (Aggregate::Last, Cell::Latest(kept)) => {
+                push(kept.as_ref().and_then(|kept| Value::unpack(self.kind, &mut kept.1.as_slice())));
+            }
+            (Aggregate::Distinct, Cell::Distinct(sketch)) => {
+                let estimate = sketch.as_ref().map_or(0.0, |sketch| sketch.composite_estimate());
+                push(integer(estimate.round() as u64));
+            }
+            (Aggregate::Quantile(at), Cell::Quantiles(sketch)) => {
+                let value = sketch.as_ref().and_then(|sketch| sketch.quantile(at).ok().flatten());
+                push(value.map(Value::Float));
+            }
+            (Aggregate::LastValues(many), Cell::Newest(_, kept)) => {
+                push(Some(Value::List(self.kind, &joined(kept.iter().take(many as usize).map(|(_, value)| value.as_slice())))));
+            }
+            (Aggregate::Top(many), Cell::Frequent(counts)) => {
+                let mut by_count: Vec<(&u64, &Vec<u8>)> = counts.iter().map(|(value, count)| (count, value)).collect();
+                by_count.sort_by(|(one, first), (other, second)| other.cmp(one).then_with(|| first.cmp(second)));
+                push(Some(Value::List(self.kind, &joined(by_count.iter().take(many as usize).map(|(_, value)| value.as_slice())))));
+            }
+            _ => push(None),
+        }
+    }
+}
+
+fn integer(number: u64) -> Option<Value<'static>> {
+    Some(Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
+fn joined<'v>(values: impl Iterator<Item = &'v [u8]>) -> Vec<u8> {
+    values.flatten().copied().collect()
+}
