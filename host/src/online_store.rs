@@ -24,6 +24,9 @@ pub trait OnlineStore: Send + Sync {
     /// The number of this schema, given to it on first sight and kept for good.
     async fn intern(&self, schema: &Schema) -> Result<SchemaId, Error>;
 
+    /// Some of the values whose keys begin like this, at most so many; which ones is left to the store.
+    async fn sample(&self, prefix: &[u8], values_max: usize) -> Result<Vec<Bytes>, Error>;
+
     /// All schemas ever interned.
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error>;
 

@@ -85,6 +85,18 @@ pub enum World {
     RowTransform,
     /// The host keeps a state for each entity.
     StatefulTransform,
+    /// The same, and it takes over the states of the version before it.
+    MigratingTransform,
+}
+
+impl World {
+    /// Whether the host keeps a state for each entity.
+    pub fn is_stateful(self) -> bool {
+        match self {
+            World::RowTransform => false,
+            World::StatefulTransform | World::MigratingTransform => true,
+        }
+    }
 }
 
 impl std::fmt::Display for World {
@@ -92,6 +104,7 @@ impl std::fmt::Display for World {
         out.write_str(match self {
             World::RowTransform => "row-transform",
             World::StatefulTransform => "stateful-transform",
+            World::MigratingTransform => "migrating-transform",
         })
     }
 }
@@ -244,6 +257,11 @@ impl Transform {
     pub fn fold(&self, input: &Batch, groups: &[u32], states: &Column) -> Result<Folded, Error> {
         self.check_columns(input)?;
         self.instances.fold(&self.spec, input, groups, states)
+    }
+
+    /// Converts states that the version `from` of this transform has written, bytes without nulls, into states of this one.
+    pub fn migrate(&self, from: &str, states: &Column) -> Result<Column, Error> {
+        self.instances.migrate(&self.spec, from, states)
     }
 
     fn check_columns(&self, input: &Batch) -> Result<(), Error> {

@@ -342,7 +342,14 @@ async fn dead_letters_are_bounded_however_many_come(factory: Box<dyn Factory>) {
 
 fn schema(view: &str) -> Schema {
     let field = Field { name: "f".into(), kind: Kind::Integer, nullable: true, width: None, default: None, doc: String::new() };
-    Schema { view: view.into(), component: Digest([3; 32]), entity: vec![field.clone()], features: vec![field], kept: Default::default() }
+    Schema {
+        view: view.into(),
+        component: Digest([3; 32]),
+        entity: vec![field.clone()],
+        features: vec![field],
+        kept: Default::default(),
+        state_version: None,
+    }
 }
 
 async fn schemas_are_stable(factory: Box<dyn Factory>) {

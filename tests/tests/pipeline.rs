@@ -118,6 +118,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         entity: view.entity.clone(),
         features: view.features.clone(),
         kept: Kept::default(),
+        state_version: None,
     };
     let schema = store.intern(&schema).await.unwrap();
     let binding = Binding {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use gristmill::conformance::guest::{Guest, spec};
+use gristmill::model::{Batch, Column, Kind, Packed, Values};
+use gristmill::transform::Output;
 use gristmill_tests::flights::Seeded;
 use gristmill_tests::host::{Host, wait_for};
 use gristmill_tests::redis_server::RedisServer;
@@ -156,4 +159,89 @@ fn killed_with_embedded_stream_and_store() {
     }
     host.stop();
     killed(folder.path(), &config, 25, &events);
+}
+
+fn component(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(format!("target/components/{name}.wasm"))).unwrap()
+}
+
+fn push(host: &Host, name: &str) -> (u16, String) {
+    let answer = host.send("PUT", "/v1/transforms/tally?stream=events", Some(&component(name))).unwrap();
+    (answer.status, String::from_utf8(answer.body).unwrap())
+}
+
+fn send(host: &Host, amount: f64) {
+    let (status, answer) = host.post("/v1/streams/events/events", &json!({"id": "a", "amount": amount}).to_string()).unwrap();
+    assert_eq!(status, 200, "{answer}");
+}
+
+fn wait_for_features(host: &Host, expected: &Value) {
+    wait_for(&format!("the features {expected}"), || {
+        let (_, answer) = host.get("/v1/features/tally?id=a").ok()?;
+        (answer["results"][0]["values"] == *expected).then_some(())
+    });
+}
+
+#[test]
+fn a_new_version_takes_over_the_states_of_the_one_before_and_the_old_one_is_refused() {
+    let server = RedisServer::start();
+    for store in ["type = \"embedded\"".to_owned(), "type = \"memory\"".to_owned(), redis_store(&server)] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = format!("[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\n{store}\n");
+        let host = Host::start(folder.path(), &config).unwrap();
+        assert_eq!(push(&host, "conformance-tally").0, 200);
+        send(&host, 2.0);
+        send(&host, 4.0);
+        wait_for_features(&host, &json!([2, 6.0]));
+        assert_eq!(push(&host, "conformance-tally-2").0, 200);
+        send(&host, 1.0);
+        wait_for_features(&host, &json!([3, 7.0, 3.0]));
+        let (status, said) = push(&host, "conformance-tally");
+        assert!(status == 422 && said.contains("version 1.0.0 does not read the states that version 2.0.0 has written"), "{status} {said}");
+        send(&host, 9.0);
+        wait_for_features(&host, &json!([4, 16.0, 9.0]));
+        let state = host.get("/v1/states/tally?id=a").unwrap().1;
+        assert_eq!(state["state"]["text"], "{\"count\":4,\"sum\":16.0,\"largest\":9.0}");
+        assert_eq!(state["state"]["version"], "2.0.0");
+        host.stop();
+    }
+}
+
+#[test]
+fn a_version_that_cannot_take_over_what_is_stored_is_refused_and_the_old_one_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), "[host]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    let guest = |version: &str| {
+        let column = Column { values: Values::Integers(vec![14]), validity: None };
+        let answer = Output { batch: Batch { rows: 1, columns: vec![column.into()] }, origins: None, rejected: vec![] };
+        let mut guest = Guest::answering(spec(&[("double", Kind::Integer, false)]), answer);
+        let mut state = Packed::default();
+        state.push(b"four");
+        guest.states = Some(Column { values: Values::Blobs(state), validity: None });
+        guest.spec.version = version.into();
+        guest.component().unwrap()
+    };
+    let answer = host.send("PUT", "/v1/transforms/tally?stream=events", Some(&guest("1.0.0"))).unwrap();
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    host.post("/v1/streams/events/events", &json!({"key": 7}).to_string()).unwrap();
+    wait_for("a state", || (!host.get("/v1/states/tally?key=7").ok()?.1["state"].is_null()).then_some(()));
+    let answer = host.send("PUT", "/v1/transforms/tally?stream=events", Some(&guest("2.0.0"))).unwrap();
+    let said = String::from_utf8(answer.body).unwrap();
+    assert!(answer.status == 422 && said.contains("exports no migration"), "{said}");
+    assert_eq!(host.get("/v1/transforms/tally").unwrap().1["spec"]["version"], "1.0.0");
+    host.stop();
+}
+
+#[test]
+fn hosts_that_compete_are_given_no_states_and_no_windows() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    let stream = format!("type = \"redis_streams\"\nurl = \"{}\"\nconsumers = \"competing\"", server.url());
+    let config = format!("[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n\n[streams.events]\n{stream}\n", redis_store(&server));
+    let host = Host::start(folder.path(), &config).unwrap();
+    let (status, said) = push(&host, "conformance-tally");
+    assert!(status == 422 && said.contains("the hosts of stream `events` compete for its entries"), "{said}");
+    let path = "/v1/transforms/tutorial?stream=events&history_secs=60";
+    let answer = host.send("PUT", path, Some(&component("tutorial"))).unwrap();
+    assert_eq!(answer.status, 422);
+    host.stop();
 }

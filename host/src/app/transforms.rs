@@ -1,6 +1,6 @@
 //! The transforms that are in force: how one gets in, replaces another, and goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -8,10 +8,13 @@ use anyhow::{Context, anyhow, bail};
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::shelf::{Pushed, Shelf, digest};
-use crate::model::{Catalog, Digest, Schema, View, aggregation, is_name, is_stream_name};
+use crate::model::{Catalog, Column, Digest, Packed, Schema, StoredState, Values, View, aggregation, is_name, is_stream_name, state_key};
 use crate::pipeline::{Binding, Transforms};
 use crate::transform::{Transform, World};
 use crate::window::Plan;
+
+/// States of another version that a new one takes over for a try before it gets into force.
+const STATES_TRIED: usize = 256;
 
 /// Where a transform's component came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,8 +220,10 @@ impl Core {
             entity: view.entity.clone(),
             features: view.features.clone(),
             kept: view.kept.clone(),
+            state_version: transform.world().is_stateful().then(|| view.version.clone()),
         };
-        if (transform.world() == World::StatefulTransform || !view.kept.is_nothing()) && self.is_competing(&view.stream) {
+        self.check_states(&view, &transform).await?;
+        if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&view.stream) {
             bail!(
                 "it keeps states, windows or history, which need events in order and once each, and the hosts of stream `{}` compete for its \
                  entries: set `consumers = \"single\"` in [streams.{}]",
@@ -240,6 +245,43 @@ impl Core {
             telemetry: self.telemetry.transform(name),
         };
         Ok(Active { binding: Arc::new(binding), options, origin, declared, refused: None })
+    }
+
+    /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
+    /// sample of what is stored is taken over for a try.
+    async fn check_states(&self, view: &View, transform: &Transform) -> anyhow::Result<()> {
+        if !transform.world().is_stateful() {
+            return Ok(());
+        }
+        let store = self.store.as_store();
+        let own = &view.version;
+        let all = store.schemas().await.context("cannot read the schemas of the online store")?;
+        let versions = all.into_iter().filter(|(_, schema)| schema.view == view.name).filter_map(|(_, schema)| schema.state_version);
+        let others: BTreeSet<String> = versions.filter(|version| !StoredState::is_compatible(version, own)).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        if transform.world() != World::MigratingTransform {
+            let others: Vec<&str> = others.iter().map(String::as_str).collect();
+            bail!(
+                "version {own} does not read the states that version {} has written, and exports no migration: export one (world \
+                 `migrating-transform`), give it a version that says that its states are the same ({}.x), or load it under another name",
+                others.join(" and "),
+                others.first().and_then(|version| version.rsplit_once('.')).map_or("0", |(major, _)| major)
+            );
+        }
+        let prefix = state_key(format!("{}:", view.name).as_bytes());
+        let sample = store.sample(&prefix, STATES_TRIED).await.context("cannot read the states of the online store")?;
+        for from in others {
+            let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
+            let mut packed = Packed::default();
+            states.for_each(|state| packed.push(state.bytes));
+            let many = packed.len();
+            let migrated =
+                tokio::task::block_in_place(|| transform.migrate(&from, &Column { values: Values::Blobs(packed), validity: None }));
+            migrated.with_context(|| format!("it cannot take over {many} of the states that version {from} has written"))?;
+        }
+        Ok(())
     }
 
     fn publish(&self, registry: &Registry) {

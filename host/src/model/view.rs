@@ -70,6 +70,9 @@ pub struct Schema {
     /// What is kept beside the newest row; nothing for most.
     #[serde(default, skip_serializing_if = "Kept::is_nothing")]
     pub kept: Kept,
+    /// Of a fold: the version under which it writes states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_version: Option<String>,
 }
 
 /// What a view keeps of its entities beside the newest row.

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fjall::Keyspace;
 
-use self::rows::RowCache;
+use self::rows::{RowCache, StoredRow};
 use super::{DeadLetters, Error, OnlineStore, Writer, Writers};
 use crate::data_folder::{Claim, DataFolder};
 use crate::model::{Location, Partition, Place, Schema, SchemaId, Timestamp, Version};
@@ -165,6 +165,15 @@ impl OnlineStore for EmbeddedStore {
     async fn intern(&self, schema: &Schema) -> Result<SchemaId, Error> {
         let schema = schema.clone();
         self.blocking(move |shared| shared.intern(schema)).await
+    }
+
+    async fn sample(&self, prefix: &[u8], values_max: usize) -> Result<Vec<Bytes>, Error> {
+        let prefix = prefix.to_vec();
+        let some = move |shared: &Shared| {
+            let found = shared.rows.prefix(prefix).take(values_max);
+            found.map(|guard| Ok(StoredRow::decode(&guard.value().map_err(failed)?)?.packed)).collect()
+        };
+        self.blocking(move |shared| some(shared)).await
     }
 
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {

@@ -106,6 +106,11 @@ impl OnlineStore for MemoryStore {
         Ok(SchemaId(index as u32 + 1))
     }
 
+    async fn sample(&self, prefix: &[u8], values_max: usize) -> Result<Vec<Bytes>, Error> {
+        let rows = self.shared.rows.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(rows.iter().filter(|(key, _)| key.starts_with(prefix)).take(values_max).map(|(_, row)| row.packed.clone()).collect())
+    }
+
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
         let state = self.shared.state();
         Ok((1..).map(SchemaId).zip(state.schemas.iter().cloned()).collect())

@@ -29,6 +29,9 @@ use crate::model::{Location, Partition, Schema, SchemaId};
 use crate::resp::Address;
 use writer::RedisWriter;
 
+/// Steps of a scan for a sample, a thousand keys each: enough to find some, and no walk through all of a large server.
+const SAMPLE_SCANS_MAX: usize = 1_000;
+
 /// Time for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -150,6 +153,31 @@ impl OnlineStore for RedisStore {
         call.key(self.shared.key("schemas")).arg(text);
         let id: u32 = call.invoke_async(&mut self.shared.queries.clone()).await.map_err(|error| self.shared.failed("EVAL", &error))?;
         Ok(SchemaId(id))
+    }
+
+    async fn sample(&self, prefix: &[u8], values_max: usize) -> Result<Vec<Bytes>, Error> {
+        // What stands in a name and means something to MATCH is escaped.
+        let special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\' | b'^');
+        let escape = |byte: u8| if special(&byte) { vec![b'\\', byte] } else { vec![byte] };
+        let pattern: Vec<u8> = self.shared.key("row:").bytes().chain(prefix.iter().copied()).flat_map(escape).chain([b'*']).collect();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut cursor: u64 = 0;
+        for _ in 0..SAMPLE_SCANS_MAX {
+            let mut scan = cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(pattern.as_slice()).arg("COUNT").arg(1_000);
+            let (next, found): (u64, Vec<Vec<u8>>) = self.shared.ask(&scan, "SCAN").await?;
+            keys.extend(found);
+            cursor = next;
+            if cursor == 0 || keys.len() >= values_max {
+                break;
+            }
+        }
+        keys.truncate(values_max);
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values: Vec<Option<Vec<u8>>> = self.shared.ask(cmd("MGET").arg(&keys), "MGET").await?;
+        Ok(values.into_iter().flatten().map(Bytes::from).collect())
     }
 
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {

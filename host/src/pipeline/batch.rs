@@ -10,7 +10,6 @@ use super::apply::{Applied, apply};
 use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
 use super::decode::Decoded;
-use super::fold::fold;
 use super::keep::keep;
 use super::states;
 use super::stored::Stored;
@@ -166,11 +165,8 @@ impl Work<'_> {
         let origins = Origins { batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
         let Applied { outputs, mut given_up } = match binding.transform.world() {
             World::RowTransform => apply(&binding.transform, &batch, Duration::from_millis(binding.bisect_ms_max))?,
-            World::StatefulTransform => {
-                let mut states = states::read(binding, &origins, self.stored)?;
-                let applied = fold(&binding.transform, &origins, &mut states.now)?;
-                states.put(binding, self.now, &mut commit.puts);
-                applied
+            World::StatefulTransform | World::MigratingTransform => {
+                states::fold_into(binding, &origins, self.stored, self.now, &mut commit.puts)?
             }
         };
         match &binding.kept {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::decode::{DefaultError, Plan, Wanted};
 use crate::model::{Format, InputBinding, KEY_BYTES_MAX, SchemaId, Spec, View};
 use crate::telemetry::TransformTelemetry;
-use crate::transform::{Transform, World};
+use crate::transform::Transform;
 use crate::window;
 
 /// A transform with everything that the pipeline must know to run it.
@@ -46,7 +46,7 @@ pub(super) struct Bound {
 impl Binding {
     /// Whether events must be applied in order and once each: it keeps more than rows of which the newest wins.
     pub fn is_ordered(&self) -> bool {
-        self.kept.is_some() || self.transform.world() == World::StatefulTransform
+        self.kept.is_some() || self.transform.world().is_stateful()
     }
 }
 

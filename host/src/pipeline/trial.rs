@@ -63,7 +63,7 @@ impl<'t> Trial<'t> {
         let applied = match self.transform.world() {
             World::RowTransform if batch.rows == 0 => Applied { outputs: vec![(0, self.transform.apply(&batch)?)], given_up: Vec::new() },
             World::RowTransform => apply(self.transform, &batch, BISECT_TIME_MAX)?,
-            World::StatefulTransform => {
+            World::StatefulTransform | World::MigratingTransform => {
                 let ids: Vec<_> = kept.iter().filter_map(|row| Some(entries.get(*row as usize)?.id)).collect();
                 let origins = Origins { batch: &batch, entity: &self.entity, event_time: None, entries: &ids };
                 fold(self.transform, &origins, &mut self.states)?
@@ -95,7 +95,7 @@ impl<'t> Trial<'t> {
             let call = Instant::now();
             match self.transform.world() {
                 World::RowTransform => drop(self.transform.apply(&batch).ok()?),
-                World::StatefulTransform => drop(self.transform.fold(&batch, &groups, &states).ok()?),
+                World::StatefulTransform | World::MigratingTransform => drop(self.transform.fold(&batch, &groups, &states).ok()?),
             }
             let took = call.elapsed();
             best = Some(best.map_or(took, |best| best.min(took)));

@@ -13,6 +13,7 @@ wasmtime::component::bindgen!({
             import gristmill:transform/log@1.0.0;
             export gristmill:transform/transform@1.0.0;
             export gristmill:transform/fold@1.0.0;
+            export gristmill:transform/migration@1.0.0;
         }
     ",
     world: "gristmill:host/guest",

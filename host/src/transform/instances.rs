@@ -6,12 +6,12 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use wasmtime::component::InstancePre;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
-use super::bindings::exports::gristmill::transform::{fold, transform};
+use super::bindings::exports::gristmill::transform::{fold, migration, transform};
 use super::bindings::gristmill::transform::types as wit;
 use super::engine::Reservation;
 use super::guest_log::GuestLog;
 use super::{Error, Folded, Limits, Output, World, call, check, check_states};
-use crate::model::{Batch, Column, Spec, one_line};
+use crate::model::{Batch, Column, Spec, Values, one_line};
 
 /// `describe` runs in a memory that nothing has touched yet, and interpreters start up in it: it gets this many times the deadline of
 /// a call, and no less than a second.
@@ -52,13 +52,13 @@ struct Instance {
 /// Where the functions of the one interface stand that a component exports.
 enum Exports {
     Transform(transform::GuestIndices),
-    Fold(fold::GuestIndices),
+    Fold(fold::GuestIndices, Option<migration::GuestIndices>),
 }
 
 /// The functions of one instance.
 enum Guest {
     Transform(transform::Guest),
-    Fold(fold::Guest),
+    Fold(fold::Guest, Option<migration::Guest>),
 }
 
 /// What the engine keeps for each instance.
@@ -84,7 +84,10 @@ impl Instances {
     ) -> Result<Instances, Error> {
         let exports = match world {
             World::RowTransform => transform::GuestIndices::new(&pre).map(Exports::Transform),
-            World::StatefulTransform => fold::GuestIndices::new(&pre).map(Exports::Fold),
+            World::StatefulTransform => fold::GuestIndices::new(&pre).map(|fold| Exports::Fold(fold, None)),
+            World::MigratingTransform => {
+                fold::GuestIndices::new(&pre).and_then(|fold| Ok(Exports::Fold(fold, Some(migration::GuestIndices::new(&pre)?))))
+            }
         };
         let exports = exports.map_err(|error| Error::Refused(format!("it does not export what `{world}` asks for: {error:#}")))?;
         let (state, returned) = (Mutex::default(), Condvar::new());
@@ -117,13 +120,35 @@ impl Instances {
     pub(super) fn fold(&self, spec: &Spec, input: &Batch, groups: &[u32], states: &Column) -> Result<Folded, Error> {
         let columns = call::columns(input);
         self.call(spec, input, |instance, rows| {
-            let Guest::Fold(guest) = &instance.guest else { return Err(wrong_world()) };
+            let Guest::Fold(guest, _) = &instance.guest else { return Err(wrong_world()) };
             let input_batch = fold::Batch { rows, columns: &columns };
             let result = guest.call_apply(&mut instance.store, input_batch, groups, call::column(states));
             let checked = |folded: wit::Folded| {
                 let mut folded = Folded { output: call::output(folded.output), states: call::column_back(folded.states) };
                 check(&mut folded.output, spec, input.rows, &self.limits)?;
                 check_states(&mut folded.states, groups.len().saturating_sub(1), &self.limits).map(|()| folded)
+            };
+            Ok(result.map(|result| result.map(checked)))
+        })
+    }
+
+    /// One call that takes over states of another version.
+    pub(super) fn migrate(&self, spec: &Spec, from: &str, states: &Column) -> Result<Column, Error> {
+        let rows = match &states.values {
+            Values::Blobs(packed) => packed.len(),
+            _ => return Err(Error::Engine("states are bytes".into())),
+        };
+        let nothing = Batch::default();
+        self.call(spec, &nothing, |instance, _| {
+            let Guest::Fold(_, Some(guest)) = &instance.guest else { return Err(wrong_world()) };
+            let result = guest.call_migrate(&mut instance.store, from, call::column(states));
+            let checked = |states: wit::ColumnResult| {
+                let mut states = call::column_back(states);
+                check_states(&mut states, rows, &self.limits)?;
+                match &states.validity {
+                    Some(_) => Err(Error::Invalid("states: a migration returned null".into())),
+                    None => Ok(states),
+                }
             };
             Ok(result.map(|result| result.map(checked)))
         })
@@ -194,12 +219,15 @@ impl Instances {
         let instance = self.pre.instantiate(&mut store).map_err(|error| self.explain(error, store.data(), deadline_ms))?;
         let guest = match &self.exports {
             Exports::Transform(exports) => exports.load(&mut store, &instance).map(Guest::Transform),
-            Exports::Fold(exports) => exports.load(&mut store, &instance).map(Guest::Fold),
+            Exports::Fold(fold, migration) => {
+                let migration = migration.as_ref().map(|exports| exports.load(&mut store, &instance)).transpose();
+                migration.and_then(|migration| Ok(Guest::Fold(fold.load(&mut store, &instance)?, migration)))
+            }
         };
         let guest = guest.map_err(|error| Error::Refused(format!("its functions are not those of the contract: {error:#}")))?;
         let described = match &guest {
             Guest::Transform(guest) => guest.call_describe(&mut store, &self.settings),
-            Guest::Fold(guest) => guest.call_describe(&mut store, &self.settings),
+            Guest::Fold(guest, _) => guest.call_describe(&mut store, &self.settings),
         };
         match described.map_err(|error| self.explain(error, store.data(), deadline_ms))? {
             Ok(spec) => Ok((Instance { store, guest, calls: 0 }, call::spec(spec))),

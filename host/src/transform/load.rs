@@ -162,23 +162,19 @@ fn check_import(name: &str) -> Result<(), Error> {
 
 /// The world whose interface is exported.
 fn world_of(exports: &[String]) -> Result<World, Error> {
-    let (mut transform, mut fold) = (false, false);
+    let (mut transform, mut fold, mut migration) = (false, false, false);
     for name in exports {
         match contract_interface(name) {
             Some(("transform", CONTRACT_MAJOR)) => transform = true,
             Some(("fold", CONTRACT_MAJOR)) => fold = true,
-            Some(("migration", CONTRACT_MAJOR)) => {
-                return Err(Error::Refused(format!(
-                    "it exports `{}`: migrations of state are not run by this version yet; build it for the world `stateful-transform`",
-                    shown(name)
-                )));
-            }
+            Some(("migration", CONTRACT_MAJOR)) => migration = true,
             Some(("transform" | "fold" | "migration", _)) => return Err(other_version(name)),
             _ => {}
         }
     }
     match (transform, fold) {
         (true, false) => Ok(World::RowTransform),
+        (false, true) if migration => Ok(World::MigratingTransform),
         (false, true) => Ok(World::StatefulTransform),
         (true, true) => Err(Error::Refused(
             "it exports both `transform` and `fold`; a component is one of them: build it for the world `row-transform` or `stateful-transform`".into(),

@@ -30,6 +30,7 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
     let doc = format!("The stateful transform made from [`{ident}`](fn@{ident}), as the host sees it.");
     let row_columns = hygienic!(<#input as ::gristmill_sdk::Input>::Columns);
     let apply = apply(ident, &input, &output, state, &borrow, &call_settings);
+    let export = export(arguments, &handle, state);
     Ok(hygienic! {
         #function
 
@@ -61,9 +62,33 @@ pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenSt
         // A private function is used too, by the host, which the compiler cannot see.
         const _: #handle = #handle;
 
-        #[cfg(target_arch = "wasm32")]
-        ::gristmill_sdk::private::export_fold!(#handle with_types_in ::gristmill_sdk::fold_bindings);
+        #export
     })
+}
+
+// The exports of the world, with a migration where there is one.
+fn export(arguments: &Arguments, handle: &Ident, state: &Type) -> TokenStream {
+    match &arguments.migrate {
+        None => hygienic! {
+            #[cfg(target_arch = "wasm32")]
+            ::gristmill_sdk::private::export_fold!(#handle with_types_in ::gristmill_sdk::fold_bindings);
+        },
+        Some(migrate) => hygienic! {
+            impl ::gristmill_sdk::Migration for #handle {
+                fn migrate(
+                    from: &str,
+                    states: ::gristmill_sdk::wire::Column,
+                ) -> ::std::result::Result<::gristmill_sdk::wire::Column, ::std::string::String> {
+                    ::gristmill_sdk::private::migrate::<#state>(from, states, #migrate)
+                }
+            }
+
+            #[cfg(target_arch = "wasm32")]
+            ::gristmill_sdk::private::export_fold!(#handle with_types_in ::gristmill_sdk::fold_bindings);
+            #[cfg(target_arch = "wasm32")]
+            ::gristmill_sdk::private::export_migrating!(#handle with_types_in ::gristmill_sdk::migration_bindings);
+        },
+    }
 }
 
 // Each entity's rows, one after the other, over its state.

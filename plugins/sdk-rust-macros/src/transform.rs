@@ -14,6 +14,7 @@ pub(crate) struct Arguments {
     event_time: Option<LitStr>,
     streams: Vec<LitStr>,
     pub(crate) columns: bool,
+    pub(crate) migrate: Option<syn::Path>,
 }
 
 impl Parse for Arguments {
@@ -28,11 +29,12 @@ impl Parse for Arguments {
                 match key.to_string().as_str() {
                     "name" => arguments.name = Some(input.parse()?),
                     "version" => arguments.version = Some(input.parse()?),
+                    "migrate" => arguments.migrate = Some(input.parse()?),
                     "event_time" => arguments.event_time = Some(input.parse()?),
                     "entity" => arguments.entity = texts(input)?,
                     "stream" | "streams" => arguments.streams = texts(input)?,
                     _ => {
-                        let known = "`transform` takes entity, event_time, stream, name, version and columns";
+                        let known = "`transform` takes entity, event_time, stream, name, version and columns; `fold` takes migrate instead of columns";
                         return Err(Error::new(key.span(), known));
                     }
                 }
@@ -51,6 +53,9 @@ impl Parse for Arguments {
 pub(crate) fn expand(arguments: &Arguments, function: &ItemFn) -> Result<TokenStream> {
     let signature = &function.sig;
     let ident = &signature.ident;
+    if let Some(migrate) = &arguments.migrate {
+        return Err(Error::new_spanned(migrate, "a transform keeps no state, so there is nothing to migrate; make it a fold"));
+    }
     let mut parameters = signature.inputs.iter();
     let input = parameters.next().ok_or_else(|| Error::new_spanned(signature, "a transform takes a row, or columns"))?;
     let settings = parameters.next().map(parameter_type).transpose()?;

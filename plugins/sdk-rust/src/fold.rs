@@ -19,6 +19,32 @@ pub trait Fold {
     fn apply(input: Batch, groups: &[u32], states: Column) -> Result<Folded, String>;
 }
 
+/// How a stateful transform takes over the states of the version before it. `#[fold(…, migrate = function)]` implements it.
+pub trait Migration: Fold {
+    /// Converts states that the version `from` wrote, bytes without nulls.
+    ///
+    /// # Errors
+    /// When one of them is no such state; the new version is then refused.
+    fn migrate(from: &str, states: Column) -> Result<Column, String>;
+}
+
+/// Takes over one state after the other.
+///
+/// # Errors
+/// Those of the author's function, and when a state cannot be written.
+#[doc(hidden)]
+pub fn migrate<S: State>(from: &str, states: Column, each: impl Fn(&str, &[u8]) -> Result<S, String>) -> Result<Column, String> {
+    let Values::Blobs(before) = states.values else { return Err("the states are not a column of bytes".to_owned()) };
+    let mut after = Packed { offsets: vec![0], bytes: Vec::with_capacity(before.bytes.len()) };
+    for bounds in before.offsets.windows(2) {
+        let bound = |index: usize| bounds.get(index).copied().unwrap_or_default() as usize;
+        let state = each(from, before.bytes.get(bound(0)..bound(1)).unwrap_or_default())?;
+        state.save(&mut after.bytes)?;
+        after.offsets.push(after.bytes.len() as u32);
+    }
+    Ok(Column { values: Values::Blobs(after), validity: None })
+}
+
 /// What a fold keeps for an entity, as bytes.
 ///
 /// With the SDK's cargo feature `state` every type that is `Clone` and implements serde's `Serialize` and `Deserialize` is a state, and is kept as JSON,

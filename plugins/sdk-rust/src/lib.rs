@@ -45,6 +45,8 @@ mod fold;
 pub mod fold_bindings;
 mod input;
 pub mod log;
+#[doc(hidden)]
+pub mod migration_bindings;
 mod output;
 mod returned;
 pub mod settings;
@@ -52,7 +54,7 @@ pub mod testing;
 mod timestamp;
 mod transform;
 
-pub use fold::{Fold, State};
+pub use fold::{Fold, Migration, State};
 pub use gristmill_sdk_macros::{Input, Output, fold, transform};
 pub use input::{
     BoolColumn, BytesColumn, FloatColumn, Input, InputColumns, InputValue, IntColumn, TextColumn, TimestampColumn, VectorColumn,
@@ -78,8 +80,9 @@ pub mod prelude {
 #[doc(hidden)]
 pub mod private {
     pub use crate::bindings::export;
-    pub use crate::fold::States;
+    pub use crate::fold::{States, migrate};
     pub use crate::fold_bindings::export as export_fold;
     pub use crate::input::{ReadColumn, field, next_column};
+    pub use crate::migration_bindings::export as export_migrating;
     pub use crate::output::{BuildColumn, check_len};
 }
