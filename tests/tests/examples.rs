@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use gristmill_tests::host::binary;
+use gristmill_tests::tools;
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
 }
 
 fn run(name: &str) {
-    let output = Command::new("sh")
+    let mut command = Command::new("sh");
+    // For pandas, which one of them needs.
+    let output = tools::environment(&mut command)
         .arg(examples().join(name).join("run.sh"))
         .env("GRISTMILL", binary())
         .env_remove("REDIS_URL")
@@ -29,6 +32,11 @@ fn tutorial() {
 #[test]
 fn client() {
     run("client");
+}
+
+#[test]
+fn windows() {
+    run("windows");
 }
 
 #[test]
@@ -64,7 +72,7 @@ fn the_demonstration_replays_all_flights_and_serves_them() {
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.starts_with("12208 events in "), "{text}");
     assert!(text.contains(", 24 dead letters"), "{text}");
-    assert_eq!(text.matches("curl -s ").count(), 3, "{text}");
+    assert_eq!(text.matches("curl -s ").count(), 4, "{text}");
 }
 
 #[test]

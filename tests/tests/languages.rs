@@ -113,6 +113,17 @@ fn settings_are_read_or_refused(component: &str, has_settings: bool) {
     }
 }
 
+/// The example of session windows is the same in two languages.
+#[test]
+fn sessions_in_rust_and_in_python() {
+    let (root, temp) = (repository().join("examples/sessions"), tempfile::tempdir().unwrap());
+    let python = temp.path().join("sessions.wasm").display().to_string();
+    out(&root, &["build", "python", "--out", &python]);
+    for component in [repository().join("target/components/sessions.wasm").display().to_string(), python] {
+        assert!(out(&root, &["test", "--component", &component, "--cases", "cases"]).contains("1 cases passed"));
+    }
+}
+
 /// A machine without the tools is told how to get them, and what to type.
 #[test]
 fn what_is_missing_is_said() {

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use tokio::sync::watch;
 
 use super::Host;
+use super::binding_options::BindingOptions;
 use super::transforms::Origin;
 use crate::config::Config;
 use crate::model::{Entries, EntryId, Format};
@@ -19,6 +20,9 @@ const STREAM: &str = "flights";
 const APPEND_EVENTS: usize = 500;
 /// Events that may be in the stream and not yet in the store: enough to keep the pipeline busy, few enough that features are fresh.
 const AHEAD_EVENTS_MAX: u64 = 4_000;
+
+/// Reads as of a moment are answered for the newest day.
+const HISTORY_SECS: u64 = 86_400;
 
 /// The components, built from `plugins/` and carried in the program, so that the demonstration needs nothing else.
 const COMPONENTS: [(&str, &[u8]); 4] = [
@@ -71,16 +75,21 @@ pub struct Demo {
 }
 
 /// Starts a host in the folder and replays the flights through it.
-pub async fn demo(options: DemoOptions, progress: watch::Sender<Progress>) -> anyhow::Result<Demo> {
+pub async fn demo(demo: DemoOptions, progress: watch::Sender<Progress>) -> anyhow::Result<Demo> {
     let mut config = Config::default();
-    config.host.data_folder = options.folder.join("data");
-    config.host.listen = options.listen;
+    config.host.data_folder = demo.folder.join("data");
+    config.host.listen = demo.listen;
     let host = Host::start(config).await?;
+    let limits = host.core.config.limits;
+    let options = BindingOptions { limits, history_secs: HISTORY_SECS, ..BindingOptions::default() };
     for (name, component) in COMPONENTS {
-        host.core.install(name, component.to_vec(), None, Origin::Declared).await.with_context(|| format!("component `{name}`"))?;
+        host.core
+            .install(name, component.to_vec(), Some(options.clone()), Origin::Declared)
+            .await
+            .with_context(|| format!("component `{name}`"))?;
     }
-    let lines = tokio::task::spawn_blocking(move || read_lines(options.data)).await??;
-    replay(&host, &lines, options.rate, &progress).await?;
+    let lines = tokio::task::spawn_blocking(move || read_lines(demo.data)).await??;
+    replay(&host, &lines, demo.rate, &progress).await?;
     let requests = requests(host.address());
     Ok(Demo { host, requests })
 }
@@ -138,6 +147,7 @@ fn requests(address: SocketAddr) -> Vec<String> {
     let entities = r#""entities":[{"carrier":"UA","origin":"EWR","dest":"SFO","tailnum":"N14228"}]}"#;
     vec![
         format!("curl -s 'http://{address}/v1/features/aircraft?tailnum=N14228'"),
+        format!("curl -s 'http://{address}/v1/features/airport?origin=EWR&as_of=2013-01-14T18:00:00-05:00'"),
         format!("curl -s 'http://{address}/v1/features' -d '{features}{entities}'"),
         format!("curl -s 'http://{address}/v1/dead-letters?limit=1'"),
     ]

@@ -81,6 +81,7 @@ const GO: &[File] = files![
 
 const RUST: &[File] = files![
     "plugins/sdk-rust-macros/Cargo.toml",
+    "plugins/sdk-rust-macros/src/aggregate.rs",
     "plugins/sdk-rust-macros/src/fields.rs",
     "plugins/sdk-rust-macros/src/fold.rs",
     "plugins/sdk-rust-macros/src/input.rs",
@@ -94,6 +95,7 @@ const RUST: &[File] = files![
     "plugins/sdk-rust/src/input.rs",
     "plugins/sdk-rust/src/lib.rs",
     "plugins/sdk-rust/src/log.rs",
+    "plugins/sdk-rust/src/migration_bindings.rs",
     "plugins/sdk-rust/src/output.rs",
     "plugins/sdk-rust/src/returned.rs",
     "plugins/sdk-rust/src/settings.rs",

@@ -17,6 +17,8 @@ pub struct Flight<'a> {
     pub air_time: Option<f64>,
     /// Distance flown, miles.
     pub distance: f64,
+    /// Airport of departure.
+    pub origin: &'a str,
     /// Destination airport.
     pub dest: &'a str,
 }
@@ -26,6 +28,8 @@ pub struct Flight<'a> {
 pub struct Features<'a> {
     /// Where the latest flight went.
     pub last_dest: &'a str,
+    /// From where to where.
+    pub last_leg: String,
     /// Arrival after schedule, minutes.
     pub arr_delay_min: Option<f64>,
     /// Minutes made up in the air: departure delay less arrival delay.
@@ -37,10 +41,17 @@ pub struct Features<'a> {
 }
 
 /// What the latest flight says about an aircraft.
-#[transform(name = "aircraft", entity = "tailnum", event_time = "sched_dep", stream = "flights")]
+#[transform(
+    name = "aircraft",
+    entity = "tailnum",
+    event_time = "sched_dep",
+    stream = "flights",
+    aggregate(destinations_30d = distinct(last_dest, "30d"), last_five_legs = last_values(last_leg, 5))
+)]
 pub fn aircraft<'a>(flight: Flight<'a>) -> Features<'a> {
     Features {
         last_dest: flight.dest,
+        last_leg: [flight.origin, "-", flight.dest].concat(),
         arr_delay_min: flight.arr_delay,
         gained_min: flight.dep_delay.zip(flight.arr_delay).map(|(departed, arrived)| departed - arrived),
         speed_mph: flight.air_time.filter(|minutes| *minutes > 0.0).map(|minutes| flight.distance / minutes * 60.0),
@@ -56,6 +67,7 @@ mod tests {
     fn a_flight_gives_its_speed_and_the_minutes_gained() {
         let flight = Flight {
             tailnum: "N14228",
+            origin: "EWR",
             sched_dep: Timestamp::default(),
             dep_delay: Some(2.0),
             arr_delay: Some(-3.0),
@@ -64,6 +76,7 @@ mod tests {
             dest: "IAH",
         };
         let features = aircraft(flight);
+        assert_eq!(features.last_leg, "EWR-IAH");
         assert_eq!((features.gained_min, features.speed_mph, features.cancelled), (Some(5.0), Some(450.0), false));
     }
 
@@ -71,6 +84,7 @@ mod tests {
     fn a_cancelled_flight_has_no_times() {
         let flight = Flight {
             tailnum: "N14228",
+            origin: "EWR",
             sched_dep: Timestamp::default(),
             dep_delay: None,
             arr_delay: None,

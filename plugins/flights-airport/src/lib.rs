@@ -27,7 +27,20 @@ pub struct Features {
 }
 
 /// What the latest flight says about an airport of departure.
-#[transform(name = "airport", entity = "origin", event_time = "sched_dep", stream = "flights")]
+#[transform(
+    name = "airport",
+    entity = "origin",
+    event_time = "sched_dep",
+    stream = "flights",
+    aggregate(
+        departures_1h = count(dep_delay_min, "1h"),
+        departures_3h = count(dep_delay_min, "3h"),
+        departures_24h = count(dep_delay_min, "24h"),
+        mean_delay_1h = mean(dep_delay_min, "1h"),
+        mean_delay_3h = mean(dep_delay_min, "3h"),
+        mean_delay_24h = mean(dep_delay_min, "24h"),
+    )
+)]
 pub fn airport(flight: Flight) -> Features {
     Features {
         dep_delay_min: flight.dep_delay,

@@ -7,6 +7,7 @@ macro_rules! hygienic {
     };
 }
 
+mod aggregate;
 mod fields;
 mod fold;
 mod input;
@@ -34,7 +35,8 @@ pub fn derive_output(item: TokenStream) -> TokenStream {
 /// Makes a function the transform of its crate: `#[transform(entity = "id", event_time = "at", stream = "readings")]`.
 ///
 /// `entity` and `stream` take one text or several (`["origin", "dest"]`); `name` and `version` replace the function's name and
-/// the crate's version; `columns` says that the function takes and returns whole columns.
+/// the crate's version; `aggregate(n_1h = count(price, "1h"), median = quantile(price, 0.5, "7d"), latest = last_values(price, 5))` has the host
+/// compute features over windows of the outputs; `columns` says that the function takes and returns whole columns.
 #[proc_macro_attribute]
 pub fn transform(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand(syn::parse(arguments).and_then(|arguments| transform::expand(&arguments, &syn::parse(item)?)))

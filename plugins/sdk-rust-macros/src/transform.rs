@@ -4,6 +4,7 @@ use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Error, Expr, FnArg, Ident, ItemFn, LitStr, Result, Token, Type, bracketed, token};
 
+use crate::aggregate::Aggregation;
 use crate::fields;
 
 #[derive(Default)]
@@ -15,6 +16,7 @@ pub(crate) struct Arguments {
     streams: Vec<LitStr>,
     pub(crate) columns: bool,
     pub(crate) migrate: Option<syn::Path>,
+    aggregations: Vec<Aggregation>,
 }
 
 impl Parse for Arguments {
@@ -24,6 +26,8 @@ impl Parse for Arguments {
             let key: Ident = input.parse()?;
             if key == "columns" {
                 arguments.columns = true;
+            } else if key == "aggregate" {
+                arguments.aggregations = Aggregation::all(input)?;
             } else {
                 input.parse::<Token![=]>()?;
                 match key.to_string().as_str() {
@@ -34,7 +38,7 @@ impl Parse for Arguments {
                     "entity" => arguments.entity = texts(input)?,
                     "stream" | "streams" => arguments.streams = texts(input)?,
                     _ => {
-                        let known = "`transform` takes entity, event_time, stream, name, version and columns; `fold` takes migrate instead of columns";
+                        let known = "`transform` takes entity, event_time, stream, name, version, aggregate and columns; `fold` takes migrate instead of columns";
                         return Err(Error::new(key.span(), known));
                     }
                 }
@@ -168,6 +172,7 @@ pub(crate) fn meta(arguments: &Arguments, function: &ItemFn) -> TokenStream {
     let name = arguments.name.as_ref().map_or_else(|| function.sig.ident.to_string(), LitStr::value);
     let version = arguments.version.as_ref().map_or_else(|| hygienic!(env!("CARGO_PKG_VERSION")), |version| hygienic!(#version));
     let doc = fields::doc(&function.attrs);
+    let windows = arguments.aggregations.iter().map(Aggregation::tokens);
     let (streams, entity) = (&arguments.streams, &arguments.entity);
     let event_time = arguments.event_time.as_ref().map_or_else(|| hygienic!(None), |field| hygienic!(Some(#field)));
     hygienic! {
@@ -178,6 +183,7 @@ pub(crate) fn meta(arguments: &Arguments, function: &ItemFn) -> TokenStream {
             streams: &[#(#streams),*],
             entity: &[#(#entity),*],
             event_time: #event_time,
+            windows: &[#(#windows),*],
         }
     }
 }

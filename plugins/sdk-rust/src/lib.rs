@@ -62,12 +62,12 @@ pub use input::{
 pub use output::{Builder, BytesBuilder, Output, OutputColumns, OutputValue, VectorBuilder};
 pub use returned::{Rejected, ReturnedColumns, ReturnedRows, Sink};
 pub use timestamp::Timestamp;
-pub use transform::{Meta, Transform};
+pub use transform::{Meta, Transform, Windowed};
 
 /// The types that cross the boundary, as the contract defines them. Only benches and tools need them.
 pub mod wire {
     pub use crate::bindings::gristmill::transform::types::{
-        Batch, Column, Field, Folded, Kind, Output, Packed, Rejection, Spec, Values, Vectors,
+        Aggregate, Aggregation, Batch, Column, Field, Folded, Kind, Output, Packed, Rejection, Spec, Values, Vectors,
     };
 }
 

@@ -1,4 +1,4 @@
-use crate::wire::{Batch, Field, Output, Spec};
+use crate::wire::{Aggregate, Aggregation, Batch, Field, Output, Spec};
 
 /// A stateless transform, as the host sees it. `#[transform]` on a function `name` implements it for a type `NameTransform`.
 pub trait Transform {
@@ -30,6 +30,21 @@ pub struct Meta {
     pub entity: &'static [&'static str],
     /// Input field that says when the event happened.
     pub event_time: Option<&'static str>,
+    /// Features that the host computes over windows of the outputs.
+    pub windows: &'static [Windowed],
+}
+
+/// A feature that the host computes over a window of an output.
+#[derive(Clone, Copy, Debug)]
+pub struct Windowed {
+    /// Its name.
+    pub feature: &'static str,
+    /// The output.
+    pub column: &'static str,
+    /// What is computed.
+    pub function: Aggregate,
+    /// Length of the window in milliseconds; since the first event when absent.
+    pub window_ms: Option<u64>,
 }
 
 impl Meta {
@@ -45,7 +60,14 @@ impl Meta {
             event_time: self.event_time.map(str::to_owned),
             inputs,
             outputs,
-            aggregations: Vec::new(),
+            aggregations: self.windows.iter().map(Windowed::wire).collect(),
         }
+    }
+}
+
+impl Windowed {
+    fn wire(&self) -> Aggregation {
+        let &Self { feature, column, function, window_ms } = self;
+        Aggregation { feature: feature.to_owned(), column: column.to_owned(), function, window_ms, doc: String::new() }
     }
 }
