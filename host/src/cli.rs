@@ -99,6 +99,24 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// A component's largest file: what a host takes, and some more.
+const COMPONENT_BYTES_MAX: u64 = 256 << 20;
+
+/// A component out of a file.
+pub(crate) fn read_component(path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+    let read = || {
+        let about = std::fs::metadata(path)?;
+        if !about.is_file() {
+            return Err(std::io::Error::other("it is no file"));
+        }
+        if about.len() > COMPONENT_BYTES_MAX {
+            return Err(std::io::Error::other(format!("it has {} bytes; a component has at most {COMPONENT_BYTES_MAX}", about.len())));
+        }
+        std::fs::read(path)
+    };
+    read().map_err(|error| Failure::Wrong(anyhow::anyhow!("cannot read {}: {error}", path.display())))
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;

@@ -360,7 +360,49 @@ static inline bool gm_json_take(gm_json *json, const char *token) {
     return true;
 }
 
-/* A string; of its escapes those of one character. */
+/* One unit of a \u escape, whose u was taken; -1 where it is none. */
+static inline int32_t gm_json_unit(gm_json *json) {
+    int32_t unit = 0;
+    for (int digit = 0; digit < 4; digit++) {
+        static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+        if (++json->at >= json->end) return -1;
+        const char *found = memchr(digits, *json->at, sizeof digits - 1);
+        if (found == NULL) return -1;
+        unit = unit << 4 | ((found - digits) & 15);
+    }
+    return unit;
+}
+
+/* A character in UTF-8; where it ends. */
+static inline char *gm_utf8(char *to, uint32_t code) {
+    if (code < 0x80) {
+        *to++ = (char)code;
+        return to;
+    }
+    int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const unsigned char leads[] = {0, 0xc0, 0xe0, 0xf0};
+    *to++ = (char)(leads[more] | code >> (6 * more));
+    while (more-- > 0) *to++ = (char)(0x80 | ((code >> (6 * more)) & 0x3f));
+    return to;
+}
+
+/* The character of a \u escape, or of a pair of them. */
+static inline bool gm_json_escaped(gm_json *json, char **to) {
+    int32_t unit = gm_json_unit(json);
+    if (unit >= 0xd800 && unit < 0xdc00) {
+        if (json->end - json->at < 3 || json->at[1] != '\\' || json->at[2] != 'u') return false;
+        json->at += 2;
+        int32_t low = gm_json_unit(json);
+        if (low < 0xdc00 || low > 0xdfff) return false;
+        unit = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+    } else if (unit < 0 || (unit >= 0xdc00 && unit < 0xe000)) {
+        return false;
+    }
+    *to = gm_utf8(*to, (uint32_t)unit);
+    return true;
+}
+
+/* A string. */
 static inline bool gm_json_text(gm_json *json, gm_text *text) {
     if (!gm_json_take(json, "\"")) return false;
     char *to = gm_alloc((size_t)(json->end - json->at)), *end = to;
@@ -368,6 +410,10 @@ static inline bool gm_json_text(gm_json *json, gm_text *text) {
         if (*json->at == '\\') {
             static const char escapes[] = "\"\\/nrtbf", meanings[] = "\"\\/\n\r\t\b\f";
             if (++json->at == json->end) return false;
+            if (*json->at == 'u') {
+                if (!gm_json_escaped(json, &end)) return false;
+                continue;
+            }
             const char *escape = memchr(escapes, *json->at, sizeof escapes - 1);
             if (escape == NULL) return false;
             *end++ = meanings[escape - escapes];
@@ -386,7 +432,16 @@ static inline bool gm_json_value(gm_json *json, const gm_setting *setting) {
         *(bool *)setting->value = truth;
         return true;
     }
-    if (setting->kind == GM_text) return gm_json_text(json, setting->value);
+    if (setting->kind == GM_text) {
+        gm_text text;
+        if (!gm_json_text(json, &text)) return false;
+        /* It outlives the call, unlike what gm_alloc gives. */
+        char *kept = malloc(text.length + 1);
+        if (kept == NULL) return false;
+        memcpy(kept, text.at, text.length);
+        *(gm_text *)setting->value = (gm_text){kept, text.length};
+        return true;
+    }
     gm_json_space(json);
     const char *digits = json->at;
     while (json->at < json->end && memchr("+-.0123456789eE", *json->at, 15) != NULL) json->at++;
@@ -586,13 +641,26 @@ static inline uint32_t gm_sink_row(const gm_field *outputs, uint32_t count) {
     return gm_sink.rows++;
 }
 
+/* Whether the event in hand has been refused. */
+static inline bool gm_is_rejected(void) {
+    return gm_sink.rejected_count != 0 && gm_sink.rejected[gm_sink.rejected_count - 1].row == gm_sink.row;
+}
+
 static inline gm_verdict gm_reject(gm_text reason) {
     if (gm_sink.rejected == NULL || gm_sink.rejected_count > gm_sink.input_rows) {
         gm_sink.rejected = gm_alloc((gm_sink.input_rows + 1) * sizeof(gm_rejection));
         gm_sink.rejected_count = 0;
     }
+    /* Of several reasons for one event the last counts. */
+    if (gm_is_rejected()) gm_sink.rejected_count--;
     gm_sink.rejected[gm_sink.rejected_count++] = (gm_rejection){gm_sink.row, reason};
     return GM_REFUSED;
+}
+
+/* What is done with the verdict on an event: whether its row counts. One that is refused has a reason, whoever forgot it. */
+static inline bool gm_is_row(gm_verdict verdict) {
+    if (verdict == GM_REFUSED && !gm_is_rejected()) gm_reject(gm_str("the transform refused it and gave no reason"));
+    return verdict == GM_ROW && !gm_is_rejected();
 }
 
 /* For unit tests: why an event was refused last. */
@@ -799,7 +867,7 @@ static inline void gm_keep_state(uint32_t group, uint32_t groups, const void *st
             memset(&gm_row_out, 0, sizeof gm_row_out); \
             INPUTS(GM_READ) \
             gm_sink.row = gm_row; \
-            if (function(&gm_row_in, &gm_row_out) == GM_ROW) function##_emit(&gm_row_out); \
+            if (gm_is_row(function(&gm_row_in, &gm_row_out))) function##_emit(&gm_row_out); \
         } \
         return gm_finish(gm_outputs, GM_COUNT(gm_outputs)); \
     } \
@@ -828,13 +896,14 @@ static inline void gm_keep_state(uint32_t group, uint32_t groups, const void *st
             gm_sink.row = gm_row; \
             memcpy(&gm_of_before, &gm_of_state, sizeof gm_of_state); \
             gm_verdict gm_of_verdict = function(&gm_of_state, &gm_row_in, &gm_row_out); \
-            if (gm_of_verdict == GM_REFUSED) { \
+            bool gm_of_row = gm_is_row(gm_of_verdict); \
+            if (gm_is_rejected()) { \
                 memcpy(&gm_of_state, &gm_of_before, sizeof gm_of_state); \
                 continue; \
             } \
             gm_of_ended = gm_of_verdict == GM_END; \
             if (gm_of_ended) memset(&gm_of_state, 0, sizeof gm_of_state); \
-            if (gm_of_verdict == GM_ROW) function##_emit(&gm_row_out); \
+            if (gm_of_row) function##_emit(&gm_row_out); \
         } \
         gm_keep_state(gm_of_group, gm_of_groups, &gm_of_state, sizeof gm_of_state, gm_of_ended); \
         return true; \

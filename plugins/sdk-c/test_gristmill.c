@@ -84,9 +84,17 @@ static void settings_are_read_or_refused(void) {
     gm_spec_result *described = gm_export_describe(good, (uint32_t)strlen(good));
     assert(!described->is_error && limit == 7 && loud && gm_equal(mark, "a\n\""));
     assert(described->value.spec.streams.length == 2 && described->value.spec.inputs.length == 3);
+    /* A text outlives the call that read it. */
+    gm_export_described(described);
+    const char *unicode = "{\"mark\": \"caf\\u00e9 \\ud83e\\udd80\"}";
+    described = gm_export_describe(unicode, (uint32_t)strlen(unicode));
+    assert(!described->is_error);
+    gm_export_described(described);
+    memset(gm_alloc(64), 'x', 64);
+    assert(gm_equal(mark, "caf\xc3\xa9 \xf0\x9f\xa6\x80"));
     mark = gm_str("!");
     limit = 3;
-    const char *const bad[] = {"{\"limit\": 1.5}", "{\"limit\": \"7\"}", "{\"lim\": 7}", "[]", "{", "{\"limit\"}", "{\"limit\": 1,}", "{} {}", "{\"loud\": 1}"};
+    const char *const bad[] = {"{\"limit\": 1.5}", "{\"limit\": \"7\"}", "{\"lim\": 7}", "[]", "{", "{\"limit\"}", "{\"limit\": 1,}", "{} {}", "{\"loud\": 1}", "{\"mark\": \"\\ud83e\"}", "{\"mark\": \"\\u12\"}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         described = gm_export_describe(bad[i], (uint32_t)strlen(bad[i]));
         assert(described->is_error && described->value.error.length > 0);

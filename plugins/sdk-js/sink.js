@@ -101,6 +101,7 @@ export class Sink {
 
   /** What is wrong with a row, where that is why an error was thrown; else what the author's function threw. */
   why(returned, error) {
+    if (returned === undefined) return reasonOf(new TypeError("nothing was returned; return a row, or null for none"));
     if (returned === null || typeof returned !== "object" || Array.isArray(returned)) return reasonOf(error);
     try {
       this.check(returned);
@@ -198,7 +199,7 @@ function loopSource(inputs, outputs, { shared, call, taken, refused }) {
           made = null;
           ${shared ? each(inputs, (field, i) => `event.${field.name} = ${valueOf(field, i)};`) : `const event = { ${values} };`}
           ${call}
-          if (made == null) {
+          if (made === null) {
             if (origins === null) { sink.length = next; origins = sink.spelled(); }
             ${taken}
             continue;
@@ -273,7 +274,7 @@ const helpers = {
 };
 
 function compile(inputs, outputs, parts) {
-  const source = `
+  const source = `"use strict";
     const { ${Object.keys(helpers).join(", ")} } = helpers;
     return (inputs, sink, apply, settings, from, to, state, before) => {${loopSource(inputs, outputs, parts)}
       return state;

@@ -366,7 +366,7 @@ fn the_demonstration_ends_with_features() {
     assert_eq!(shown.status.code(), Some(0), "{}", err(&shown));
     let text = out(&shown);
     assert!(text.contains("through 4 transforms"), "{text}");
-    assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("curl ")).count(), 3, "{text}");
+    assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("curl ")).count(), 4, "{text}");
 }
 
 #[test]

@@ -72,6 +72,9 @@ impl Case {
     pub fn read(path: &Path) -> anyhow::Result<Case> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let case: Case = serde_json::from_str(&text).with_context(|| format!("{} is not a data case", path.display()))?;
+        if case.repeat == 0 || case.batch_events_max == Some(0) {
+            bail!("{}: `repeat` and `batch_events_max` are at least 1; with 0 nothing would be run", path.display());
+        }
         if case.events.len().saturating_mul(case.repeat) > EVENTS_MAX {
             bail!("{} has more than {EVENTS_MAX} events, repetitions counted", path.display());
         }

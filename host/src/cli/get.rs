@@ -37,7 +37,7 @@ pub(super) fn get(arguments: &Arguments) -> Result<(), Failure> {
         _ => return Err(Failure::Wrong(anyhow!("name one view and its join keys (get VIEW key=value), or --features view:feature"))),
     };
     if let Some(as_of) = &arguments.as_of {
-        body["as_of"] = json!(as_of);
+        body.as_object_mut().map(|members| members.insert("as_of".to_owned(), json!(as_of)));
     }
     let answer = arguments.host.client().post("/v1/features", &body)?;
     if arguments.json {

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Failure, print};
-use crate::model::{Field, Format};
+use super::{Failure, print, read_component};
+use crate::model::{Field, Format, aggregation, one_line};
 use crate::pipeline::trial::Trial;
 use crate::transform::{Engine, EngineOptions, Limits};
 
 /// Rows in the batch that is measured: as many as a host puts into one call.
 const MEASURED_ROWS: usize = 1_024;
+/// Bytes of one text of a component that are shown.
+const SHOWN_BYTES_MAX: usize = 1_024;
 /// Time spent on measuring.
 const MEASURED_TIME: Duration = Duration::from_millis(500);
 
@@ -29,7 +31,7 @@ pub(super) struct Arguments {
 
 pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     let file = &arguments.file;
-    let component = std::fs::read(file).with_context(|| format!("cannot read {}", file.display())).map_err(Failure::Wrong)?;
+    let component = read_component(file)?;
     // Its code is compiled once for both looks at it.
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let engine = Engine::new(EngineOptions { cache_folder: Some(folder.path().join("code")), ..EngineOptions::default() })?;
@@ -46,9 +48,11 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let spec = &found.spec;
-    print::line(&format!("{} {}", spec.name, spec.version));
+    // What a component says of itself can neither forge lines nor drive a terminal.
+    let foreign = |text: &str| one_line(text, SHOWN_BYTES_MAX);
+    print::line(&format!("{} {}", spec.name, foreign(&spec.version)));
     if !spec.doc.is_empty() {
-        print::line(&spec.doc);
+        spec.doc.lines().for_each(|line| print::line(&foreign(line)));
     }
     print::line(&format!("\ndigest      {}", found.digest));
     print::line(&format!("size        {} bytes{}", found.bytes, if found.wrapped { ", a core module that the host wraps" } else { "" }));
@@ -58,7 +62,7 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     print::line(&format!("memory      {} bytes before the first call", found.memory_bytes));
     print::line(&match measured {
         Some(measured) => format!("speed       {measured:.0} ns a row, {MEASURED_ROWS} rows made up from its inputs in a call"),
-        None => "speed       not measured: it fails on rows made up from its inputs".to_owned(),
+        None => "speed       not measured: it fails on rows made up from its inputs, or takes too long".to_owned(),
     });
     print::line(&format!("streams     {}", spec.streams.join(", ")));
     print::line(&format!("entity      {}", spec.entity.join(", ")));
@@ -66,10 +70,12 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     let row = |role: &str, field: &Field| {
         let kind = field.width.map_or(field.kind.to_string(), |width| format!("{} of {width}", field.kind));
         let null = if field.nullable { "may be null" } else { "" };
-        vec![role.to_owned(), field.name.clone(), kind, null.to_owned(), field.doc.clone()]
+        vec![role.to_owned(), field.name.clone(), kind, null.to_owned(), foreign(&field.doc)]
     };
     let inputs = spec.inputs.iter().map(|field| row("input", field));
-    let rows: Vec<Vec<String>> = inputs.chain(spec.outputs.iter().map(|field| row("feature", field))).collect();
+    let windows = aggregation::fields(&spec.outputs, &spec.aggregations)?;
+    let features = spec.outputs.iter().map(|field| row("feature", field)).chain(windows.iter().map(|field| row("window", field)));
+    let rows: Vec<Vec<String>> = inputs.chain(features).collect();
     print::table(&["", "NAME", "KIND", "NULL", "MEANING"], &rows);
     Ok(())
 }

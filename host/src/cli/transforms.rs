@@ -1,12 +1,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use indicatif::ProgressBar;
 use serde_json::Value;
 
 use super::client::{HostArgument, escape};
-use super::{Failure, print};
+use super::{Failure, print, read_component};
 
 #[derive(clap::Args)]
 pub(super) struct PushArguments {
@@ -57,7 +57,7 @@ pub(super) struct Arguments {
 
 pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     let file = &arguments.file;
-    let component = std::fs::read(file).with_context(|| format!("cannot read {}", file.display())).map_err(Failure::Wrong)?;
+    let component = read_component(file)?;
     let stem = file.file_stem().and_then(|stem| stem.to_str()).map(|stem| stem.replace('-', "_"));
     let name = arguments.name.clone().or(stem).ok_or_else(|| Failure::Wrong(anyhow!("give the transform a name with --name")))?;
     let options = [

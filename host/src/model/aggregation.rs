@@ -116,12 +116,15 @@ fn field(outputs: &[Field], aggregation: &Aggregation) -> Result<Field, SpecErro
         Aggregate::First | Aggregate::Last => of.kind,
         Aggregate::LastValues(_) | Aggregate::Top(_) => Kind::List,
     };
-    match function {
-        Aggregate::Quantile(rank) if !(0.0..=1.0).contains(rank) => return wrong(format!("a quantile at {rank}; 0 to 1 is right")),
-        Aggregate::LastValues(many) | Aggregate::Top(many) if !(1..=LIST_MAX).contains(many) => {
-            return wrong(format!("a list of {many} values; 1 to {LIST_MAX} are allowed"));
-        }
-        _ => {}
+    if let Aggregate::Quantile(rank) = function
+        && !(0.0..=1.0).contains(rank)
+    {
+        return wrong(format!("a quantile at {rank}; 0 to 1 is right"));
+    }
+    if let Aggregate::LastValues(many) | Aggregate::Top(many) = function
+        && !(1..=LIST_MAX).contains(many)
+    {
+        return wrong(format!("a list of {many} values; 1 to {LIST_MAX} are allowed"));
     }
     let nullable = !matches!(function, Aggregate::Count | Aggregate::Distinct | Aggregate::LastValues(_) | Aggregate::Top(_));
     let width = of.width.filter(|_| kind == Kind::Vector);

@@ -6,7 +6,9 @@ pub fn one_line(message: &str, bytes_max: usize) -> String {
     let kept = message.get(..message.floor_char_boundary(bytes_max)).unwrap_or_default();
     let mut line = String::with_capacity(kept.len() + 16);
     for character in kept.chars() {
-        if character.is_control() {
+        if character == '\t' {
+            line.push_str("    ");
+        } else if character.is_control() {
             line.extend(character.escape_default());
         } else {
             line.push(character);

@@ -173,7 +173,7 @@ impl OnlineStore for EmbeddedStore {
             let found = shared.rows.prefix(prefix).take(values_max);
             found.map(|guard| Ok(StoredRow::decode(&guard.value().map_err(failed)?)?.packed)).collect()
         };
-        self.blocking(move |shared| some(shared)).await
+        self.blocking(some).await
     }
 
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {

@@ -15,6 +15,9 @@ use crate::transform::World;
 /// States by entity key.
 type States = HashMap<Vec<u8>, Vec<u8>>;
 
+/// Entity keys and states.
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What is stored for the entities of a batch.
 #[derive(Default)]
 struct Read {
@@ -81,7 +84,7 @@ fn read(binding: &Binding, origins: &Origins<'_>, stored: &Stored) -> Result<Rea
     }
     let keys: Vec<Vec<u8>> = entities.iter().map(|entity| key_of(binding, entity)).collect();
     let mut read = Read::default();
-    let mut others: BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
+    let mut others: BTreeMap<String, Pairs> = BTreeMap::new();
     for (entity, value) in entities.into_iter().zip(stored.read(&keys)?) {
         let Some(value) = value else { continue };
         let state = StoredState::read(&value).ok_or_else(|| online_store::Error::Corrupt("a state is cut short".into()))?;
@@ -99,7 +102,7 @@ fn read(binding: &Binding, origins: &Origins<'_>, stored: &Stored) -> Result<Rea
 }
 
 /// States of another version become states of this one, or their entities' events are given up. A call that fails is tried state by state.
-fn take_over(binding: &Binding, from: &str, states: Vec<(Vec<u8>, Vec<u8>)>, read: &mut Read) -> Result<(), Error> {
+fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> Result<(), Error> {
     if binding.transform.world() != World::MigratingTransform {
         let own = &binding.view.version;
         let message = format!("the entity's state was written by version {from}, which version {own} does not take over");

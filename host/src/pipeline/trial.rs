@@ -14,8 +14,8 @@ use crate::model::{
 };
 use crate::transform::{Error, Output, Transform, World};
 
-/// Time to find the rows at fault in one failing batch.
-const BISECT_TIME_MAX: Duration = Duration::from_secs(2);
+/// Time to find the rows at fault in one failing batch: nobody waits behind a trial, so it may be long.
+const BISECT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A transform that is tried out, and the states that its entities have come to.
 pub struct Trial<'t> {

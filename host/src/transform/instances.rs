@@ -134,10 +134,8 @@ impl Instances {
 
     /// One call that takes over states of another version.
     pub(super) fn migrate(&self, spec: &Spec, from: &str, states: &Column) -> Result<Column, Error> {
-        let rows = match &states.values {
-            Values::Blobs(packed) => packed.len(),
-            _ => return Err(Error::Engine("states are bytes".into())),
-        };
+        let Values::Blobs(packed) = &states.values else { return Err(Error::Engine("states are bytes".into())) };
+        let rows = packed.len();
         let nothing = Batch::default();
         self.call(spec, &nothing, |instance, _| {
             let Guest::Fold(_, Some(guest)) = &instance.guest else { return Err(wrong_world()) };

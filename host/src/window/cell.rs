@@ -127,16 +127,8 @@ impl Cell {
             (Cell::Squares(squares), Cell::Squares(other)) => squares.merge(&other),
             (Cell::Least(least), Cell::Least(other)) => *least = least.iter().copied().chain(other).min(),
             (Cell::Greatest(greatest), Cell::Greatest(other)) => *greatest = (*greatest).max(other),
-            (Cell::Earliest(kept), Cell::Earliest(Some(other))) => {
-                if kept.as_ref().is_none_or(|kept| other.0 < kept.0) {
-                    *kept = Some(other);
-                }
-            }
-            (Cell::Latest(kept), Cell::Latest(Some(other))) => {
-                if kept.as_ref().is_none_or(|kept| other.0 >= kept.0) {
-                    *kept = Some(other);
-                }
-            }
+            (Cell::Earliest(kept), Cell::Earliest(Some(other))) if kept.as_ref().is_none_or(|kept| other.0 < kept.0) => *kept = Some(other),
+            (Cell::Latest(kept), Cell::Latest(Some(other))) if kept.as_ref().is_none_or(|kept| other.0 >= kept.0) => *kept = Some(other),
             (Cell::Distinct(sketch), Cell::Distinct(Some(other))) => match sketch {
                 None => *sketch = Some(other),
                 Some(known) => {
@@ -260,11 +252,8 @@ fn packed(value: Value<'_>) -> Vec<u8> {
 
 /// The packed form in which equal values are equal: of floats, zeros without a sign and one NaN.
 fn identity(value: Value<'_>) -> Vec<u8> {
-    packed(match value {
-        Value::Float(number) if number == 0.0 => Value::Float(0.0),
-        Value::Float(number) if number.is_nan() => Value::Float(f64::NAN),
-        other => other,
-    })
+    let Value::Float(number) = value else { return packed(value) };
+    packed(Value::Float(if number.is_nan() { f64::NAN } else { number + 0.0 }))
 }
 
 /// A number that sorts as the value does: floats as IEEE 754 orders all of them, NaN beyond the infinities.

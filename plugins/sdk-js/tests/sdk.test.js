@@ -323,3 +323,15 @@ test("what is wrong with a definition is said when it is made", () => {
   assert.throws(() => vector(0), /from 1 to 65536/);
   assert.throws(() => run({}, []), /run\(\) takes what/);
 });
+
+test("nothing returned is a mistake, and null is not", () => {
+  const forgetting = rows({ name: "forgetting", entity: "id", inputs: { id: text, price: float }, outputs: { total: float }, apply({ price }) { ({ total: price }); } });
+  assert.match(run(forgetting, [{ id: "a", price: 1 }]).rejected.get(0), /nothing was returned/);
+});
+
+test("an event that was frozen is never another one", () => {
+  const freezing = rows({ name: "freezing", entity: "id", inputs: { id: text, price: float }, outputs: { total: float }, apply(event) { return { total: Object.freeze(event).price }; } });
+  const outcome = run(freezing, [{ id: "a", price: 1 }, { id: "b", price: 2 }]);
+  assert.deepEqual(outcome.rows, [{ total: 1 }]);
+  assert.equal(outcome.rejected.size, 1);
+});

@@ -2,7 +2,7 @@ import datetime
 import unittest
 from typing import NamedTuple, TypedDict
 
-from gristmill import Timestamp, fold, testing, transform
+from gristmill import Reject, Timestamp, fold, testing, transform
 from reference import reference
 
 UTC = datetime.timezone.utc
@@ -53,6 +53,91 @@ class Columns(unittest.TestCase):
         del globals()["Transform"]
         outcome = testing.run(columnar, [{"id": "a", "price": 1.5, "count": 2}, {"id": "b", "price": 0.1, "count": 3}])
         self.assertEqual([row["total"] for row in outcome.rows], [3.0, 0.1 * 3])
+
+
+class Neighbours(unittest.TestCase):
+    """What one event does has no effect on another."""
+
+    def setUp(self):
+        globals().pop("Transform", None)
+        globals().pop("Fold", None)
+
+    def test_an_iterator_that_is_used_up_refuses_its_event_alone(self):
+        class Features(TypedDict):
+            total: float
+
+        @transform(entity="id")
+        def searching(id: str) -> Features | None:
+            if id == "skip":
+                return None
+            if id == "stop":
+                next(x for x in [] if x)
+            return {"total": 1.0}
+
+        outcome = testing.run(searching, [{"id": id} for id in ["ann", "skip", "stop", "dan", "eve"]])
+        self.assertEqual(outcome.origins, [0, 3, 4])
+        self.assertEqual(list(outcome.rejected), [2])
+
+    def test_an_object_that_is_used_again_holds_what_it_held(self):
+        class Features(TypedDict):
+            total: float
+
+        row: Features = {"total": 0.0}
+
+        @transform(entity="id")
+        def reusing(id: str, price: float) -> Features:
+            if id == "bad":
+                raise Reject("bad")
+            row["total"] = price
+            return row
+
+        events = [{"id": "a", "price": 1.0}, {"id": "bad", "price": 2.0}, {"id": "c", "price": 3.0}, {"id": "d", "price": 4.0}]
+        outcome = testing.run(reusing, events)
+        self.assertEqual([row["total"] for row in outcome.rows], [1.0, 3.0, 4.0])
+        self.assertEqual(outcome.rejected, {1: "bad"})
+
+    def test_a_forgotten_return_is_told(self):
+        class Features(TypedDict):
+            total: float
+
+        @transform(entity="id")
+        def forgetting(id: str) -> Features:
+            {"total": 1.0}
+
+        outcome = testing.run(forgetting, [{"id": "a"}])
+        self.assertIn("None was returned", outcome.rejected[0])
+
+    def test_a_refused_event_leaves_the_state_as_it_was(self):
+        class Features(TypedDict):
+            total: float
+
+        @fold(entity="id")
+        def counting(state: dict | None, id: str, price: float) -> tuple[dict, Features]:
+            state = state or {"seen": 0}
+            state["seen"] += 1
+            if price == -1:
+                raise Reject("minus one")
+            if price == -2:
+                return {"seen": 100}, {"totl": 1.0}
+            if price == -3:
+                return {"seen": {1, 2}}, {"total": 0.0}
+            return state, {"total": float(state["seen"])}
+
+        prices = [1, -1, -2, -3, 1, 1]
+        outcome = testing.run(counting, [{"id": "a", "price": price} for price in prices])
+        self.assertEqual([row["total"] for row in outcome.rows], [1.0, 2.0, 3.0])
+        self.assertEqual(list(outcome.rejected), [1, 2, 3])
+        self.assertIn("not JSON serializable", outcome.rejected[3])
+
+    def test_a_misspelt_keyword_is_refused(self):
+        class Features(TypedDict):
+            total: float
+
+        with self.assertRaisesRegex(TypeError, "`setings` is keyword-only"):
+
+            @transform(entity="id")
+            def misspelt(id: str, *, setings: int = 1) -> Features:
+                return {"total": 1.0}
 
 
 class Folds(unittest.TestCase):

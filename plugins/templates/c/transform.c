@@ -11,7 +11,7 @@
     FIELD(total, float, .doc = "Price of all pieces.") \
     FIELD(discounted, boolean, .doc = "Whether a coupon was used.")
 
-GM_ROWS(NAME, INPUTS, OUTPUTS, .doc = "The latest order of a customer.", .stream = "orders", .entity = "customer") {
+GM_ROWS(features, INPUTS, OUTPUTS, .name = "NAME", .doc = "The latest order of a customer.", .stream = "orders", .entity = "customer") {
     if (in->quantity < 1) {
         return gm_reject(gm_join(3, (gm_text[]){gm_str("quantity is "), gm_number(in->quantity), gm_str("; at least 1 is right")}));
     }

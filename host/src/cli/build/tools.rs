@@ -45,5 +45,8 @@ pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
         return Ok(());
     }
     let said = [output.stdout, output.stderr].concat();
-    bail!("{program} failed:\n{}", String::from_utf8_lossy(&said).trim_end())
+    let said = String::from_utf8_lossy(&said);
+    // What follows is about the tool's own insides.
+    let of_the_author = said.split("\nStack backtrace:").next().unwrap_or_default();
+    bail!("{program} failed:\n{}", of_the_author.trim_end())
 }

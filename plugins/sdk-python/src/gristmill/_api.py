@@ -76,6 +76,9 @@ class Transform:
         self.settings = hints.get("settings") if any(p.name == "settings" and p.kind is p.KEYWORD_ONLY for p in parameters) else None
         if self.settings is not None and not dataclasses.is_dataclass(self.settings):
             raise TypeError("`settings` is hinted with a dataclass, whose fields have defaults")
+        for p in parameters:
+            if p.kind is p.KEYWORD_ONLY and p.name != "settings":
+                raise TypeError(f"`{p.name}` is keyword-only; the one such parameter is `settings`, and inputs stand before the `*`")
         self.given = {} if self.settings is None else {"settings": self.settings()}
         outputs = self._outputs(hints)
         self.outputs = [(output, kind_of(self._element(fields, output), f"output `{output}`")) for fields in [outputs] for output in outputs]
@@ -116,6 +119,7 @@ class Transform:
         returned = hints.get("return")
         members = typing.get_args(returned) if typing.get_origin(returned) in (typing.Union, types.UnionType) else [returned]
         classes = [typing.get_args(member)[0] if typing.get_origin(member) is list else member for member in members if member is not type(None)]
+        self.may_skip = type(None) in members or any(typing.get_origin(member) is list for member in members)
         self.returned = next((found for found in dict.fromkeys(classes)), None)
         fields = typing.get_type_hints(self.returned, include_extras=True) if isinstance(self.returned, type) else {}
         if not fields or len(set(classes)) != 1:
@@ -135,7 +139,11 @@ class Transform:
         rejected: dict[int, str] = {}
         columns = [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
         try:
-            return self._apply_columns(columns, input.rows) if self.columns else self._apply_rows(columns, input.rows, rejected)
+            if not self.columns:
+                return self._apply_rows(columns, input.rows, rejected)
+            for reason in rejected.values():
+                raise ValueError(reason)  # the host halves the batch until the event stands alone
+            return self._apply_columns(columns, input.rows)
         except Exception as error:
             raise wire.Err(_reason(error)) from error
 
@@ -147,28 +155,45 @@ class Transform:
         return wire.Output(self._batch(found, rows), None, [])
 
     def _apply_rows(self, columns: list, rows: int, rejected: dict[int, str]) -> wire.Output:
+        unreadable = rejected.copy()
         made = self._made(columns, rows, rejected)
-        if not rejected and set(map(type, made)) <= {self.plain}:
+        kinds = set(map(type, made))
+        nulls = made.count(None) if type(None) in kinds else 0
+        if len(set(map(id, made))) < rows - max(nulls - 1, 0):
+            # The same object for several events: what it held for each is known only while it is its turn.
+            rejected.clear()
+            rejected |= unreadable
+            made = self._made(columns, rows, rejected, self._picked)
+        elif not rejected and kinds <= {self.plain}:
             # One row for each event, as nearly always.
             return wire.Output(self._batch(self.columns_of(made), rows), None, [])
+        else:
+            made = self._each(made, rejected)
         picked, origins = [], []
-        for row, returned in enumerate(made):
-            if row in rejected:
-                continue
-            try:
-                found = self._picked(returned)
-            except Exception as error:
-                rejected[row] = _reason(error)
-                continue
-            picked += found
-            origins += [row] * len(found)
+        for row, found in enumerate(made):
+            if row not in rejected:
+                picked += found
+                origins += [row] * len(found)
         found = list(zip(*picked)) or [()] * len(self.outputs)
         rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
         return wire.Output(self._batch(found, len(picked)), origins, rejections)
 
-    def _made(self, columns: list, rows: int, rejected: dict[int, str]) -> list:
-        """What the function returns for each row; for one that it refuses, anything."""
+    def _each(self, made: list, rejected: dict[int, str]) -> list[list[tuple]]:
+        """The rows in what was returned for each event."""
+        found: list[list[tuple]] = []
+        for row, returned in enumerate(made):
+            try:
+                found.append([] if row in rejected else self._picked(returned))
+            except Exception as error:
+                rejected[row] = _reason(error)
+                found.append([])
+        return found
+
+    def _made(self, columns: list, rows: int, rejected: dict[int, str], take=None) -> list:
+        """What the function returns for each row, and `take` makes of it; for one that it refuses, anything."""
         function = functools.partial(self.function, **self.given) if self.given else self.function
+        if take is not None:
+            function = lambda *values, inner=function: take(inner(*values))
         if rejected:
             # Events that Python cannot hold never reach the function.
             refused = rejected.copy()
@@ -180,13 +205,17 @@ class Transform:
             try:
                 # Keeps what has come before an exception; the next turn goes on behind it.
                 made.extend(results)
-                return made
+                if len(made) == rows:
+                    return made
+                raise StopIteration("it was raised where nobody caught it")
             except Exception as error:
                 rejected[len(made)] = _reason(error)
                 made.append(None)
 
     def _picked(self, returned) -> list[tuple]:
         if returned is None:
+            if not self.may_skip:
+                raise TypeError("None was returned; hint the result with `| None` where that means no row")
             return []
         return [self.pick(each) for each in returned] if isinstance(returned, list) else [self.pick(returned)]
 
@@ -212,25 +241,33 @@ class Fold(Transform):
 
     def apply(self, input: wire.Batch, groups: list[int], states: wire.Column) -> wire.Folded:
         """Folds a batch into the states of its entities."""
+        try:
+            return self._fold(input, groups, states)
+        except Exception as error:
+            raise wire.Err(_reason(error)) from error
+
+    def _fold(self, input: wire.Batch, groups: list[int], states: wire.Column) -> wire.Folded:
         rejected: dict[int, str] = {}
         columns = [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
         kept = read(states, Kind("bytes", True), len(groups) - 1, rejected.setdefault)
         rows = list(zip(*columns))
         picked, origins, after = [], [], []
+        # What is kept is what the next event is given, in the same batch too: so no row depends on where a batch ends, and what a refused event has
+        # done to the state is forgotten.
         for group, state in enumerate(kept):
-            state = self._loaded(state)
             for row in range(groups[group], groups[group + 1]):
                 if row in rejected:
                     continue
                 try:
-                    state, returned = self.function(state, *rows[row], **self.given)
+                    changed, returned = self.function(self._loaded(state), *rows[row], **self.given)
                     made = self._picked(returned)
+                    state = self._stored(changed)
                 except Exception as error:
                     rejected[row] = _reason(error)
                     continue
                 picked += made
                 origins += [row] * len(made)
-            after.append(self._stored(state))
+            after.append(state)
         found = list(zip(*picked)) or [()] * len(self.outputs)
         rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
         output = wire.Output(self._batch(found, len(picked)), origins, rejections)
