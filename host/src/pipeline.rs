@@ -177,11 +177,12 @@ impl Pipeline {
         let source = (self.open_source)(writer.place()).await?;
         self.health.send_replace(Health::Running);
         tracing::info!(partition = %self.partition, place = ?writer.place(), "running");
+        // Before anything is read, so that nothing is on its way that has been applied.
+        let is_kept = source.redelivers() && !writer.acknowledges();
+        let mut owed = self.owed(is_kept, &*source).await?;
         let mut read_ahead = ReadAhead::start(Arc::clone(&source), self);
         let mut renew = tokio::time::interval(self.renewal());
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let is_kept = source.redelivers() && !writer.acknowledges();
-        let mut owed = self.owed(is_kept, &*source).await?;
         let ended = loop {
             let step = tokio::select! {
                 biased;

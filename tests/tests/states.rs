@@ -100,7 +100,15 @@ fn killed(folder: &Path, config: &str, seed: u64, events: &[Value]) {
     }
     let host = Host::start(folder, config).unwrap();
     assert_ne!(served(&host, &oracle(events)), expected, "the host was done before it was killed for the last time");
-    wait_for("the features of a run without faults", || (served(&host, &oracle(events)) == expected).then_some(()));
+    let mut seen = BTreeMap::new();
+    wait_for("the features to change no more", || {
+        let lag = host.metric("gristmill_lag_entries") + host.metric("gristmill_pending_entries");
+        let before = std::mem::replace(&mut seen, served(&host, &oracle(events)));
+        (lag == 0.0 && !before.is_empty() && before == seen && host.metric("gristmill_entries_read_total") > 0.0).then_some(())
+    });
+    let wrong: Vec<_> =
+        expected.iter().filter(|(id, values)| seen.get(*id) != Some(values)).map(|(id, values)| (id, values, seen.get(id))).collect();
+    assert!(wrong.is_empty(), "entity, values of a run without faults, values served: {wrong:?}");
     let shown = host.get("/v1/states/tally?id=e7").unwrap().1;
     let [seen, total, _] = oracle(events)["e7"];
     let state: Value = serde_json::from_str(shown["state"]["text"].as_str().unwrap()).unwrap();

@@ -3,6 +3,8 @@
 //! For rows of which the newest wins it is enough that what is delivered again changes nothing. States and windows would count it twice. So where a
 //! transform has any, the ids that are owed lie in the store, put there by the very commit that applied them, and what is delivered again is left out.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use super::Pipeline;
@@ -16,6 +18,8 @@ pub(super) struct Owed {
     pub(super) ids: Vec<EntryId>,
     /// Whether the ids must be in the store before they are acknowledged.
     pub(super) is_kept: bool,
+    /// What was applied and may come again in this session: it was read before its acknowledgement went through.
+    may_return: HashSet<EntryId>,
 }
 
 impl Owed {
@@ -39,12 +43,11 @@ impl Owed {
 
     /// What of a delivery has not been applied.
     pub(super) fn leave_out(&self, delivery: Delivery) -> Delivery {
-        if !self.is_kept || !delivery.redelivered || self.ids.is_empty() {
+        if !self.is_kept || !delivery.redelivered || self.may_return.is_empty() {
             return delivery;
         }
-        let known: std::collections::HashSet<EntryId> = self.ids.iter().copied().collect();
         let mut left = delivery;
-        left.entries.retain(|id| !known.contains(&id));
+        left.entries.retain(|id| !self.may_return.contains(&id));
         left
     }
 }
@@ -57,7 +60,8 @@ impl Pipeline {
             return Ok(Owed::default());
         }
         let kept = self.store.read(&[Owed::key(&self.partition)]).await?.pop().flatten();
-        let mut owed = Owed { ids: kept.map(|kept| Owed::read(&kept)).unwrap_or_default(), is_kept };
+        let ids = kept.map(|kept| Owed::read(&kept)).unwrap_or_default();
+        let mut owed = Owed { may_return: ids.iter().copied().collect(), ids, is_kept };
         if !owed.ids.is_empty() {
             self.acknowledge(source, Vec::new(), &mut owed).await;
         }
@@ -71,6 +75,7 @@ impl Pipeline {
         match source.acknowledge(&owed.ids).await {
             Ok(()) => owed.ids.clear(),
             Err(error) => {
+                owed.may_return.extend(owed.ids.iter().copied().filter(|_| owed.is_kept));
                 tracing::warn!(partition = %self.partition, owed = owed.ids.len(), "could not acknowledge, will try again: {error}");
                 self.telemetry.retries("acknowledge");
             }

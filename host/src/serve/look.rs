@@ -104,7 +104,12 @@ impl PlannedView {
             // A clock that was set back is no reason to answer for a moment that is no longer kept.
             At::Now(now) => now.max(entity.kept_from()),
         };
-        let row = entity.row(moment).map(|packed| FeatureRow::new(packed.clone())).transpose();
+        // As of now the newest row counts, even one whose clock is ahead, as it does in views that keep nothing else.
+        let row = match at {
+            At::Now(_) => entity.newest_row(),
+            At::Past(..) => entity.row(moment),
+        };
+        let row = row.map(|packed| FeatureRow::new(packed.clone())).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
         let event_time = row.as_ref().map(|row| row.header.version.event_time);
         let windows = if self.kept.has_windows() {

@@ -281,6 +281,11 @@ impl Entity {
         Timestamp(self.kept_from)
     }
 
+    /// The newest row of all.
+    pub fn newest_row(&self) -> Option<&Bytes> {
+        self.rows.last().map(|(_, packed)| packed)
+    }
+
     /// The newest row at a moment.
     pub fn row(&self, at: Timestamp) -> Option<&Bytes> {
         let newer = self.rows.partition_point(|(version, _)| version.event_time <= at);
