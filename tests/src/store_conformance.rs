@@ -5,9 +5,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use gristmill::model::{
-    Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Digest, EntryId, Field, Kind, Partition, Place, RawField, Reason, Rows, Schema,
-    SchemaId, Timestamp, Version, pack_row,
+    Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Digest, ENTITY_FORMAT, EntryId, Field, Kind, Partition, Place, Put, RawField,
+    Reason, Rows, Schema, SchemaId, Timestamp, Version, pack_row,
 };
 use gristmill::online_store::{DeadLetterCount, Error, OnlineStore, Writer, Writers};
 
@@ -35,6 +36,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("commit_out_of_turn_is_refused", |factory| Box::pin(commit_out_of_turn_is_refused(factory))),
     ("place_survives_and_never_falls", |factory| Box::pin(place_survives_and_never_falls(factory))),
     ("expired_rows_are_gone", |factory| Box::pin(expired_rows_are_gone(factory))),
+    ("puts_replace_whatever_is_there_and_take_away", |factory| Box::pin(puts_replace_whatever_is_there_and_take_away(factory))),
+    ("a_sample_is_of_its_prefix", |factory| Box::pin(a_sample_is_of_its_prefix(factory))),
     ("many_keys", |factory| Box::pin(many_keys(factory))),
     ("big_rows", |factory| Box::pin(big_rows(factory))),
     ("empty_commits_count", |factory| Box::pin(empty_commits_count(factory))),
@@ -226,6 +229,65 @@ async fn expired_rows_are_gone(factory: Box<dyn Factory>) {
     // What has expired does not stand in the way of an older row.
     writer.commit(&commit_of(2, &[(b"v:past", version(0, 1), row(version(0, 1), b""))])).await.unwrap();
     assert_eq!(read_one(&store, b"v:past").await, Some(row(version(0, 1), b"")));
+}
+
+fn put(key: &[u8], value: Option<&[u8]>, expires_at: Option<Timestamp>) -> Put {
+    Put { key: key.to_vec(), value: value.map(Bytes::copy_from_slice), expires_at }
+}
+
+fn commit_of_puts(number: u64, all: impl IntoIterator<Item = Put>) -> Commit {
+    let mut commit = Commit { number, ..Commit::default() };
+    all.into_iter().for_each(|put| commit.puts.push(put));
+    commit
+}
+
+async fn puts_replace_whatever_is_there_and_take_away(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut first = writer(&store).await;
+    let long = vec![7_u8; 100_000];
+    let entity = [&[ENTITY_FORMAT][..], &version(9, 1).to_bytes(), &[0, 0, 0, 1], b"newer"].concat();
+    let older = [&[ENTITY_FORMAT][..], &version(3, 1).to_bytes(), &[0, 0, 0, 1], b"older"].concat();
+    let puts = [
+        put(b"v:a", Some(&entity), None),
+        put(b"~v:a", Some(b"state"), None),
+        put(b"~v:b", Some(&long), None),
+        put(b"~v:c", Some(b""), None),
+    ];
+    first.commit(&commit_of_puts(1, puts)).await.unwrap();
+    assert_eq!(read_one(&store, b"v:a").await.unwrap(), entity);
+    assert_eq!(read_one(&store, b"~v:b").await.unwrap(), long);
+    assert_eq!(read_one(&store, b"~v:c").await.unwrap(), b"");
+    // Neither a version nor what is there has a say, and a commit that comes twice changes nothing.
+    let past = Timestamp(Timestamp::now().0 - 1_000_000);
+    let puts =
+        || [put(b"v:a", Some(&older), None), put(b"~v:a", None, None), put(b"~v:c", Some(b"gone"), Some(past)), put(b"~v:d", None, None)];
+    first.commit(&commit_of_puts(2, puts())).await.unwrap();
+    first.commit(&commit_of_puts(2, [put(b"v:a", Some(&entity), None)])).await.unwrap();
+    drop(first);
+    let store = if factory.durable() {
+        drop(store);
+        factory.open()
+    } else {
+        store
+    };
+    assert_eq!(read_one(&store, b"v:a").await.unwrap(), older);
+    assert_eq!(read_one(&store, b"~v:a").await, None);
+    assert_eq!(read_one(&store, b"~v:b").await.unwrap(), long);
+    assert_eq!(read_one(&store, b"~v:c").await, None);
+}
+
+async fn a_sample_is_of_its_prefix(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut first = writer(&store).await;
+    let keys = (0..50).map(|number| format!("~v*:{number}")).chain(["~v:1".into(), "~vx:2".into(), "v*:3".into()]);
+    first.commit(&commit_of_puts(1, keys.map(|key| put(key.as_bytes(), Some(key.as_bytes()), None)))).await.unwrap();
+    let mut found = store.sample(b"~v*:", 1_000).await.unwrap();
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), 50);
+    assert!(found.iter().all(|value| value.starts_with(b"~v*:")), "{found:?}");
+    assert_eq!(store.sample(b"~v*:", 7).await.unwrap().len(), 7);
+    assert!(store.sample(b"~nothing:", 7).await.unwrap().is_empty());
 }
 
 async fn many_keys(factory: Box<dyn Factory>) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use gristmill::conformance::guest::Guest;
+use gristmill::model::{Aggregate, Aggregation, Value, aggregation};
 use gristmill::model::{DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Partition, Reason, Schema, View, row_key};
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
@@ -12,6 +13,7 @@ use gristmill::source::scripted::{Script, ScriptedSource};
 use gristmill::source::{Delivery, Error, Source};
 use gristmill::telemetry::Telemetry;
 use gristmill::transform::{Engine, EngineOptions, Limits};
+use gristmill::window::{Entity, Plan};
 use gristmill_tests::host::DEADLINE;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -30,9 +32,14 @@ struct Work {
 
 impl Work {
     async fn start(guest: &Guest) -> Work {
+        Work::keeping(guest, Kept::default()).await
+    }
+
+    /// With a view that keeps more than the newest row.
+    async fn keeping(guest: &Guest, kept: Kept) -> Work {
         let engine = Engine::new(EngineOptions { instances_max: 8, instances_per_transform_max: 2, ..EngineOptions::default() }).unwrap();
         let (store, telemetry) = (Arc::new(MemoryStore::new(100)), Telemetry::new());
-        let transforms = Arc::new(ArcSwap::from_pointee(bound(&engine, &store, &telemetry, guest).await));
+        let transforms = Arc::new(ArcSwap::from_pointee(bound(&engine, &store, &telemetry, guest, kept).await));
         let (source, script) = ScriptedSource::new([]);
         // A script is followed once; a source that is opened again goes on where the last one stopped.
         let source: Arc<dyn Source> = Arc::new(source);
@@ -96,7 +103,7 @@ impl Work {
     }
 }
 
-async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, guest: &Guest) -> Transforms {
+async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, guest: &Guest, kept: Kept) -> Transforms {
     let transform = engine.load("view", &guest.component().unwrap(), "", Limits::default()).unwrap();
     let spec = transform.spec();
     let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
@@ -108,8 +115,8 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         version: spec.version.clone(),
         entity,
         features: spec.outputs.clone(),
-        windows: Vec::new(),
-        kept: Kept::default(),
+        windows: aggregation::fields(&spec.outputs, &kept.aggregations).unwrap(),
+        kept: kept.clone(),
         max_age_secs: None,
     };
     let schema = Schema {
@@ -117,16 +124,17 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         component: view.component,
         entity: view.entity.clone(),
         features: view.features.clone(),
-        kept: Kept::default(),
+        kept: kept.clone(),
         state_version: None,
     };
     let schema = store.intern(&schema).await.unwrap();
+    let plan = (!kept.is_nothing()).then(|| Arc::new(Plan::new(&transform.spec().outputs, &kept)));
     let binding = Binding {
         transform,
         view: Arc::new(view),
         schema,
         inputs: Vec::new(),
-        kept: None,
+        kept: plan,
         expire_secs: None,
         bisect_ms_max: 1_000,
         telemetry: telemetry.transform("view"),
@@ -159,6 +167,39 @@ async fn what_could_not_be_acknowledged_is_owed_and_goes_with_the_next() {
     assert!(work.has_row(3).await, "the store has what was not acknowledged");
     let second = work.deliver(4..=5);
     assert_eq!(work.acknowledged(5).await, [first, second].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owed_and_delivered_again_counts_once_in_a_window() {
+    let count =
+        Aggregation { feature: "n".into(), column: "double".into(), function: Aggregate::Count, window_ms: None, doc: String::new() };
+    let kept = Kept { aggregations: vec![count], ..Kept::default() };
+    let work = Work::keeping(&Guest::doubling(), kept.clone()).await;
+    for _ in 0..2 {
+        work.script.refuse_acknowledgement(Error::Unreachable { address: "nowhere".into(), reason: "cut".into() });
+    }
+    let again = |keys: std::ops::RangeInclusive<i64>| {
+        let entries = entries(keys.map(|key| (key, key.to_string())));
+        work.script.add(Ok(Delivery { entries, redelivered: true, ..Delivery::default() }));
+    };
+    work.deliver(1..=3);
+    // All that is owed, some of it and something new, and the first again once everything is acknowledged.
+    again(1..=3);
+    again(2..=4);
+    work.until("the batch after those", || Some(()).filter(|()| work.telemetry.snapshot().entries_settled >= 4)).await;
+    work.acknowledged(4).await;
+    again(1..=3);
+    work.deliver(5..=5);
+    work.until("the last batch", || Some(()).filter(|()| work.telemetry.snapshot().entries_settled >= 5)).await;
+    for key in 1..=5 {
+        let stored = work.store.read(&[row_key("view", [KeyPart::Integer(key)]).unwrap()]).await.unwrap()[0].clone().unwrap();
+        let plan = Plan::new(&Guest::doubling().spec.outputs, &kept);
+        let entity = Entity::read(&stored, &plan).unwrap();
+        let mut counts = Vec::new();
+        let push = |value: Option<Value<'_>>| counts.push(matches!(value, Some(Value::Integer(1))));
+        entity.finish(&plan, gristmill::model::Timestamp::now(), push).unwrap();
+        assert_eq!(counts, [true], "the event of {key} counts once");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,7 +240,7 @@ async fn a_replay_settles_what_a_mended_transform_can_use_and_keeps_the_rest() {
     work.script.add(Ok(Delivery { entries: entries([(1, "1".into()), (2, "two".into()), (3, "3".into())]), ..Delivery::default() }));
     let ids = work.acknowledged(3).await;
     assert_eq!(work.letters().await.len(), 3);
-    work.transforms.store(Arc::new(bound(&work.engine, &work.store, &work.telemetry, &Guest::doubling()).await));
+    work.transforms.store(Arc::new(bound(&work.engine, &work.store, &work.telemetry, &Guest::doubling(), Kept::default()).await));
     let all = DeadLetterQuery { transform: None, stream: None, ids: None, limit: 100, bytes_max: None };
     let letters = work.store.dead_letters().list(&all).await.unwrap();
     let (reply, answer) = oneshot::channel();

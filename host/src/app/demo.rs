@@ -12,7 +12,7 @@ use super::Host;
 use super::binding_options::BindingOptions;
 use super::transforms::Origin;
 use crate::config::Config;
-use crate::model::{Entries, EntryId, Format};
+use crate::model::{Aggregate, Aggregation, Entries, EntryId, Format};
 
 /// The stream that the flights go through.
 const STREAM: &str = "flights";
@@ -82,9 +82,19 @@ pub async fn demo(demo: DemoOptions, progress: watch::Sender<Progress>) -> anyho
     let host = Host::start(config).await?;
     let limits = host.core.config.limits;
     let options = BindingOptions { limits, history_secs: HISTORY_SECS, ..BindingOptions::default() };
+    // The other components declare windows of their own; this one's are the operator's.
+    let variance = Aggregation {
+        feature: "delay_variance_7d".into(),
+        column: "dep_delay_min".into(),
+        function: Aggregate::Variance,
+        window_ms: Some(7 * 86_400_000),
+        doc: "Variance of departures after schedule, minutes squared.".into(),
+    };
     for (name, component) in COMPONENTS {
+        let mut options = options.clone();
+        options.aggregations.extend((name == "carrier").then(|| variance.clone()));
         host.core
-            .install(name, component.to_vec(), Some(options.clone()), Origin::Declared)
+            .install(name, component.to_vec(), Some(options), Origin::Declared)
             .await
             .with_context(|| format!("component `{name}`"))?;
     }

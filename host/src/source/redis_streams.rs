@@ -217,13 +217,14 @@ impl RedisStreams {
         commands.arg(b"COUNT").arg(count.as_bytes()).arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
         let StreamEntries { entries, gone, last } = self.exchange(reader, &commands, 0).await?.unwrap_or_default();
         let Some(last) = last else { return Ok(None) };
+        // Whatever fails here is read again; only then does the reader move on.
+        let exhausted = self.admin.exhausted(entries.ids().min(), entries.ids().max(), entries.len()).await?;
+        if !gone.is_empty() {
+            self.admin.acknowledge(&gone).await?;
+            reader.lost += gone.len() as u64;
+        }
         reader.phase = Phase::Pending(last);
         reader.hand_out(&entries, last);
-        if !gone.is_empty() {
-            reader.lost += gone.len() as u64;
-            self.admin.acknowledge(&gone).await?;
-        }
-        let exhausted = self.admin.exhausted(entries.ids().min(), entries.ids().max(), entries.len()).await?;
         Ok(Some(Delivery { entries, redelivered: true, exhausted, lost: 0 }))
     }
 

@@ -29,13 +29,7 @@ pub struct Features {
 }
 
 /// What the latest flight says about a carrier.
-#[transform(
-    name = "carrier",
-    entity = "carrier",
-    event_time = "sched_dep",
-    stream = "flights",
-    aggregate(delay_variance_7d = variance(dep_delay_min, "7d"))
-)]
+#[transform(name = "carrier", entity = "carrier", event_time = "sched_dep", stream = "flights")]
 pub fn carrier(flight: Flight) -> Features {
     Features {
         dep_delay_min: flight.dep_delay,
