@@ -58,8 +58,11 @@ fn apply(plan: &Plan, stored: Option<&Bytes>, times: impl Iterator<Item = i64>) 
 /// The same windows by hand: for each window tiles of count, sum, least and greatest, kept in memory as they are.
 #[derive(Default)]
 struct Native {
-    windows: Vec<VecDeque<(i64, u64, f64, f64, f64)>>,
+    windows: Vec<VecDeque<NativeTile>>,
 }
+
+/// Number, count, sum, least and greatest.
+type NativeTile = (i64, u64, f64, f64, f64);
 
 impl Native {
     fn add(&mut self, lengths: &[i64], time: i64, value: f64) {
