@@ -105,7 +105,7 @@ class Neighbours(unittest.TestCase):
             {"total": 1.0}
 
         outcome = testing.run(forgetting, [{"id": "a"}])
-        self.assertIn("None was returned", outcome.rejected[0])
+        self.assertIn("hint `| None` where None means no row", outcome.rejected[0])
 
     def test_a_refused_event_leaves_the_state_as_it_was(self):
         class Features(TypedDict):

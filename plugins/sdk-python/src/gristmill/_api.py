@@ -83,9 +83,8 @@ class Transform:
         outputs = self._outputs(hints)
         self.outputs = [(output, kind_of(self._element(fields, output), f"output `{output}`")) for fields in [outputs] for output in outputs]
         names = [output for output, _ in self.outputs]
-        self.pick = _picker(self.returned, names)
-        self.plain = dict if typing.is_typeddict(self.returned) else self.returned
-        self.columns_of = _columns_of(self.returned, names)
+        self.take = _taker(self.returned, names)
+        self.nth = [operator.itemgetter(output) for output in range(len(names))]
         listed = lambda value: [value] if isinstance(value, str) else list(value)
         self.spec = wire.Spec(
             name=name or function.__name__,
@@ -119,7 +118,7 @@ class Transform:
         returned = hints.get("return")
         members = typing.get_args(returned) if typing.get_origin(returned) in (typing.Union, types.UnionType) else [returned]
         classes = [typing.get_args(member)[0] if typing.get_origin(member) is list else member for member in members if member is not type(None)]
-        self.may_skip = type(None) in members or any(typing.get_origin(member) is list for member in members)
+        self.one_each = type(None) not in members and not any(typing.get_origin(member) is list for member in members)
         self.returned = next((found for found in dict.fromkeys(classes)), None)
         fields = typing.get_type_hints(self.returned, include_extras=True) if isinstance(self.returned, type) else {}
         if not fields or len(set(classes)) != 1:
@@ -148,58 +147,39 @@ class Transform:
             raise wire.Err(_reason(error)) from error
 
     def _apply_columns(self, columns: list, rows: int) -> wire.Output:
-        found = self.pick(self.function(*columns, **self.given))
+        found = self._columns([self.take(self.function(*columns, **self.given))])
+        found = [column for (column,) in found]
         for (name, _), column in zip(self.outputs, found):
             if len(column) != rows:
                 raise ValueError(f"`{name}` has {len(column)} values for {rows} rows")
         return wire.Output(self._batch(found, rows), None, [])
 
     def _apply_rows(self, columns: list, rows: int, rejected: dict[int, str]) -> wire.Output:
-        unreadable = rejected.copy()
-        made = self._made(columns, rows, rejected)
-        kinds = set(map(type, made))
-        nulls = made.count(None) if type(None) in kinds else 0
-        if len(set(map(id, made))) < rows - max(nulls - 1, 0):
-            # The same object for several events: what it held for each is known only while it is its turn.
-            rejected.clear()
-            rejected |= unreadable
-            made = self._made(columns, rows, rejected, self._picked)
-        elif not rejected and kinds <= {self.plain}:
-            # One row for each event, as nearly always.
-            return wire.Output(self._batch(self.columns_of(made), rows), None, [])
+        if self.one_each:
+            made = self._made(columns, rows, rejected, self.take)
+            if not rejected:
+                return wire.Output(self._batch(self._columns(made), rows), None, [])
+            origins = [row for row in range(rows) if row not in rejected]
+            picked = [made[row] for row in origins]
         else:
-            made = self._each(made, rejected)
-        picked, origins = [], []
-        for row, found in enumerate(made):
-            if row not in rejected:
-                picked += found
-                origins += [row] * len(found)
-        found = list(zip(*picked)) or [()] * len(self.outputs)
+            made = self._made(columns, rows, rejected, self._picked)
+            picked, origins = [], []
+            for row, found in enumerate(made):
+                if row not in rejected:
+                    picked += found
+                    origins += [row] * len(found)
         rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
-        return wire.Output(self._batch(found, len(picked)), origins, rejections)
+        return wire.Output(self._batch(self._columns(picked), len(picked)), origins, rejections)
 
-    def _each(self, made: list, rejected: dict[int, str]) -> list[list[tuple]]:
-        """The rows in what was returned for each event."""
-        found: list[list[tuple]] = []
-        for row, returned in enumerate(made):
-            try:
-                found.append([] if row in rejected else self._picked(returned))
-            except Exception as error:
-                rejected[row] = _reason(error)
-                found.append([])
-        return found
-
-    def _made(self, columns: list, rows: int, rejected: dict[int, str], take=None) -> list:
-        """What the function returns for each row, and `take` makes of it; for one that it refuses, anything."""
+    def _made(self, columns: list, rows: int, rejected: dict[int, str], take) -> list:
+        """What `take` makes of what the function returns for each row, at once: the next row may change the same object. For a row that is refused, anything."""
         function = functools.partial(self.function, **self.given) if self.given else self.function
-        if take is not None:
-            function = lambda *values, inner=function: take(inner(*values))
         if rejected:
             # Events that Python cannot hold never reach the function.
             refused = rejected.copy()
             function = lambda row, *values, inner=function: None if row in refused else inner(*values)
             columns = [range(rows), *columns]
-        results = map(function, *columns)
+        results = map(take, map(function, *columns))
         made: list = []
         while True:
             try:
@@ -209,15 +189,27 @@ class Transform:
                     return made
                 raise StopIteration("it was raised where nobody caught it")
             except Exception as error:
-                rejected[len(made)] = _reason(error)
+                rejected.setdefault(len(made), self._refused(error))
                 made.append(None)
 
-    def _picked(self, returned) -> list[tuple]:
+    def _refused(self, error: Exception) -> str:
+        behind = error.__traceback__.tb_next if error.__traceback__ else None
+        if behind is None and not isinstance(error, StopIteration):
+            # It was `take` that failed: nothing of the author's is on the stack.
+            return f"what was returned is no {self.returned.__name__} ({_reason(error)}); hint `| None` where None means no row, `list[…]` where there may be several"
+        return _reason(error)
+
+    def _picked(self, returned) -> list:
+        """The rows in what was returned for one event."""
         if returned is None:
-            if not self.may_skip:
+            if self.one_each:
                 raise TypeError("None was returned; hint the result with `| None` where that means no row")
             return []
-        return [self.pick(each) for each in returned] if isinstance(returned, list) else [self.pick(returned)]
+        return [self.take(each) for each in returned] if isinstance(returned, list) else [self.take(returned)]
+
+    def _columns(self, taken: list) -> list:
+        """From what was taken of each row to a list for each output."""
+        return [taken] if len(self.outputs) == 1 else [list(map(column, taken)) for column in self.nth]
 
     def _batch(self, columns: list, rows: int) -> wire.Batch:
         return wire.Batch(rows, [write(name, kind, column if isinstance(column, list) else list(column)) for (name, kind), column in zip(self.outputs, columns)])
@@ -268,9 +260,8 @@ class Fold(Transform):
                 picked += made
                 origins += [row] * len(made)
             after.append(state)
-        found = list(zip(*picked)) or [()] * len(self.outputs)
         rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
-        output = wire.Output(self._batch(found, len(picked)), origins, rejections)
+        output = wire.Output(self._batch(self._columns(picked), len(picked)), origins, rejections)
         return wire.Folded(output, write("state", Kind("bytes", True), after))
 
     def _loaded(self, state: bytes | None):
@@ -290,28 +281,9 @@ def _export(function, name: str, made: Transform) -> None:
     function.gristmill = made
 
 
-def _picker(returned: type, names: list[str]):
-    if issubclass(returned, tuple):
-        # Its fields are the outputs, in their order.
-        return _itself
-    get = operator.attrgetter if dataclasses.is_dataclass(returned) else operator.itemgetter
-    if len(names) == 1:
-        one = get(names[0])
-        return lambda row: (one(row),)
-    return get(*names)
-
-
-def _columns_of(returned: type, names: list[str]):
-    """From rows of this type to columns."""
-    if issubclass(returned, tuple):
-        return lambda rows: list(zip(*rows)) or [()] * len(names)
-    if dataclasses.is_dataclass(returned):
-        return lambda rows: [list(map(operator.attrgetter(name), rows)) for name in names]
-    return lambda rows: [[row[name] for row in rows] for name in names]
-
-
-def _itself(row: tuple) -> tuple:
-    return row
+def _taker(returned: type, names: list[str]):
+    """Takes the outputs of one returned row: a tuple, or the value itself when there is one output."""
+    return (operator.itemgetter if typing.is_typeddict(returned) else operator.attrgetter)(*names)
 
 
 def _settings(shape: type, text: str):

@@ -3,6 +3,7 @@
 import array
 import datetime
 import itertools
+import operator
 import struct
 
 from . import _wire as wire
@@ -58,15 +59,16 @@ def _moments(values: list, refuse) -> list:
     return found
 
 
-_TYPES = {"boolean": {bool}, "integer": {int}, "float": {float}, "text": {str}, "bytes": {bytes}, "timestamp": {int}}
+_TYPES = {"boolean": bool, "integer": int, "float": float, "text": str, "bytes": bytes, "timestamp": int}
 
 
 def write(name: str, kind: Kind, values: list) -> wire.Column:
     """A column of these values; fails with a TypeError or ValueError that names the output and the row."""
     rows = len(values)
     validity = None
-    # The types of a column say, all at once, whether each value has to be looked at.
-    found = set(map(type, values))
+    # The types of a column say, all at once, whether each value has to be looked at. Nearly always there is one, and counting it is the cheapest look.
+    expected = _TYPES.get(kind.name)
+    found = {expected} if operator.countOf(map(type, values), expected) == rows else set(map(type, values))
     if type(None) in found:
         if not kind.nullable:
             raise ValueError(f"`{name}` of row {values.index(None)} is None; hint it with `| None` if null is legal")
@@ -80,7 +82,7 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
             placeholder = _EPOCH
         values = [placeholder if value is None else value for value in values]
         found.discard(type(None))
-    plain = found <= _TYPES.get(kind.name, set()) and not kind.as_datetime
+    plain = found <= {expected} and not kind.as_datetime
     if not plain or (kind.name in ("integer", "timestamp") and not _are_64_bit(values)):
         for row, value in enumerate(values):
             problem = _problem(kind, value)
