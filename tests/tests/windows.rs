@@ -3,7 +3,7 @@
 
 use gristmill::model::json::push_value;
 use gristmill::model::{Aggregate, Aggregation, EntryId, Field, Kept, Kind, SchemaId, Timestamp, Value, Version};
-use gristmill::window::{Added, Entity, Plan};
+use gristmill::window::{Added, Entity, Plan, Shape};
 use gristmill_tests::oracle::{Event, agrees, expected, first_time};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -213,4 +213,48 @@ fn rows_of_the_past_are_the_newest_of_their_time() {
         }
         Ok(())
     });
+}
+
+/// Which of the aggregations there are, before and after.
+fn masks() -> impl Strategy<Value = (Vec<bool>, Vec<bool>)> {
+    let mask = || prop::collection::vec(any::<bool>(), aggregations().len());
+    (mask(), mask())
+}
+
+#[test]
+fn features_that_stay_go_on_when_others_come_and_go() {
+    let strategy = (cases(), masks(), any::<prop::sample::Index>());
+    let mut runner = TestRunner::new(Config { cases: 700, failure_persistence: None, ..Config::default() });
+    let test = |((events, batch, history_secs, exact, back), (before, after), change): (_, (Vec<bool>, Vec<bool>), prop::sample::Index)| {
+        let events: Vec<Event> = events;
+        let newest = events.iter().map(|event| event.time).max().unwrap();
+        let some = |mask: &[bool]| aggregations().into_iter().zip(mask).filter(|(_, is_in)| **is_in).map(|(one, _)| one).collect();
+        let with = |mask: &[bool]| {
+            let kept = Kept { aggregations: some(mask), history_secs, exact };
+            Kept1 { plan: Plan::new(&[output()], &kept), kept, stored: None, now: newest }
+        };
+        let (mut old, mut new) = (with(&before), with(&after));
+        let (first, rest) = events.split_at(change.index(events.len()));
+        first.chunks(batch).for_each(|events| drop(old.add(events)));
+        if old.stored.is_some() {
+            let outputs = [output()];
+            let (from, to) = (Shape { outputs: &outputs, plan: &old.plan }, Shape { outputs: &outputs, plan: &new.plan });
+            let mut stored = Vec::new();
+            old.entity().adapt(from, to, SchemaId(1)).unwrap().push(&mut stored, SchemaId(1));
+            new.stored = Some(stored);
+        }
+        rest.chunks(batch).for_each(|events| drop(new.add(events)));
+        let kept_from = newest - history_secs as i64 * 1_000_000;
+        for at in [newest, newest + back, kept_from, kept_from + back % (newest - kept_from + 1)] {
+            for (aggregation, answer) in new.kept.aggregations.iter().zip(new.features(at)) {
+                if old.kept.aggregations.iter().any(|known| known.feature == aggregation.feature) {
+                    let expected = expected(aggregation, exact, &events, at);
+                    prop_assert!(agrees(&expected, &answer), "{aggregation:?} at {at}: {answer} instead of {expected:?}");
+                }
+            }
+        }
+        Ok(())
+    };
+
+    runner.run(&strategy, test).unwrap();
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::cell::Cell;
-use super::entity::{Cells, Contribution, Entity, Tile, new_cells, read_cells};
+use super::entity::{Cells, Contribution, Entity, Tile, new_cells, read_cells, within};
 use super::plan::{Plan, Window};
 use crate::model::{FeatureRow, Field, Kind, SchemaId, Value};
 
@@ -20,7 +20,7 @@ impl Entity {
     /// Carries over what both have: outputs of the same name and kind, windows of the same length over them. A window that is new begins empty. `None` where
     /// what is stored is not of the old shape.
     pub fn adapt(self, from: Shape<'_>, to: Shape<'_>, schema: SchemaId) -> Option<Entity> {
-        let Entity { kept_from, compacted_to, rows, contributions, windows } = self;
+        let Entity { stored, kept_from, compacted_to, rows, contributions, windows } = self;
         let rows = rows.into_iter().map(|(version, packed)| Some((version, adapt_row(packed, from.outputs, to.outputs, schema)?)));
         let rows = rows.collect::<Option<Vec<_>>>()?;
         let contributions =
@@ -30,31 +30,31 @@ impl Entity {
                 known.length == window.length && (known.length.is_none() || from.plan.exact == to.plan.exact)
             };
             match from.plan.windows.iter().zip(&windows).find(same) {
-                Some((known, tiles)) => tiles.iter().map(|tile| adapt_tile(tile, known, window)).collect::<Option<Vec<_>>>(),
+                Some((known, tiles)) => tiles.iter().map(|tile| adapt_tile(&stored, tile, known, window)).collect::<Option<Vec<_>>>(),
                 None => Some(Vec::new()),
             }
         });
         let windows = windows.collect::<Option<Vec<_>>>()?;
-        Some(Entity { kept_from, compacted_to, rows, contributions, windows })
+        Some(Entity { stored, kept_from, compacted_to, rows, contributions, windows })
     }
 }
 
-fn adapt_tile(tile: &Tile, from: &Window, to: &Window) -> Option<Tile> {
+fn adapt_tile(bytes: &[u8], tile: &Tile, from: &Window, to: &Window) -> Option<Tile> {
     let stored;
     let known: &[Cell] = match &tile.cells {
         Cells::Open(cells) => cells,
-        Cells::Stored(bytes) => {
-            stored = read_cells(bytes, from)?;
+        Cells::Stored(from_byte, to_byte) => {
+            stored = read_cells(within(bytes, *from_byte, *to_byte), from)?;
             &stored
         }
     };
     let mut cells = new_cells(to);
     for (cell, planned) in cells.iter_mut().zip(&to.cells) {
         let same = |(known, _): &(&super::plan::Planned, &Cell)| {
-            known.name == planned.name && known.kind == planned.kind && known.shape == planned.shape
+            known.name == planned.name && known.kind == planned.kind && known.shape.answers_for(planned.shape)
         };
         if let Some((_, known)) = from.cells.iter().zip(known).find(same) {
-            *cell = known.clone();
+            cell.merge(known.clone());
         }
     }
     Some(Tile { number: tile.number, cells: Cells::Open(cells) })

@@ -33,6 +33,13 @@ pub(super) enum Shape {
     Frequent,
 }
 
+impl Shape {
+    /// Whether what is kept in this shape can go on in the other: the newest values may become more or fewer.
+    pub(super) fn answers_for(self, other: Shape) -> bool {
+        self == other || matches!((self, other), (Shape::Newest(_), Shape::Newest(_)))
+    }
+}
+
 /// A value and when it came.
 type Stamped = (Version, Vec<u8>);
 

@@ -35,6 +35,8 @@ pub enum Added {
 
 /// An entity in memory.
 pub struct Entity {
+    /// What it was read from: most of it is only passed on.
+    pub(super) stored: Bytes,
     /// Reads as of this moment and later ones are exact; microseconds.
     pub(super) kept_from: i64,
     /// Contributions up to here are in the tiles.
@@ -62,20 +64,25 @@ pub(super) struct Tile {
 
 /// Most tiles are only passed on.
 pub(super) enum Cells {
-    Stored(Bytes),
+    /// Where they begin and end in what the entity was read from.
+    Stored(u32, u32),
     Open(Vec<Cell>),
 }
 
 impl Cells {
-    fn open(&mut self, window: &Window) -> Option<&mut Vec<Cell>> {
-        if let Cells::Stored(bytes) = self {
-            *self = Cells::Open(read_cells(bytes, window)?);
+    fn open(&mut self, stored: &[u8], window: &Window) -> Option<&mut Vec<Cell>> {
+        if let Cells::Stored(from, to) = *self {
+            *self = Cells::Open(read_cells(within(stored, from, to), window)?);
         }
         match self {
             Cells::Open(cells) => Some(cells),
-            Cells::Stored(_) => None,
+            Cells::Stored(..) => None,
         }
     }
+}
+
+pub(super) fn within(stored: &[u8], from: u32, to: u32) -> &[u8] {
+    stored.get(from as usize..to as usize).unwrap_or_default()
 }
 
 pub(super) fn read_cells(bytes: &[u8], window: &Window) -> Option<Vec<Cell>> {
@@ -91,7 +98,7 @@ impl Entity {
     /// One of which nothing is known.
     pub fn new(plan: &Plan) -> Entity {
         let windows = plan.windows.iter().map(|_| Vec::new()).collect();
-        Entity { kept_from: i64::MIN, compacted_to: i64::MIN, rows: Vec::new(), contributions: Vec::new(), windows }
+        Entity { stored: Bytes::new(), kept_from: i64::MIN, compacted_to: i64::MIN, rows: Vec::new(), contributions: Vec::new(), windows }
     }
 
     /// One that kept nothing but its newest row so far.
@@ -124,12 +131,14 @@ impl Entity {
             let mut number = 0_i64;
             let tiles = (0..reader.count()?).map(|_| {
                 number = number.wrapping_add(reader.signed()?);
-                Some(Tile { number, cells: Cells::Stored(stored.slice_ref(reader.run()?)) })
+                let length = reader.run()?.len();
+                let to = stored.len() - reader.0.len();
+                Some(Tile { number, cells: Cells::Stored(u32::try_from(to - length).ok()?, u32::try_from(to).ok()?) })
             });
             tiles.collect::<Option<Vec<_>>>()
         });
         let windows = windows.collect::<Option<Vec<_>>>()?;
-        Some(Entity { kept_from, compacted_to, rows, contributions, windows })
+        Some(Entity { stored: stored.clone(), kept_from, compacted_to, rows, contributions, windows })
     }
 
     /// Appends the stored form. Fails for an entity that has neither rows nor windows, of which there is nothing to store.
@@ -155,7 +164,7 @@ impl Entity {
                 push_signed(out, tile.number.wrapping_sub(before));
                 before = tile.number;
                 match &tile.cells {
-                    Cells::Stored(bytes) => push_run(out, bytes),
+                    Cells::Stored(from, to) => push_run(out, within(&self.stored, *from, *to)),
                     Cells::Open(cells) => {
                         open.clear();
                         cells.iter().for_each(|cell| cell.push(&mut open));
@@ -265,7 +274,7 @@ impl Entity {
             if tiles.get(at).is_none_or(|tile| tile.number != number) {
                 tiles.insert(at, Tile { number, cells: Cells::Open(new_cells(window)) });
             }
-            if let Some(cells) = tiles.get_mut(at).and_then(|tile| tile.cells.open(window)) {
+            if let Some(cells) = tiles.get_mut(at).and_then(|tile| tile.cells.open(&self.stored, window)) {
                 add(plan, window, cells, contribution);
             }
         }
@@ -302,8 +311,8 @@ impl Entity {
             for tile in tiles.iter().filter(|tile| window.length.is_none() || tile.number >= first_tile) {
                 match &tile.cells {
                     Cells::Open(more) => cells.iter_mut().zip(more).for_each(|(cell, more)| cell.merge(more.clone())),
-                    Cells::Stored(bytes) => {
-                        let mut reader = Reader(bytes);
+                    Cells::Stored(from, to) => {
+                        let mut reader = Reader(within(&self.stored, *from, *to));
                         for (cell, planned) in cells.iter_mut().zip(&window.cells) {
                             cell.merge(Cell::read(planned.shape, &mut reader).ok_or(EntityError)?);
                         }

@@ -69,9 +69,10 @@ impl Plan {
             self.windows.push(Window { length, cells: Vec::new() });
             self.windows.len() - 1
         });
-        // Neighbours over the same column and window share what they can.
+        // Cells are shared by functions of the same shape only: what is kept for one feature must not depend on which others there are, or it would
+        // be lost when they change.
         let neighbours = all.iter().filter(|other| other.column == aggregation.column && other.window_ms == aggregation.window_ms);
-        let shape = neighbours.map(|other| shape(other.function, kind)).fold(shape(aggregation.function, kind), wider);
+        let shape = neighbours.map(|other| shape(other.function, kind)).fold(shape(aggregation.function, kind), most);
         let Some(cells) = self.windows.get_mut(window).map(|window| &mut window.cells) else { return };
         let cell = cells.iter().position(|known| known.column == column && known.shape == shape).unwrap_or_else(|| {
             cells.push(Planned { column, name: aggregation.column.clone(), kind, shape });
@@ -147,10 +148,9 @@ fn shape(function: Aggregate, kind: Kind) -> Shape {
     }
 }
 
-/// The shape out of which both can be answered, where the second can answer for the first.
-fn wider(own: Shape, other: Shape) -> Shape {
+/// Of two shapes of newest values the one that has more.
+fn most(own: Shape, other: Shape) -> Shape {
     match (own, other) {
-        (Shape::Count, Shape::Integers | Shape::Floats | Shape::Squares) | (Shape::Floats, Shape::Squares) => other,
         (Shape::Newest(few), Shape::Newest(many)) => Shape::Newest(few.max(many)),
         _ => own,
     }
@@ -159,13 +159,11 @@ fn wider(own: Shape, other: Shape) -> Shape {
 impl Feature {
     fn finish(&self, cell: &Cell, push: &mut impl FnMut(Option<Value<'_>>)) {
         match (self.function, cell) {
-            (Aggregate::Count, Cell::Count(count) | Cell::Integers(count, _)) => push(integer(*count)),
-            (Aggregate::Count, Cell::Floats(total)) => push(integer(total.count)),
-            (Aggregate::Count, Cell::Squares(squares)) => push(integer(squares.total.count)),
+            (Aggregate::Count, Cell::Count(count)) => push(integer(*count)),
             (Aggregate::Sum | Aggregate::Mean, Cell::Integers(0, _)) => push(None),
             (Aggregate::Sum, Cell::Integers(_, sum)) => push(i64::try_from(*sum).ok().map(Value::Integer)),
             (Aggregate::Mean, Cell::Integers(count, sum)) => push(Some(Value::Float(*sum as f64 / *count as f64))),
-            (Aggregate::Sum | Aggregate::Mean, Cell::Floats(total) | Cell::Squares(super::total::Squares { total, .. })) => {
+            (Aggregate::Sum | Aggregate::Mean, Cell::Floats(total)) => {
                 let value = if self.function == Aggregate::Sum { total.sum() } else { total.mean() };
                 push((total.count > 0).then_some(Value::Float(value)));
             }
