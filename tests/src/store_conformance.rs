@@ -37,6 +37,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("place_survives_and_never_falls", |factory| Box::pin(place_survives_and_never_falls(factory))),
     ("expired_rows_are_gone", |factory| Box::pin(expired_rows_are_gone(factory))),
     ("puts_replace_whatever_is_there_and_take_away", |factory| Box::pin(puts_replace_whatever_is_there_and_take_away(factory))),
+    ("rows_after_an_entity_are_compared_with_it", |factory| Box::pin(rows_after_an_entity_are_compared_with_it(factory))),
     ("a_sample_is_of_its_prefix", |factory| Box::pin(a_sample_is_of_its_prefix(factory))),
     ("many_keys", |factory| Box::pin(many_keys(factory))),
     ("big_rows", |factory| Box::pin(big_rows(factory))),
@@ -274,6 +275,26 @@ async fn puts_replace_whatever_is_there_and_take_away(factory: Box<dyn Factory>)
     assert_eq!(read_one(&store, b"~v:a").await, None);
     assert_eq!(read_one(&store, b"~v:b").await.unwrap(), long);
     assert_eq!(read_one(&store, b"~v:c").await, None);
+}
+
+async fn rows_after_an_entity_are_compared_with_it(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let mut first = writer(&store).await;
+    let entity = [&[ENTITY_FORMAT][..], &version(9, 1).to_bytes(), &[0, 0, 0, 1], b"entity"].concat();
+    first.commit(&commit_of_puts(1, [put(b"v:a", Some(&entity), None), put(b"v:b", Some(&entity), None)])).await.unwrap();
+    drop(first);
+    let store = if factory.durable() {
+        drop(store);
+        factory.open()
+    } else {
+        store
+    };
+    // The view keeps no more than rows from now on.
+    let mut second = writer(&store).await;
+    let rows = [(b"v:a", version(8, 1), row(version(8, 1), b"late")), (b"v:b", version(10, 1), row(version(10, 1), b"newer"))];
+    second.commit(&commit_of(2, &rows)).await.unwrap();
+    assert_eq!(read_one(&store, b"v:a").await.unwrap(), entity);
+    assert_eq!(read_one(&store, b"v:b").await.unwrap(), row(version(10, 1), b"newer"));
 }
 
 async fn a_sample_is_of_its_prefix(factory: Box<dyn Factory>) {

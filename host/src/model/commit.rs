@@ -92,10 +92,10 @@ pub struct Put {
 }
 
 impl Put {
-    /// The version that rows of the same key are compared with; that of an entity stands where a row has it.
-    pub fn version(&self) -> Version {
-        let version = self.value.as_ref().and_then(|value| super::Header::read(value).ok()).map(|header| header.version);
-        version.unwrap_or(Version::MIN)
+    /// The version that rows of the same key are compared with: that of an entity stands where a row has it. A state has none.
+    pub fn version(&self) -> Option<Version> {
+        let is_state = self.key.first() == Some(&b'~');
+        self.value.as_ref().filter(|_| !is_state).and_then(|value| super::Header::read(value).ok()).map(|header| header.version)
     }
 }
 

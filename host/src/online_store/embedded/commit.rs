@@ -8,7 +8,7 @@ use fjall::OwnedWriteBatch;
 
 use super::rows::{StoredRow, expiry_key};
 use super::{EmbeddedWriter, Error, Shared, State, failed};
-use crate::model::{Commit, Partition, Place, RowRef, Timestamp, Version};
+use crate::model::{Commit, Partition, Place, Put, RowRef, Timestamp, Version};
 use crate::online_store::Writer;
 
 #[async_trait]
@@ -101,7 +101,7 @@ impl Shared {
     ) -> Result<(Vec<RowRef<'c>>, Option<Version>), Error> {
         let now = Timestamp::now();
         let mut written = Vec::with_capacity(commit.rows.len());
-        let mut reached = high_water;
+        let mut reached = commit.puts.iter().filter_map(Put::version).map(Some).fold(high_water, Option::max);
         for row in commit.rows.iter() {
             let surely = high_water.is_none_or(|high_water| row.version > high_water);
             if !surely && !self.is_newest(&row, now)? {

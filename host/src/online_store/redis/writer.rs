@@ -135,8 +135,9 @@ impl RedisWriter {
     async fn claim_views(&mut self, commit: &Commit) -> Result<(), Error> {
         let Some((token, _)) = self.lease.clone() else { return Ok(()) };
         let mut last: &[u8] = &[];
-        for row in commit.rows.iter() {
-            let view = view_of(row.key);
+        let entities = commit.puts.iter().filter(|put| put.version().is_some()).map(|put| put.key.as_slice());
+        for key in commit.rows.iter().map(|row| row.key).chain(entities) {
+            let view = view_of(key);
             if view == last || self.newest.contains_key(view) {
                 last = view;
                 continue;
@@ -172,9 +173,15 @@ impl RedisWriter {
             let known = newest.get_mut(view_of(row.key));
             lease.is_some() && known.is_some_and(|newest| newest.surely(row.key, row.version))
         });
+        for put in commit.puts.iter() {
+            // Rows may be written under the same key later, when the view keeps nothing more.
+            if let (Some(version), Some(newest)) = (put.version(), newest.get_mut(view_of(&put.key))) {
+                newest.surely(&put.key, version);
+            }
+        }
         push_rows(commands, keys.rows.as_bytes(), &sure, &compared);
         push_puts(commands, keys.rows.as_bytes(), commit);
-        let highs: Vec<(&[u8], [u8; 24])> = if lease.is_some() && !commit.rows.is_empty() {
+        let highs: Vec<(&[u8], [u8; 24])> = if lease.is_some() && !(commit.rows.is_empty() && commit.puts.is_empty()) {
             newest.iter().map(|(view, newest)| (view.as_slice(), newest.high_water().to_bytes())).collect()
         } else {
             Vec::new()
