@@ -4,10 +4,13 @@
 use gristmill::model::json::push_value;
 use gristmill::model::{Aggregate, Aggregation, EntryId, Field, Kept, Kind, SchemaId, Timestamp, Value, Version};
 use gristmill::window::{Added, Entity, Plan, Shape};
+use gristmill_tests::flights::Seeded;
+use gristmill_tests::host::{Host, wait_for};
 use gristmill_tests::oracle::{Event, agrees, expected, first_time};
+use gristmill_tests::redis_server::RedisServer;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 const MINUTE: u64 = 60_000;
 
@@ -257,4 +260,130 @@ fn features_that_stay_go_on_when_others_come_and_go() {
     };
 
     runner.run(&strategy, test).unwrap();
+}
+
+const ENTITIES: u64 = 12;
+const SHUFFLED: u64 = 8_000;
+const KILLS: u64 = 5;
+const HOUR: i64 = 3_600_000_000;
+
+/// Events of some entities over three days, out of order by up to an hour; one in fifty is up to a month late.
+fn shuffled(seed: u64) -> Vec<(u64, Event)> {
+    let (mut seeded, end) = (Seeded(seed), 1_700_000_000_000_000);
+    let event = |order: u64| {
+        let on_time = end - 72 * HOUR + (order * 72 * HOUR as u64 / SHUFFLED) as i64;
+        let late = if seeded.below(50) == 0 { 30 * 24 * HOUR } else { HOUR };
+        let time = on_time - seeded.below(late as u64) as i64;
+        let value = [seeded.below(7) as f64 / 2.0, seeded.below(2_000_000) as f64 - 1e6, 1e15, 0.1][seeded.below(4) as usize];
+        (seeded.below(ENTITIES), Event { time, order, value: Some(value) })
+    };
+    (0..SHUFFLED).map(event).collect()
+}
+
+/// The total of an order without pieces is its fee.
+fn add(server: &RedisServer, events: &[(u64, Event)]) {
+    for chunk in events.chunks(1_000) {
+        let mut pipe = redis::pipe();
+        for (entity, event) in chunk {
+            let order = json!({
+                "id": format!("e{entity}"), "price": 0.0, "qty": 1, "fee": event.value, "ts": Timestamp(event.time).to_string(),
+                "country": "no", "flag": false,
+            });
+            pipe.cmd("XADD").arg("orders").arg("*").arg("data").arg(order.to_string());
+        }
+        pipe.query::<Vec<String>>(&mut server.connection()).unwrap();
+    }
+}
+
+fn orders(server: &RedisServer, kept: &Kept) -> String {
+    let component = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/components/bench-orders.wasm");
+    let aggregation = |one: &Aggregation| {
+        let function = serde_json::to_string(&one.function).unwrap().replace(':', " = ");
+        let function = if let Some(call) = function.strip_prefix("{\"") { format!("{{{}", call.replace('"', "")) } else { function };
+        let window = one.window_ms.map(|ms| format!(", window_ms = {ms}")).unwrap_or_default();
+        format!("{{ feature = \"{}\", column = \"total\", function = {function}{window} }}", one.feature)
+    };
+    let aggregations: Vec<String> = kept.aggregations.iter().map(aggregation).collect();
+    format!(
+        "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.orders]\ntype = \"redis_streams\"\nurl = \"{}\"\nbatch_events_max = 32\nblock_ms = 100\nformat = {{ type = \"json\", field = \"data\" }}\n\n\
+         [transforms.orders]\ncomponent = \"{}\"\nhistory_secs = {}\nexact = {}\naggregations = [{}]\n",
+        server.url(),
+        component.display(),
+        kept.history_secs,
+        kept.exact,
+        aggregations.join(", ")
+    )
+}
+
+/// The answers of a host for every entity as of a moment: statuses and values by feature.
+fn served(host: &Host, kept: &Kept, at: i64) -> Vec<(Vec<Json>, Vec<Json>)> {
+    let features: Vec<String> = kept.aggregations.iter().map(|one| format!("orders:{}", one.feature)).collect();
+    let entities: Vec<Json> = (0..ENTITIES).map(|entity| json!({"id": format!("e{entity}")})).collect();
+    let body = json!({"features": features, "entities": entities, "as_of": Timestamp(at).to_string()});
+    let (status, answer) = host.post("/v1/features", &body.to_string()).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let list = |result: &Json, name: &str| result[name].as_array().unwrap().clone();
+    answer["results"].as_array().unwrap().iter().map(|result| (list(result, "statuses"), list(result, "values"))).collect()
+}
+
+/// Entries that are not acknowledged, as Redis has it.
+fn left(server: &RedisServer) -> u64 {
+    let groups: redis::streams::StreamInfoGroupsReply =
+        redis::cmd("XINFO").arg("GROUPS").arg("orders").query(&mut server.connection()).unwrap();
+    groups.groups.iter().map(|group| group.pending as u64 + group.lag.unwrap_or(0) as u64).sum()
+}
+
+/// A stream that redelivers, a store that cannot acknowledge in the same step, kills: and then every function, window and moment.
+fn killed_and_compared(seed: u64, kept: Kept) {
+    let (server, folder, events) = (RedisServer::start(), tempfile::tempdir().unwrap(), shuffled(seed));
+    add(&server, &events);
+    let config = orders(&server, &kept);
+    let mut seeded = Seeded(seed);
+    for _ in 0..KILLS {
+        let host = Host::start(folder.path(), &config).unwrap();
+        let aim = (32 * (1 + seeded.below(20))) as f64;
+        wait_for("the host to come some batches further", || (host.metric("gristmill_entries_settled_total") >= aim).then_some(()));
+        host.kill();
+    }
+    let host = Host::start(folder.path(), &config).unwrap();
+    assert!(left(&server) > 0, "the host was done before it was killed for the last time");
+    wait_for("everything to be acknowledged", || (left(&server) == 0).then_some(()));
+    let of = |entity: u64| -> Vec<Event> { events.iter().filter(|(of, _)| *of == entity).map(|(_, event)| event.clone()).collect() };
+    let newest: Vec<i64> = (0..ENTITIES).map(|entity| of(entity).iter().map(|event| event.time).max().unwrap()).collect();
+    let (first, last) = (*newest.iter().min().unwrap(), *newest.iter().max().unwrap());
+    let history = kept.history_secs as i64 * 1_000_000;
+    let mut moments = vec![last, last + 1, last - history, last + 40 * 24 * HOUR];
+    moments.extend((0..6).map(|_| last - history + seeded.below((history + 5 * HOUR) as u64) as i64));
+    for at in moments {
+        for (entity, (statuses, values)) in (0..ENTITIES).zip(served(&host, &kept, at)) {
+            for ((aggregation, status), answer) in kept.aggregations.iter().zip(statuses).zip(values) {
+                let expected = expected(aggregation, kept.exact, &of(entity), at);
+                assert_ne!(status, "outside_history", "seed {seed}, entity {entity} as of {at}");
+                assert!(
+                    agrees(&expected, &answer),
+                    "seed {seed}, entity {entity}, {aggregation:?} as of {at}: {answer} instead of {expected:?}"
+                );
+            }
+        }
+    }
+    for (statuses, values) in served(&host, &kept, first - history - 1) {
+        assert!(statuses.iter().all(|status| status == "outside_history") && values.iter().all(Json::is_null));
+    }
+    // What nothing covers any more is a dead letter. What lasts for ever covers everything.
+    let (_, letters) = host.get("/v1/dead-letters?limit=1000").unwrap();
+    let letters = letters["dead_letters"].as_array().unwrap();
+    assert!(letters.iter().all(|letter| letter["reason"] == "too_late"), "{letters:?}");
+    assert_eq!(letters.is_empty(), kept.aggregations.iter().any(|one| one.window_ms.is_none()), "{}", letters.len());
+    host.stop();
+}
+
+#[test]
+fn a_host_that_is_killed_serves_what_the_oracle_says_at_every_moment() {
+    let of_a_day = |one: &Aggregation| one.window_ms.is_some_and(|ms| ms <= 24 * 60 * MINUTE);
+    killed_and_compared(1, Kept { aggregations: aggregations(), history_secs: 7_200, exact: false });
+    killed_and_compared(
+        2,
+        Kept { aggregations: aggregations().into_iter().filter(of_a_day).collect(), history_secs: 86_400, exact: false },
+    );
+    killed_and_compared(3, Kept { aggregations: aggregations(), history_secs: 3_600, exact: true });
 }

@@ -210,9 +210,10 @@ impl Shared {
         }
         for put in commit.puts.iter() {
             match &put.value {
-                Some(value) => {
-                    rows.insert(put.key.clone(), Row { version: put.version().unwrap_or(Version::MIN), expires_at: put.expires_at, packed: value.clone() })
-                }
+                Some(value) => rows.insert(
+                    put.key.clone(),
+                    Row { version: put.version().unwrap_or(Version::MIN), expires_at: put.expires_at, packed: value.clone() },
+                ),
                 None => rows.remove(&put.key),
             };
         }
