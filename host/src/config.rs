@@ -134,6 +134,7 @@ fn check_limits(key: &str, limits: Limits, complain: &mut impl FnMut(String, Str
         ("memory_bytes_max", limits.memory_bytes_max as u64, 65_536),
         ("deadline_ms", limits.deadline_ms, 1),
         ("output_bytes_max", limits.output_bytes_max as u64, 1),
+        ("state_bytes_max", limits.state_bytes_max as u64, 1),
         ("output_rows_per_input_max", limits.output_rows_per_input_max as u64, 1),
         ("instance_calls_max", limits.instance_calls_max, 1),
     ];

@@ -136,7 +136,7 @@ fn resident_bytes() -> Option<u64> {
 
 /// Limits that are soon reached.
 fn limits() -> Limits {
-    Limits { memory_bytes_max: 4 << 20, output_bytes_max: 1 << 20, ..Limits::default() }
+    Limits { memory_bytes_max: 4 << 20, output_bytes_max: 1 << 20, state_bytes_max: 1 << 18, ..Limits::default() }
 }
 
 fn engine() -> anyhow::Result<Engine> {

@@ -35,6 +35,8 @@ pub struct Limits {
     pub table_elements_max: usize,
     /// Bytes that one call may return, all columns together.
     pub output_bytes_max: usize,
+    /// Bytes in the state of one entity.
+    pub state_bytes_max: usize,
     /// Rows that one call may return for each row it was given.
     pub output_rows_per_input_max: usize,
     /// Calls after which an instance is replaced by a fresh one.
@@ -50,6 +52,7 @@ impl Default for Limits {
             deadline_ms: 50,
             table_elements_max: 20_000,
             output_bytes_max: 64 << 20,
+            state_bytes_max: 1 << 20,
             output_rows_per_input_max: 64,
             instance_calls_max: 10_000,
             log_lines_per_second_max: 20,

@@ -260,7 +260,7 @@ fn engine() -> Engine {
 }
 
 fn limits() -> Limits {
-    Limits { memory_bytes_max: 4 << 20, output_bytes_max: 1 << 20, ..Limits::default() }
+    Limits { memory_bytes_max: 4 << 20, output_bytes_max: 1 << 20, state_bytes_max: 1 << 18, ..Limits::default() }
 }
 
 fn keys(rows: i64) -> Batch {

@@ -199,6 +199,27 @@ fn an_event_out_of_the_future_counts_when_its_time_has_come_and_pushes_nothing_o
 }
 
 #[test]
+fn a_history_that_had_to_be_shortened_is_right_about_what_is_left() {
+    run(500, cases(), |(events, batch, history_secs, exact, back)| {
+        let newest = events.iter().map(|event| event.time).max().unwrap();
+        let mut kept = Kept1::new(history_secs, exact, newest);
+        for (turn, events) in events.chunks(batch).enumerate() {
+            kept.add(events);
+            let (mut entity, before) = (kept.entity(), kept.entity().kept_from());
+            if turn % 3 == 0 && entity.shorten_history(&kept.plan, Timestamp(newest)) {
+                prop_assert!(entity.kept_from() > before);
+                let mut stored = Vec::new();
+                entity.push(&mut stored, SchemaId(1));
+                kept.stored = Some(stored);
+            }
+        }
+        let kept_from = kept.entity().kept_from().0;
+        prop_assert!(!kept.entity().answers(Timestamp(kept_from - 1)));
+        [kept_from, newest, newest + back].into_iter().try_for_each(|at| kept.check(&events, at))
+    });
+}
+
+#[test]
 fn rows_of_the_past_are_the_newest_of_their_time() {
     run(500, cases(), |(events, batch, history_secs, exact, back)| {
         let newest = events.iter().map(|event| event.time).max().unwrap();

@@ -80,6 +80,12 @@ pub(super) fn states() -> Vec<Row> {
         ("states beyond the end", blobs(&[0, 1, 2, 9], b"abc"), None, "states: offsets that end at 9 for 3 bytes"),
         ("no bitmap of states", blobs(&[0, 1, 2, 3], b"abc"), Some(vec![]), "states: a validity bitmap of 0 bytes; 3 rows need 1"),
         (
+            "a state that is too large",
+            blobs(&[0, 0, 0, (1 << 18) + 1], &vec![b'x'; (1 << 18) + 1]),
+            None,
+            "a state of 262145 bytes; state_bytes_max allows 262144",
+        ),
+        (
             "too many bytes of states",
             blobs(&[0, 0, 0, 1 << 20], &vec![b'x'; 1 << 20]),
             None,

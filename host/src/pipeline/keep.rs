@@ -53,6 +53,11 @@ pub(super) fn keep(
         }
         let mut value = Vec::new();
         entity.push(&mut value, binding.schema);
+        // A history that is shorter than asked for, and says so, is better than events that do not count.
+        while value.len() > ENTITY_BYTES_MAX && entity.shorten_history(plan, now) {
+            value.clear();
+            entity.push(&mut value, binding.schema);
+        }
         if value.len() > ENTITY_BYTES_MAX {
             let message = format!("the entity would keep {} bytes; {ENTITY_BYTES_MAX} are allowed", value.len());
             given_up.extend(rows.iter().map(|row| (row.origin, Reason::TooLarge, message.clone())));

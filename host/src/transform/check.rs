@@ -42,7 +42,8 @@ pub fn check(output: &mut Output, spec: &Spec, input_rows: usize, limits: &Limit
     check_rejected(output, input_rows)
 }
 
-/// Checks the states that a stateful transform returned: one value a group, bytes or null, no more bytes than a call may return.
+/// Checks the states that a stateful transform returned: one value a group, bytes or null, none larger than a state may be, all of them no more bytes
+/// than a call may return.
 pub(super) fn check_states(states: &mut Column, groups: usize, limits: &Limits) -> Result<(), Error> {
     let problem = |problem: String| Error::Invalid(format!("states: {problem}"));
     let field = Field { name: "states".into(), kind: Kind::Bytes, nullable: true, default: None, width: None, doc: String::new() };
@@ -54,7 +55,12 @@ pub(super) fn check_states(states: &mut Column, groups: usize, limits: &Limits) 
     if bytes > limits.output_bytes_max {
         return invalid(format!("{bytes} bytes of states; output_bytes_max allows {}", limits.output_bytes_max));
     }
-    Ok(())
+    let Values::Blobs(packed) = &states.values else { return Ok(()) };
+    let lengths = packed.offsets.iter().zip(packed.offsets.iter().skip(1)).map(|(from, to)| to.saturating_sub(*from) as usize);
+    match lengths.max().filter(|largest| *largest > limits.state_bytes_max) {
+        Some(largest) => invalid(format!("a state of {largest} bytes; state_bytes_max allows {}", limits.state_bytes_max)),
+        None => Ok(()),
+    }
 }
 
 fn invalid<T>(problem: String) -> Result<T, Error> {

@@ -239,6 +239,23 @@ impl Entity {
         if kept_from <= self.kept_from {
             return;
         }
+        self.keep_from(plan, kept_from);
+    }
+
+    /// Gives up the older half of the history that is kept, up to now. Says whether there was any.
+    pub fn shorten_history(&mut self, plan: &Plan, now: Timestamp) -> bool {
+        let times = self.rows.iter().map(|(version, _)| version.event_time.0);
+        let mut kept: Vec<i64> = times.chain(self.contributions.iter().map(|one| one.version.event_time.0)).collect();
+        kept.retain(|time| *time > self.kept_from && *time <= now.0);
+        kept.sort_unstable();
+        match kept.get(kept.len() / 2) {
+            Some(middle) => self.keep_from(plan, *middle),
+            None => return false,
+        }
+        true
+    }
+
+    fn keep_from(&mut self, plan: &Plan, kept_from: i64) {
         self.kept_from = kept_from;
         let old = self.rows.partition_point(|(version, _)| version.event_time.0 <= kept_from);
         self.rows.drain(..old.saturating_sub(1));
