@@ -6,6 +6,7 @@ mod check;
 mod commands;
 mod demo;
 mod folder;
+mod services;
 mod shelf;
 mod streams;
 mod transforms;
@@ -32,6 +33,7 @@ pub use binding_options::BindingOptions;
 pub use check::{Checked, check};
 pub use demo::{DemoOptions, Progress, demo};
 use folder::FolderWatch;
+use services::ServiceBook;
 use shelf::Shelf;
 use streams::{OpenStore, Worker};
 use transforms::{Origin, Registry};
@@ -156,6 +158,7 @@ impl Core {
             ..EngineOptions::default()
         })?;
         let shelf = Shelf::open(folder.components())?;
+        let services = ServiceBook::open(folder.components().join("services.json"), &config)?;
         Ok(Core {
             folder,
             store,
@@ -164,7 +167,7 @@ impl Core {
             catalog: Arc::default(),
             streams: Arc::default(),
             logs: std::sync::Mutex::default(),
-            registry: Mutex::new(Registry::new(shelf)),
+            registry: Mutex::new(Registry::new(shelf, services)),
             workers: Mutex::default(),
             held: watch::Sender::new(None),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),

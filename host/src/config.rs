@@ -5,6 +5,7 @@
 mod problems;
 mod secret;
 mod sections;
+mod service;
 mod store;
 mod stream;
 mod transform;
@@ -18,6 +19,7 @@ use problems::Document;
 pub use problems::{Error, Problem};
 pub use secret::Secret;
 pub use sections::{DeadLetters, Engine, HostSection, Http, LogFormat};
+pub use service::ServiceSection;
 pub use store::{Durability, EmbeddedStore, RedisStore, Store};
 pub use stream::{Consumers, PlaceKept, Start, Stream, StreamSource};
 pub use transform::Transform;
@@ -44,6 +46,8 @@ pub struct Config {
     pub streams: BTreeMap<String, Stream>,
     /// Transforms by name.
     pub transforms: BTreeMap<String, Transform>,
+    /// Feature services by name, or by name and version.
+    pub services: BTreeMap<String, ServiceSection>,
 }
 
 impl Config {
@@ -109,6 +113,9 @@ impl Config {
                 complain(key.clone(), rule.into());
             }
             transform.check(&key, self.limits, self.engine.memory_bytes_max, &mut complain);
+        }
+        for (name, service) in &self.services {
+            service.check(name, self.http.features_max, &mut complain);
         }
         problems
     }

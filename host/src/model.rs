@@ -14,6 +14,7 @@ mod input_binding;
 pub mod json;
 mod one_line;
 pub mod parse;
+mod service;
 mod spec;
 mod stored_state;
 mod timestamp;
@@ -30,6 +31,7 @@ pub use feature_row::{ENTITY_FORMAT, FeatureRow, Header, RowError, Version, pack
 pub use format::Format;
 pub use input_binding::{Epoch, InputBinding};
 pub use one_line::one_line;
+pub use service::{Service, ServiceName, Services};
 pub use spec::{Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};
 pub use stored_state::StoredState;
 pub use timestamp::{ParseTimestampError, Timestamp};

@@ -2,7 +2,10 @@
 //!
 //! Administration is not done here: a request that changes the host becomes a [`Command`] to the floor above.
 
+mod arrow;
 mod body;
+mod cells;
+mod columns;
 mod command;
 mod error;
 mod events;
@@ -17,6 +20,7 @@ mod plan;
 mod respond;
 mod routes;
 mod server;
+mod services;
 mod states;
 mod status;
 mod transforms;
@@ -129,8 +133,8 @@ fn edge(state: State) -> Edge {
     let routes = routes.method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
     let routes = routes.layer(Extension(body::BodyLimit(state.limits.body_bytes_max)));
     let pieces = Pieces::new(state.limits.answer_cache_bytes);
-    let (feature_plans, view_plans) = (Plans::default(), Plans::default());
-    let shared = Shared { state, feature_plans, view_plans, pieces, room: body::Room::all(), schemas: Default::default() };
+    let [feature_plans, view_plans, service_plans] = [(); 3].map(|()| Plans::default());
+    let shared = Shared { state, feature_plans, view_plans, service_plans, pieces, room: body::Room::all(), schemas: Default::default() };
     Edge::new(routes, paths, Arc::new(shared))
 }
 
@@ -141,6 +145,8 @@ struct Shared {
     feature_plans: Plans,
     /// By the view's name.
     view_plans: Plans,
+    /// By the service's name as it was asked for.
+    service_plans: Plans,
     pieces: Pieces,
     /// Room for the bodies of all requests.
     room: Arc<Semaphore>,

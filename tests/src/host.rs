@@ -134,6 +134,15 @@ impl Host {
         Ok((response.status().as_u16(), response.body_mut().read_json()?))
     }
 
+    /// POST of a JSON text with an `Accept`: media type and bytes of an answer that is 200.
+    pub fn post_accepting(&self, accept: &str, path: &str, body: &str) -> anyhow::Result<(String, Vec<u8>)> {
+        let request = self.agent.post(format!("{}{path}", self.url)).header("accept", accept);
+        let mut response = request.send(body)?;
+        anyhow::ensure!(response.status() == 200, "{}", response.body_mut().read_to_string()?);
+        let media_type = response.headers().get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        Ok((media_type, response.body_mut().read_to_vec()?))
+    }
+
     /// PUT of bytes: status and JSON body.
     pub fn put(&self, path: &str, body: &[u8]) -> anyhow::Result<(u16, Value)> {
         let mut response = self.agent.put(format!("{}{path}", self.url)).send(body)?;

@@ -7,8 +7,13 @@ use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef};
+use arrow_ipc::reader::StreamReader;
+use arrow_schema::DataType;
 use gristmill::conformance::guest::{Guest, spec};
-use gristmill::model::{Batch, Column, Kind, Packed, Values};
+use gristmill::model::{Batch, Column, Kind, Packed, Timestamp, Values};
 use gristmill::transform::Output;
 use gristmill_tests::host::{Answer, DEADLINE, Host, wait_for};
 use gristmill_tests::openapi::Description;
@@ -376,6 +381,93 @@ fn an_answer_is_bounded_however_often_a_long_value_is_asked_for() {
     }
     assert_eq!(host.post("/v1/features", &body(2, 2).to_string()).unwrap().0, 200);
     host.stop();
+}
+
+/// What stands in a row of an Arrow column, as JSON has it.
+fn json_of(array: &dyn Array, row: usize) -> Value {
+    if array.is_null(row) {
+        return Value::Null;
+    }
+    let list = |values: ArrayRef| (0..values.len()).map(|row| json_of(&values, row)).collect::<Value>();
+    match array.data_type() {
+        DataType::Boolean => json!(array.as_boolean().value(row)),
+        DataType::Int64 => json!(array.as_primitive::<Int64Type>().value(row)),
+        DataType::Float64 => json!(array.as_primitive::<Float64Type>().value(row)),
+        DataType::Float32 => json!(f64::from(array.as_primitive::<Float32Type>().value(row))),
+        DataType::Utf8 => json!(array.as_string::<i32>().value(row)),
+        DataType::Binary => base64(array.as_binary::<i32>().value(row)),
+        DataType::Timestamp(_, zone) => {
+            assert_eq!(zone.as_deref(), Some("UTC"));
+            json!(Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row)).to_string())
+        }
+        DataType::FixedSizeList(..) => list(array.as_fixed_size_list().value(row)),
+        DataType::List(_) => list(array.as_list::<i32>().value(row)),
+        DataType::Dictionary(..) => {
+            let words = array.as_dictionary::<Int8Type>();
+            json_of(words.values(), words.key(row).unwrap())
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn base64(bytes: &[u8]) -> Value {
+    let mut out = Vec::new();
+    gristmill::model::json::push_value(&mut out, Some(gristmill::model::Value::Bytes(bytes)));
+    serde_json::from_slice(&out).unwrap()
+}
+
+/// Every kind of value, and lists of them.
+#[test]
+fn answers_in_arrow_say_what_answers_in_json_say() {
+    let (host, _folder) = start("");
+    let columns = ["truth", "whole", "real", "text", "blob", "moment", "embedding"];
+    let last = |column| json!({"feature": format!("last_{column}"), "column": column, "function": {"last_values": 2}});
+    let lists: Value = columns.into_iter().map(last).collect();
+    let escaped: String = lists.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/components/conformance-reference.wasm");
+    let put = format!("/v1/transforms/reference?stream=mystream&aggregations={escaped}");
+    let (status, answer) = host.put(&put, &std::fs::read(reference).unwrap()).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let events = json!([
+        {"id": "a", "action": "keep", "truth": true, "whole": -3, "real": 0.1, "text": "döner", "blob": "AAE=",
+         "moment": "2026-01-02T03:04:05.000006Z", "embedding": [1.5, -2.0, 0.0]},
+        {"id": "a", "action": "keep", "truth": false, "whole": 7, "real": 2.5, "text": "", "blob": "",
+         "moment": "1969-12-31T23:59:59Z", "embedding": [0.0, 0.25, 1e-3]},
+        {"id": "b", "action": "keep"},
+    ]);
+    host.post("/v1/streams/mystream/events", &events.to_string()).unwrap();
+    let entities = json!([{"id": "a"}, {"id": "b"}, {"id": "none"}]);
+    let body = json!({"view": "reference", "entities": entities, "layout": "columns", "provenance": true}).to_string();
+    let answer = wait_for("the rows", || {
+        let (_, answer) = host.post("/v1/features", &body).unwrap();
+        (answer["columns"][0]["statuses"] == json!(["present", "null", "not_found"])).then_some(answer)
+    });
+    let accept = "application/json;q=0.1, application/vnd.apache.arrow.stream";
+    let (media_type, bytes) = host.post_accepting(accept, "/v1/features", &body).unwrap();
+    assert_eq!(media_type, "application/vnd.apache.arrow.stream");
+    let batches: Vec<_> = StreamReader::try_new(bytes.as_slice(), None).unwrap().map(Result::unwrap).collect();
+    let [batch] = batches.as_slice() else { panic!("{} batches", batches.len()) };
+    let column = |name: &str| {
+        let column = batch.column_by_name(name).unwrap_or_else(|| panic!("no {name} in {:?}", batch.schema()));
+        (0..column.len()).map(|row| json_of(column, row)).collect::<Value>()
+    };
+    assert_eq!(column("id"), json!(["a", "b", "none"]));
+    assert_eq!(answer["features"].as_array().unwrap().len(), 14);
+    for (feature, expected) in answer["features"].as_array().unwrap().iter().zip(answer["columns"].as_array().unwrap()) {
+        let feature = feature.as_str().unwrap();
+        assert_eq!(column(feature), expected["values"], "{feature}");
+        assert_eq!(column(&format!("{feature}__status")), expected["statuses"], "{feature}");
+    }
+    let first = &answer["columns"][0];
+    assert_eq!(column("reference__event_time"), first["event_times"]);
+    assert_eq!(column("reference__entry_id")[0], first["provenance"][0]["entry_id"]);
+    assert_eq!(column("reference__component")[0], first["provenance"][0]["component"]);
+    assert_eq!(batch.num_columns(), 1 + 2 * 14 + 3);
+    // By query string, and with nobody asked for.
+    let body = json!({"view": "reference", "entities": []}).to_string();
+    let (_, bytes) = host.post_accepting(accept, "/v1/features", &body).unwrap();
+    let rows: usize = StreamReader::try_new(bytes.as_slice(), None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(rows, 0);
 }
 
 #[test]

@@ -35,6 +35,12 @@ async fn carry_out(core: Arc<Core>, command: Command) {
         Command::ListTransforms { reply } => {
             let _ = reply.send(core.list().await);
         }
+        Command::PutService { name, features, reply } => {
+            let _ = reply.send(core.put_service(&name, features).await);
+        }
+        Command::DeleteService { name, reply } => {
+            let _ = reply.send(core.delete_service(&name).await);
+        }
         Command::Replay { wanted, reply } => {
             let _ = reply.send(core.replay(wanted).await);
         }

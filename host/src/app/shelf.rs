@@ -92,7 +92,7 @@ pub(super) fn digest(component: &[u8]) -> Digest {
 }
 
 /// Writes a file so that after a crash it is either the old one or the new one.
-fn write_aside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_aside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write into {}", folder.display()))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(|| format!("cannot write {}", path.display()))?;

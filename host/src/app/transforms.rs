@@ -7,6 +7,7 @@ use anyhow::{Context, anyhow, bail};
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::services::ServiceBook;
 use super::shelf::{Pushed, Shelf, digest};
 use crate::model::{Catalog, Column, Digest, Packed, Schema, StoredState, Values, View, aggregation, is_name, is_stream_name, state_key};
 use crate::pipeline::{Binding, Transforms};
@@ -44,12 +45,13 @@ pub(super) struct Registry {
     pub(super) refused: BTreeMap<String, String>,
     /// Pushed transforms that could not be put into force again, and their streams: what comes there waits for them.
     pub(super) missing: BTreeMap<String, String>,
+    pub(super) services: ServiceBook,
     shelf: Shelf,
 }
 
 impl Registry {
-    pub(super) fn new(shelf: Shelf) -> Registry {
-        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), shelf }
+    pub(super) fn new(shelf: Shelf, services: ServiceBook) -> Registry {
+        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, shelf }
     }
 }
 
@@ -284,9 +286,9 @@ impl Core {
         Ok(())
     }
 
-    fn publish(&self, registry: &Registry) {
+    pub(super) fn publish(&self, registry: &Registry) {
         let views = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(&active.binding.view))).collect();
-        self.catalog.store(Arc::new(Catalog { views }));
+        self.catalog.store(Arc::new(Catalog { views, services: registry.services.all() }));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregation, Column, Field, Kind, Timestamp, Values};
+use super::{Aggregation, Column, Field, Kind, Services, Timestamp, Values};
 
 /// SHA-256 of a component's bytes: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,11 +123,13 @@ pub struct View {
     pub max_age_secs: Option<u64>,
 }
 
-/// All views served now, by name. Immutable: a change makes a new one.
+/// All views and services served now. Immutable: a change makes a new one.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
-    /// The views.
+    /// The views, by name.
     pub views: BTreeMap<String, Arc<View>>,
+    /// Lists of their features that models ask for by name.
+    pub services: Services,
 }
 
 /// Whether a feature has a value, and if not, why.

@@ -2,7 +2,7 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{DeadLetterId, DeadLetterQuery, Digest, Spec};
+use crate::model::{DeadLetterId, DeadLetterQuery, Digest, Service, ServiceName, Spec};
 
 /// What a request wants done to the host. Each carries the sender of its answer.
 #[derive(Debug)]
@@ -29,6 +29,22 @@ pub enum Command {
     ListTransforms {
         /// By name.
         reply: oneshot::Sender<Vec<TransformInfo>>,
+    },
+    /// Make a list of features the newest version of a service.
+    PutService {
+        /// Under this name.
+        name: String,
+        /// References of features that exist.
+        features: Vec<String>,
+        /// The version that has them, or why there is none.
+        reply: oneshot::Sender<Result<Service, Refusal>>,
+    },
+    /// Forget a service, or one version of it.
+    DeleteService {
+        /// Its name.
+        name: ServiceName,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Try dead letters again.
     Replay {

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Shared;
 use super::body::{self, Whole};
+use super::columns;
 use super::error::ApiError;
 use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, key};
-use super::look::{At, StoredSchema};
+use super::look::{At, Looked, StoredSchema};
 use super::plan::{Mapping, Plan};
 use super::respond::{ANSWER_BYTES_MAX, ResultWriter, too_large};
+use super::{Shared, arrow};
 use crate::model::{FeatureRow, SchemaId, Timestamp, View, parse};
 
 /// Rows read from the store at once. A row has at most a megabyte.
@@ -31,8 +32,36 @@ struct Asked<'b> {
     features: Option<&'b RawValue>,
     #[serde(borrow)]
     view: Option<Cow<'b, str>>,
+    #[serde(borrow)]
+    service: Option<Cow<'b, str>>,
     entities: Vec<&'b RawValue>,
     as_of: Option<&'b RawValue>,
+    #[serde(default)]
+    layout: Layout,
+    #[serde(default)]
+    provenance: bool,
+}
+
+/// How an answer in JSON is laid out.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Layout {
+    /// A result for each entity.
+    #[default]
+    Rows,
+    /// A column for each feature.
+    Columns,
+    /// Not JSON at all: asked for by `Accept`.
+    #[serde(skip)]
+    Arrow,
+}
+
+/// What a request wants beside the features.
+#[derive(Debug, Clone, Copy)]
+struct Wanted {
+    at: At,
+    layout: Layout,
+    provenance: bool,
 }
 
 /// Where queries come in.
@@ -40,10 +69,17 @@ pub(super) const QUERY_PATH: &str = "/v1/features";
 
 /// The same for those that come through the router.
 pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, ApiError> {
-    query(&shared, request.into_body()).await
+    let wants_arrow = wants_arrow(request.headers());
+    query(&shared, wants_arrow, request.into_body()).await
 }
 
-pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Response, ApiError> {
+/// Whether an Arrow stream is among what is accepted.
+pub(super) fn wants_arrow(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    accepted.filter_map(|range| range.split(';').next()).any(|range| range.trim().eq_ignore_ascii_case(arrow::MEDIA_TYPE))
+}
+
+pub(super) async fn query(shared: &Shared, wants_arrow: bool, body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Response, ApiError> {
     let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.room).await?;
     let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     let as_of = asked.as_of.map(RawValue::get).filter(|as_of| *as_of != "null");
@@ -54,18 +90,17 @@ pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + U
         return Err(ApiError::too_large(format!("{many} entities are asked for at once; {max} are allowed")));
     }
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
-    let plan = match (asked.features, &asked.view) {
-        (Some(features), None) => shared.feature_plans.get(&catalog, features.get(), |catalog| {
+    let plan = match (asked.features, &asked.view, &asked.service) {
+        (Some(features), None, None) => shared.feature_plans.get(&catalog, features.get(), |catalog| {
             let references: Vec<String> = serde_json::from_str(features.get())
                 .map_err(|error| ApiError::unusable(format!("`features` must be a list of view:feature texts: {error}")))?;
-            if references.is_empty() || references.len() > limits.features_max {
-                let (many, max) = (references.len(), limits.features_max);
-                return Err(ApiError::unusable(format!("`features` names {many} features; 1 to {max} are allowed")));
-            }
-            Plan::of_features(catalog, telemetry, &references)
+            Plan::of_features(catalog, telemetry, &references, limits.features_max)
         })?,
-        (None, Some(view)) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, view))?,
-        _ => return Err(ApiError::unusable("say what is wanted, by either `features` or `view`")),
+        (None, None, Some(service)) => {
+            shared.service_plans.get(&catalog, service, |catalog| Plan::of_service(catalog, telemetry, service, limits.features_max))?
+        }
+        (None, Some(view), None) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, view))?,
+        _ => return Err(ApiError::unusable("say what is wanted, by one of `features`, `view` and `service`")),
     };
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
     let mut keys = Vec::with_capacity(asked.entities.len() * plan.views.len());
@@ -78,27 +113,34 @@ pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + U
             keys.push(key(view, &label, |name| members.get(name))?);
         }
     }
-    answer(shared, &plan, at, &keys, asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
+    let layout = if wants_arrow { Layout::Arrow } else { asked.layout };
+    let wanted = Wanted { at, layout, provenance: asked.provenance };
+    answer(shared, &plan, wanted, &keys, asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
 }
 
 pub(super) async fn query_one(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path(view) = path?;
     let Query(mut members) = query?;
     let as_of = members.remove("as_of");
     let at = moment(as_of.as_deref().map(|text| Ok(Cow::Borrowed(text))))?;
+    let provenance = match members.remove("provenance").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(ApiError::unusable("`provenance` is either true or false")),
+    };
+    let layout = if wants_arrow(&headers) { Layout::Arrow } else { Layout::Rows };
+    let wanted = Wanted { at, layout, provenance };
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
         None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &view))?,
         Some(features) => {
             let references: Vec<String> = features.split(',').map(|feature| format!("{view}:{feature}")).collect();
-            if references.len() > shared.state.limits.features_max {
-                return Err(ApiError::unusable(format!("at most {} features are allowed", shared.state.limits.features_max)));
-            }
-            Arc::new(Plan::of_features(&catalog, telemetry, &references)?)
+            Arc::new(Plan::of_features(&catalog, telemetry, &references, shared.state.limits.features_max)?)
         }
     };
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
@@ -107,17 +149,28 @@ pub(super) async fn query_one(
     let entity = serde_json::to_string(&members).map_err(|error| ApiError::internal(&error.to_string()))?;
     let keys = views.iter().map(|view| key(view, &label, |name| Some(Given::Plain(members.get(name)?))));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    answer(&shared, &plan, at, &keys, std::iter::once(Cow::Owned(entity))).await
+    answer(&shared, &plan, wanted, &keys, std::iter::once(Cow::Owned(entity))).await
 }
 
 /// One store read for all views of all entities, then the response.
 async fn answer<'e>(
     shared: &Shared,
     plan: &Plan,
-    at: At,
+    wanted: Wanted,
     keys: &[Vec<u8>],
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
 ) -> Result<Response, ApiError> {
+    let looked = look(shared, plan, wanted.at, keys).await?;
+    let (media_type, body) = match wanted.layout {
+        Layout::Rows => ("application/json", rows(shared, plan, keys, entities, &looked, wanted.provenance)?),
+        Layout::Columns => ("application/json", columns::write(plan, entities, &looked, wanted.provenance)?),
+        Layout::Arrow => (arrow::MEDIA_TYPE, arrow::write(plan, entities, &looked, wanted.provenance)?),
+    };
+    Ok(([(header::CONTENT_TYPE, media_type), (header::VARY, "accept")], body).into_response())
+}
+
+/// What the store has for each view of each entity.
+async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>]) -> Result<Vec<Looked>, ApiError> {
     let packed = read(shared, keys).await?;
     let mut looked = Vec::with_capacity(packed.len());
     // Rows of one view have one schema nearly always.
@@ -140,11 +193,24 @@ async fn answer<'e>(
         last = Some((id, Arc::clone(&mapping)));
         looked.push(view.row(row, mapping, at));
     }
+    Ok(looked)
+}
+
+/// The answer with a result for each entity.
+fn rows<'e>(
+    shared: &Shared,
+    plan: &Plan,
+    keys: &[Vec<u8>],
+    entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
+    looked: &[Looked],
+    provenance: bool,
+) -> Result<Vec<u8>, ApiError> {
     let views = plan.views.len();
     let columns = plan.runs.last().map_or(0, |run| run.columns.end);
     let mut out = Vec::with_capacity((plan.head.len() + entities.len() * (64 + columns * 64)).min(ANSWER_BYTES_MAX));
     out.extend_from_slice(&plan.head);
-    let mut writer = ResultWriter::new(plan, &shared.pieces);
+    out.extend_from_slice(b",\"results\":[");
+    let mut writer = ResultWriter::new(plan, &shared.pieces, provenance);
     for (index, entity) in entities.enumerate() {
         if index > 0 {
             out.push(b',');
@@ -155,7 +221,7 @@ async fn answer<'e>(
     }
     out.extend_from_slice(b"]}");
     writer.count();
-    Ok(([(header::CONTENT_TYPE, "application/json")], out).into_response())
+    Ok(out)
 }
 
 /// The rows of all keys: in one round trip, unless there are so many that long rows could take all memory.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, suggestion};
-use crate::model::{Field, KeyPart, Kind, Timestamp, View, parse, row_key};
+use crate::model::{Field, KeyPart, Kind, Timestamp, Value, View, parse, row_key};
 
 /// Characters of a bad value that are shown.
 pub(super) const SHOWN_CHARS: usize = 80;
@@ -65,20 +65,34 @@ pub(super) fn key<'b>(view: &View, label: &impl Fn() -> String, get: impl Fn(&st
         Part::Integer(number) => KeyPart::Integer(*number),
         Part::Boolean(truth) => KeyPart::Boolean(*truth),
         Part::Timestamp(moment) => KeyPart::Timestamp(moment.0),
-        Part::Text(text) => KeyPart::Bytes(text.as_bytes()),
+        Part::Text(text, _) => KeyPart::Bytes(text.as_bytes()),
     });
     row_key(&view.name, parts).map_err(|error| ApiError::unusable(format!("{}: {error}", label())))
 }
 
-enum Part<'b> {
+/// A join key's value.
+pub(super) enum Part<'b> {
     Integer(i64),
     Boolean(bool),
     Timestamp(Timestamp),
-    Text(Cow<'b, str>),
+    /// Of texts and bytes.
+    Text(Cow<'b, str>, Kind),
+}
+
+impl Part<'_> {
+    pub(super) fn value(&self) -> Value<'_> {
+        match self {
+            Part::Integer(number) => Value::Integer(*number),
+            Part::Boolean(truth) => Value::Boolean(*truth),
+            Part::Timestamp(moment) => Value::Timestamp(*moment),
+            Part::Text(text, Kind::Bytes) => Value::Bytes(text.as_bytes()),
+            Part::Text(text, _) => Value::Text(text),
+        }
+    }
 }
 
 /// Reads a join key by the rules by which events are read, so that a key finds the row that the same text in an event made.
-fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> String) -> Result<Part<'b>, ApiError> {
+pub(super) fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> String) -> Result<Part<'b>, ApiError> {
     let text = match given {
         Given::Plain(text) => Some(Cow::Borrowed(text)),
         Given::Json("null") => None,
@@ -88,7 +102,7 @@ fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> String) -> R
         Kind::Integer => parse::integer(text.as_bytes()).map(Part::Integer),
         Kind::Boolean => parse::boolean(text.as_bytes()).map(Part::Boolean),
         Kind::Timestamp => parse::timestamp(text.as_bytes(), None).map(Part::Timestamp),
-        Kind::Text | Kind::Bytes => Some(Part::Text(text)),
+        Kind::Text | Kind::Bytes => Some(Part::Text(text, field.kind)),
         // A spec that was checked has no such entity.
         Kind::Float | Kind::Vector | Kind::List => None,
     });

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::body::Bytes;
 
 use super::error::ApiError;
-use super::plan::{Mapping, PlannedView};
-use crate::model::{FeatureRow, Schema, SchemaId, Timestamp, Version, View};
+use super::plan::{Mapping, PlannedView, Run};
+use crate::model::{Digest, FeatureRow, Schema, SchemaId, Timestamp, Version, View};
 use crate::window::{Entity, Plan, Shape};
 
 /// The moment that is asked about.
@@ -30,6 +30,14 @@ impl At {
 pub(super) struct Looked {
     pub(super) row: Looking,
     pub(super) windows: Looking,
+    pub(super) made_by: Option<MadeBy>,
+}
+
+/// Where values come from: the component that wrote them, and event time and entry of the newest event in them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MadeBy {
+    pub(super) component: Digest,
+    pub(super) version: Version,
 }
 
 /// Part of an answer.
@@ -55,6 +63,21 @@ impl StoredSchema {
     }
 }
 
+impl Looked {
+    /// Where the values of a run come from; nothing for values that are not there.
+    pub(super) fn made(&self, run: &Run) -> Option<MadeBy> {
+        let looking = if run.is_windowed { &self.windows } else { &self.row };
+        match looking {
+            Looking::Found(_, _, Some(_)) | Looking::TooOld(_) => self.made_by,
+            Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory => None,
+        }
+    }
+
+    fn outside_history() -> Looked {
+        Looked { row: Looking::OutsideHistory, windows: Looking::OutsideHistory, made_by: None }
+    }
+}
+
 impl PlannedView {
     /// For an entity of which nothing is stored.
     pub(super) fn absent(&self, at: At) -> Looked {
@@ -62,9 +85,9 @@ impl PlannedView {
             && self.forgets()
             && moment.0 < now.0.saturating_sub(self.kept.history())
         {
-            return Looked { row: Looking::OutsideHistory, windows: Looking::OutsideHistory };
+            return Looked::outside_history();
         }
-        Looked { row: Looking::Nothing, windows: self.windows_of_nothing() }
+        Looked { row: Looking::Nothing, windows: self.windows_of_nothing(), made_by: None }
     }
 
     /// Whether entities of this view are forgotten some day.
@@ -82,9 +105,10 @@ impl PlannedView {
         if let At::Past(moment, _) = at
             && event_time > moment
         {
-            return Looked { row: Looking::OutsideHistory, windows: Looking::OutsideHistory };
+            return Looked::outside_history();
         }
-        Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing() }
+        let made_by = Some(MadeBy { component: mapping.component, version: row.header.version });
+        Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing(), made_by }
     }
 
     /// For one that keeps more than its newest row.
@@ -98,7 +122,7 @@ impl PlannedView {
         }
         let moment = match at {
             At::Past(moment, _) if !entity.answers(moment) => {
-                return Ok(Looked { row: Looking::OutsideHistory, windows: Looking::OutsideHistory });
+                return Ok(Looked::outside_history());
             }
             At::Past(moment, _) => moment,
             // A clock that was set back is no reason to answer for a moment that is no longer kept.
@@ -111,14 +135,15 @@ impl PlannedView {
         };
         let row = row.map(|packed| FeatureRow::new(packed.clone())).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
-        let event_time = row.as_ref().map(|row| row.header.version.event_time);
+        let made_by = row.as_ref().map(|row| MadeBy { component: of.schema.component, version: row.header.version });
+        let event_time = made_by.map(|made_by| made_by.version.event_time);
         let windows = if self.kept.has_windows() {
             let values = finish(&entity, &self.kept, moment, schema)?;
             Looking::Found(values, Arc::clone(&self.windows), event_time)
         } else {
             Looking::Nothing
         };
-        Ok(Looked { row: row.map_or(Looking::Nothing, |row| aged(&self.view, row, Arc::clone(&self.rows), at)), windows })
+        Ok(Looked { row: row.map_or(Looking::Nothing, |row| aged(&self.view, row, Arc::clone(&self.rows), at)), windows, made_by })
     }
 }
 

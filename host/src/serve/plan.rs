@@ -7,7 +7,8 @@ use std::sync::{Arc, RwLock};
 
 use super::error::{ApiError, suggestion};
 use super::look::finish;
-use crate::model::{Catalog, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
+use super::services;
+use crate::model::{Catalog, Digest, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
 use crate::telemetry::{ServedTelemetry, Telemetry};
 use crate::window;
 
@@ -27,8 +28,8 @@ pub(super) struct Plan {
     pub(super) served: Vec<ServedTelemetry>,
     /// Where the features asked for come from: neighbours out of one view are a run.
     pub(super) runs: Vec<Run>,
-    columns: Vec<PlannedColumn>,
-    /// `{"features":["view:feature",…],"results":[`, ready to be sent.
+    pub(super) columns: Vec<PlannedColumn>,
+    /// `{"features":["view:feature",…]`, ready to be sent.
     pub(super) head: Vec<u8>,
     mappings: RwLock<BTreeMap<SchemaId, Arc<Mapping>>>,
 }
@@ -46,6 +47,14 @@ pub(super) struct PlannedView {
     pub(super) empty: FeatureRow,
 }
 
+impl PlannedView {
+    /// What the values of a list are, where a windowed feature is one.
+    pub(super) fn element_of(&self, list: &Field) -> Option<&Field> {
+        let aggregation = self.view.kept.aggregations.iter().find(|aggregation| aggregation.feature == list.name)?;
+        self.view.features.iter().find(|field| field.name == aggregation.column)
+    }
+}
+
 /// Columns of a plan that follow each other and come out of the same view, and there out of the row or out of windows.
 pub(super) struct Run {
     /// No other run of any plan has this number.
@@ -56,15 +65,19 @@ pub(super) struct Run {
     pub(super) columns: Range<usize>,
 }
 
-struct PlannedColumn {
-    view: usize,
+/// One feature that is asked for.
+pub(super) struct PlannedColumn {
+    /// Position in `views`.
+    pub(super) view: usize,
     is_windowed: bool,
-    feature: String,
-    kind: Kind,
+    /// As the view has it.
+    pub(super) field: Field,
 }
 
 /// How the rows of one stored schema answer a plan.
 pub(super) struct Mapping {
+    /// The component that wrote them.
+    pub(super) component: Digest,
     /// The kinds of the row's values, in order.
     pub(super) kinds: Vec<Kind>,
     /// For each column of the plan the position of its value in the row; `None` where this schema has no such feature, or of another kind.
@@ -75,7 +88,16 @@ pub(super) struct Mapping {
 
 impl Plan {
     /// Resolves references of the form `view:feature`.
-    pub(super) fn of_features(catalog: &Catalog, telemetry: &Telemetry, references: &[String]) -> Result<Plan, ApiError> {
+    pub(super) fn of_features(
+        catalog: &Catalog,
+        telemetry: &Telemetry,
+        references: &[String],
+        features_max: usize,
+    ) -> Result<Plan, ApiError> {
+        if references.is_empty() || references.len() > features_max {
+            let many = references.len();
+            return Err(ApiError::unusable(format!("`features` names {many} features; 1 to {features_max} are allowed")));
+        }
         let mut views: Vec<Arc<View>> = Vec::new();
         let mut columns = Vec::with_capacity(references.len());
         for reference in references {
@@ -96,24 +118,32 @@ impl Plan {
                 let hint = suggestion(feature, known().map(|(_, field)| field.name.as_str()));
                 ApiError::new(axum::http::StatusCode::NOT_FOUND, "not_found", format!("view `{view}` has no feature `{shown}`{hint}"))
             })?;
-            columns.push(PlannedColumn { view: position, is_windowed, feature: field.name.clone(), kind: field.kind });
+            columns.push(PlannedColumn { view: position, is_windowed, field: field.clone() });
         }
         Plan::new(telemetry, views, columns, references)
+    }
+
+    /// The features of a service, `name` or `name@version`.
+    pub(super) fn of_service(catalog: &Catalog, telemetry: &Telemetry, name: &str, features_max: usize) -> Result<Plan, ApiError> {
+        let service = services::find(catalog, name)?;
+        let mut plan = Plan::of_features(catalog, telemetry, &service.features, features_max)?;
+        let rest = plan.head.get(1..).unwrap_or_default();
+        plan.head = [format!("{{\"service\":\"{}@{}\",", service.name, service.version).as_bytes(), rest].concat();
+        Ok(plan)
     }
 
     /// All features of one view.
     pub(super) fn of_view(catalog: &Catalog, telemetry: &Telemetry, name: &str) -> Result<Plan, ApiError> {
         let view = view_of(catalog, name)?;
         let references: Vec<String> = fields(&view).map(|(_, field)| format!("{name}:{}", field.name)).collect();
-        let column =
-            |(is_windowed, field): (bool, &Field)| PlannedColumn { view: 0, is_windowed, feature: field.name.clone(), kind: field.kind };
+        let column = |(is_windowed, field): (bool, &Field)| PlannedColumn { view: 0, is_windowed, field: field.clone() };
         let columns = fields(&view).map(column).collect();
         Plan::new(telemetry, vec![view], columns, &references)
     }
 
     fn new(telemetry: &Telemetry, views: Vec<Arc<View>>, columns: Vec<PlannedColumn>, references: &[String]) -> Result<Plan, ApiError> {
         let names = serde_json::to_string(references).unwrap_or_default();
-        let head = format!("{{\"features\":{names},\"results\":[").into_bytes();
+        let head = format!("{{\"features\":{names}").into_bytes();
         let served = views.iter().map(|view| telemetry.served(&view.name)).collect();
         let mut runs: Vec<Run> = Vec::new();
         for (index, column) in columns.iter().enumerate() {
@@ -127,8 +157,8 @@ impl Plan {
         }
         let views = views.into_iter().enumerate().map(|(index, view)| {
             let kept = window::Plan::new(&view.features, &view.kept);
-            let rows = Arc::new(Mapping::new(&columns, index, false, &view.features));
-            let windows = Arc::new(Mapping::new(&columns, index, true, &view.windows));
+            let rows = Arc::new(Mapping::new(&columns, index, false, view.component, &view.features));
+            let windows = Arc::new(Mapping::new(&columns, index, true, view.component, &view.windows));
             let empty = finish(&window::Entity::new(&kept), &kept, Timestamp(0), SchemaId(0))?;
             Ok(PlannedView { view, kept, rows, windows, empty })
         });
@@ -142,7 +172,7 @@ impl Plan {
             return mapping;
         }
         let view = self.views.iter().position(|planned| planned.view.name == schema.view).unwrap_or(usize::MAX);
-        let mapping = Arc::new(Mapping::new(&self.columns, view, false, &schema.features));
+        let mapping = Arc::new(Mapping::new(&self.columns, view, false, schema.component, &schema.features));
         if let Ok(mut known) = self.mappings.write() {
             known.insert(id, Arc::clone(&mapping));
         }
@@ -152,14 +182,14 @@ impl Plan {
 
 impl Mapping {
     /// How values of these fields answer the columns of one view.
-    fn new(columns: &[PlannedColumn], view: usize, is_windowed: bool, fields: &[Field]) -> Mapping {
+    fn new(columns: &[PlannedColumn], view: usize, is_windowed: bool, component: Digest, fields: &[Field]) -> Mapping {
         let position = |column: &PlannedColumn| {
             let is_of = column.view == view && column.is_windowed == is_windowed;
-            fields.iter().position(|field| is_of && field.name == column.feature && field.kind == column.kind)
+            fields.iter().position(|field| is_of && field.name == column.field.name && field.kind == column.field.kind)
         };
         let positions: Vec<Option<usize>> = columns.iter().map(position).collect();
         let needed = positions.iter().flatten().max().map_or(0, |last| last + 1);
-        Mapping { kinds: fields.iter().map(|field| field.kind).collect(), positions, needed }
+        Mapping { component, kinds: fields.iter().map(|field| field.kind).collect(), positions, needed }
     }
 }
 

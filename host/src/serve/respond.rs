@@ -1,9 +1,11 @@
 //! Writing values as JSON by hand into one buffer: on the query path this is where the time goes.
 
+use std::io::Write;
 use std::sync::Arc;
 
+use super::cells;
 use super::error::ApiError;
-use super::look::{Looked, Looking};
+use super::look::{Looked, Looking, MadeBy};
 use super::pieces::{Piece, Pieces};
 use super::plan::{Mapping, Plan, Run};
 use crate::model::json::push_value;
@@ -18,13 +20,38 @@ pub(super) struct ResultWriter<'p> {
     pieces: &'p Pieces,
     /// What is written for each run of columns of the entity in hand.
     written: Vec<Arc<Piece>>,
-    /// Counts of statuses for each view.
-    tally: Vec<[u64; 5]>,
+    tally: Tally<'p>,
+    /// Whether each value says where it comes from.
+    provenance: bool,
+}
+
+/// Counts statuses for each view, and adds them to the metrics once.
+pub(super) struct Tally<'p> {
+    plan: &'p Plan,
+    counts: Vec<[u64; 5]>,
+}
+
+impl<'p> Tally<'p> {
+    pub(super) fn new(plan: &'p Plan) -> Tally<'p> {
+        Tally { plan, counts: vec![[0; 5]; plan.views.len()] }
+    }
+
+    pub(super) fn count(&mut self, view: usize, status: Status) {
+        if let Some(count) = self.counts.get_mut(view).and_then(|counts| counts.get_mut(status as usize)) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn add(&self) {
+        for (served, counts) in self.plan.served.iter().zip(&self.counts) {
+            served.add(counts);
+        }
+    }
 }
 
 impl<'p> ResultWriter<'p> {
-    pub(super) fn new(plan: &'p Plan, pieces: &'p Pieces) -> ResultWriter<'p> {
-        ResultWriter { plan, pieces, written: Vec::with_capacity(plan.runs.len()), tally: vec![[0; 5]; plan.views.len()] }
+    pub(super) fn new(plan: &'p Plan, pieces: &'p Pieces, provenance: bool) -> ResultWriter<'p> {
+        ResultWriter { plan, pieces, written: Vec::with_capacity(plan.runs.len()), tally: Tally::new(plan), provenance }
     }
 
     /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`, given the row key and what was found for each view.
@@ -42,7 +69,7 @@ impl<'p> ResultWriter<'p> {
                 (Some(Looking::OutsideHistory), _) => Arc::new(write_absent(run, Status::OutsideHistory, None)),
                 _ => Arc::new(write_absent(run, Status::NotFound, None)),
             };
-            if let Some(counts) = self.tally.get_mut(run.view) {
+            if let Some(counts) = self.tally.counts.get_mut(run.view) {
                 counts.iter_mut().zip(&piece.counts).for_each(|(count, n)| *count += u64::from(*n));
             }
             self.written.push(piece);
@@ -58,15 +85,25 @@ impl<'p> ResultWriter<'p> {
         push_joined(out, self.written.iter().map(|piece| piece.statuses()));
         out.extend_from_slice(b"],\"event_times\":[");
         push_joined(out, self.written.iter().map(|piece| piece.event_times()));
+        if self.provenance {
+            out.extend_from_slice(b"],\"provenance\":[");
+            let made_by = self
+                .plan
+                .runs
+                .iter()
+                .flat_map(|run| std::iter::repeat_n(found.get(run.view).and_then(|looked| looked.made(run)), run.columns.len()));
+            for (made_by, separator) in separated(made_by) {
+                out.extend_from_slice(separator);
+                push_made_by(out, made_by);
+            }
+        }
         out.extend_from_slice(b"]}");
         Ok(())
     }
 
     /// Adds what was written to the metrics.
     pub(super) fn count(&self) {
-        for (served, counts) in self.plan.served.iter().zip(&self.tally) {
-            served.add(counts);
-        }
+        self.tally.add();
     }
 }
 
@@ -79,8 +116,7 @@ fn push_joined<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t [u8]>) {
 
 /// A run of columns out of a row.
 fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timestamp>) -> Result<Piece, ApiError> {
-    let values = row.values(mapping.kinds.iter().copied()).take(mapping.needed).collect::<Result<Vec<_>, _>>();
-    let values = values.map_err(|error| ApiError::internal(&error.to_string()))?;
+    let values = cells::values(row, mapping)?;
     let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
     let of_run = || positions.iter().map(|position| position.and_then(|position| *values.get(position)?));
     let columns = run.columns.len();
@@ -152,13 +188,22 @@ fn push_repeated(out: &mut Vec<u8>, times: usize, push: impl FnOnce(&mut Vec<u8>
     }
 }
 
-fn push_status(out: &mut Vec<u8>, status: Status) {
+/// Appends `{"component":…,"entry_id":…,"event_time":…}`, or `null`.
+pub(super) fn push_made_by(out: &mut Vec<u8>, made_by: Option<MadeBy>) {
+    let Some(MadeBy { component, version }) = made_by else { return out.extend_from_slice(b"null") };
+    // Writing to memory does not fail.
+    let _ = write!(out, "{{\"component\":\"{component}\",\"entry_id\":\"{}\",\"event_time\":", version.entry_id);
+    push_time(out, Some(version.event_time));
+    out.push(b'}');
+}
+
+pub(super) fn push_status(out: &mut Vec<u8>, status: Status) {
     out.push(b'"');
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b'"');
 }
 
-fn push_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
+pub(super) fn push_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
     let Some(time) = time else { return out.extend_from_slice(b"null") };
     out.push(b'"');
     time.push_text(out);

@@ -8,7 +8,7 @@ use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 
 use super::body::BodyLimit;
-use super::{Limits, Shared, events, features, letters, states, status, transforms};
+use super::{Limits, Shared, events, features, letters, services, states, status, transforms};
 
 /// One method of one path, and what answers it.
 pub(super) struct Route {
@@ -34,6 +34,10 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/v1/states/{view}", states::show),
         get("/v1/views", status::views),
         get("/v1/views/{view}", status::view),
+        get("/v1/services", services::list),
+        get("/v1/services/{service}", services::show),
+        put("/v1/services/{service}", services::put, limits.body_bytes_max),
+        delete("/v1/services/{service}", services::delete),
         post("/v1/streams/{stream}/events", events::append),
         get("/v1/streams/{stream}/events", events::newest),
         get("/v1/transforms", transforms::list),
@@ -55,7 +59,7 @@ fn post<H: Handler<T, Arc<Shared>>, T: 'static>(path: &'static str, handler: H) 
     Route { method: "POST", path, answer: routing::post(handler) }
 }
 
-/// The one kind of request whose body has a limit of its own, in bytes.
+/// A request whose body has a limit of its own, in bytes.
 fn put<H: Handler<T, Arc<Shared>>, T: 'static>(path: &'static str, handler: H, body_bytes_max: usize) -> Route {
     Route { method: "PUT", path, answer: routing::put(handler).layer(Extension(BodyLimit(body_bytes_max))) }
 }

@@ -129,7 +129,8 @@ impl Edge {
         if request.method() == Method::POST && request.uri().path() == features::QUERY_PATH {
             // Nearly all requests are queries, and their way through the router would take longer than many an answer.
             let given = given_id(request.headers());
-            let answer = features::query(&self.around.shared, request.into_body());
+            let wants_arrow = features::wants_arrow(request.headers());
+            let answer = features::query(&self.around.shared, wants_arrow, request.into_body());
             return self.around.answer(features::QUERY_PATH, given, answer).await;
         }
         if let Err(never) = poll_fn(|context| Service::<Request>::poll_ready(&mut self.router, context)).await {

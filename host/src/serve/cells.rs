@@ -1,0 +1,46 @@
+//! What was found for an entity, value by value, for answers that are not rows of JSON.
+
+use super::error::ApiError;
+use super::look::{Looked, Looking};
+use super::plan::{Mapping, Plan};
+use crate::model::{FeatureRow, Status, Timestamp, Value};
+
+/// One value of an answer.
+pub(super) struct Cell<'r> {
+    pub(super) value: Option<Value<'r>>,
+    pub(super) status: Status,
+    pub(super) event_time: Option<Timestamp>,
+}
+
+/// Hands the cells of one entity to `take`, each with its column, in the order of the plan's columns; `found` has one part for each view.
+pub(super) fn each(plan: &Plan, found: &[Looked], mut take: impl FnMut(usize, Cell<'_>) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    for run in &plan.runs {
+        let looking = found.get(run.view).map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
+        let absent = |status, event_time| Cell { value: None, status, event_time };
+        match looking {
+            Some(Looking::Found(row, mapping, event_time)) => {
+                let values = values(row, mapping)?;
+                let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
+                for (column, position) in run.columns.clone().zip(positions) {
+                    let value = position.and_then(|position| *values.get(position)?);
+                    let status = if value.is_some() { Status::Present } else { Status::Null };
+                    take(column, Cell { value, status, event_time: *event_time })?;
+                }
+            }
+            Some(Looking::TooOld(time)) => {
+                run.columns.clone().try_for_each(|column| take(column, absent(Status::OutsideMaxAge, Some(*time))))?;
+            }
+            Some(Looking::OutsideHistory) => {
+                run.columns.clone().try_for_each(|column| take(column, absent(Status::OutsideHistory, None)))?
+            }
+            Some(Looking::Nothing) | None => run.columns.clone().try_for_each(|column| take(column, absent(Status::NotFound, None)))?,
+        }
+    }
+    Ok(())
+}
+
+/// The values of a row up to the last that is needed.
+pub(super) fn values<'r>(row: &'r FeatureRow, mapping: &Mapping) -> Result<Vec<Option<Value<'r>>>, ApiError> {
+    let values = row.values(mapping.kinds.iter().copied()).take(mapping.needed).collect::<Result<Vec<_>, _>>();
+    values.map_err(|error| ApiError::internal(&error.to_string()))
+}
