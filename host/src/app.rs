@@ -1,5 +1,6 @@
 //! Wiring: a configuration becomes a running host. Knows every part below and decides nothing about data.
 
+mod access;
 mod binding_options;
 pub mod cases;
 mod check;
@@ -83,7 +84,8 @@ pub async fn run(config: Config, started: impl FnOnce(SocketAddr), shutdown: imp
 impl Host {
     /// Opens the data folder and the store, puts all transforms into force, and listens.
     pub async fn start(config: Config) -> anyhow::Result<Host> {
-        serve::may_listen(config.host.listen, config.http.allow_remote)?;
+        access::may_listen(&config)?;
+        let tls = access::tls(&config)?;
         let core = Arc::new(Core::open(config).await?);
         core.open_streams().await?;
         core.install_declared().await?;
@@ -105,6 +107,9 @@ impl Host {
             telemetry: Arc::clone(&core.telemetry),
             commands,
             limits: limits(&core.config),
+            access: access::options(&core.config),
+            tls,
+            cors_origins: core.config.http.cors_origins.clone(),
         };
         let mut shutdown = core.shutdown.subscribe();
         let server = tokio::spawn(serve::serve(listener, state, async move {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Shared;
+use super::access::Caller;
 use super::body::{self, Whole};
 use super::error::ApiError;
 use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, key};
@@ -39,11 +40,11 @@ struct Asked<'b> {
 pub(super) const QUERY_PATH: &str = "/v1/features";
 
 /// The same for those that come through the router.
-pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, ApiError> {
-    query(&shared, request.into_body()).await
+pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
+    query(&shared, &caller, request.into_body()).await
 }
 
-pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Response, ApiError> {
+pub(super) async fn query(shared: &Shared, caller: &Caller, body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Response, ApiError> {
     let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.room).await?;
     let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     let as_of = asked.as_of.map(RawValue::get).filter(|as_of| *as_of != "null");
@@ -62,12 +63,14 @@ pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + U
                 let (many, max) = (references.len(), limits.features_max);
                 return Err(ApiError::unusable(format!("`features` names {many} features; 1 to {max} are allowed")));
             }
-            Plan::of_features(catalog, telemetry, &references)
+            Plan::of_features(catalog, telemetry, caller, &references)
         })?,
-        (None, Some(view)) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, view))?,
+        (None, Some(view)) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, caller, view))?,
         _ => return Err(ApiError::unusable("say what is wanted, by either `features` or `view`")),
     };
+    // A plan may have been made for somebody who reaches more.
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
+    views.iter().try_for_each(|view| caller.may_view(&view.name))?;
     let mut keys = Vec::with_capacity(asked.entities.len() * plan.views.len());
     for (index, raw) in asked.entities.iter().enumerate() {
         let members: Entity<'_> = serde_json::from_str(raw.get())
@@ -83,6 +86,7 @@ pub(super) async fn query(shared: &Shared, body: impl HttpBody<Data = Bytes> + U
 
 pub(super) async fn query_one(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Response, ApiError> {
@@ -92,16 +96,17 @@ pub(super) async fn query_one(
     let at = moment(as_of.as_deref().map(|text| Ok(Cow::Borrowed(text))))?;
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
-        None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &view))?,
+        None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &caller, &view))?,
         Some(features) => {
             let references: Vec<String> = features.split(',').map(|feature| format!("{view}:{feature}")).collect();
             if references.len() > shared.state.limits.features_max {
                 return Err(ApiError::unusable(format!("at most {} features are allowed", shared.state.limits.features_max)));
             }
-            Arc::new(Plan::of_features(&catalog, telemetry, &references)?)
+            Arc::new(Plan::of_features(&catalog, telemetry, &caller, &references)?)
         }
     };
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
+    views.iter().try_for_each(|view| caller.may_view(&view.name))?;
     let label = || "the query".to_owned();
     check_known(&views, members.keys().map(String::as_str), &label)?;
     let entity = serde_json::to_string(&members).map_err(|error| ApiError::internal(&error.to_string()))?;

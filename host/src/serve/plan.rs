@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
+use super::access::Caller;
 use super::error::{ApiError, suggestion};
 use super::look::finish;
 use crate::model::{Catalog, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
@@ -74,8 +75,8 @@ pub(super) struct Mapping {
 }
 
 impl Plan {
-    /// Resolves references of the form `view:feature`.
-    pub(super) fn of_features(catalog: &Catalog, telemetry: &Telemetry, references: &[String]) -> Result<Plan, ApiError> {
+    /// Resolves references of the form `view:feature`. What is wrong with them is told as far as the caller reaches.
+    pub(super) fn of_features(catalog: &Catalog, telemetry: &Telemetry, caller: &Caller, references: &[String]) -> Result<Plan, ApiError> {
         let mut views: Vec<Arc<View>> = Vec::new();
         let mut columns = Vec::with_capacity(references.len());
         for reference in references {
@@ -86,7 +87,7 @@ impl Plan {
             let position = match views.iter().position(|known| known.name == view) {
                 Some(position) => position,
                 None => {
-                    views.push(view_of(catalog, view)?);
+                    views.push(view_of(catalog, caller, view)?);
                     views.len() - 1
                 }
             };
@@ -102,8 +103,8 @@ impl Plan {
     }
 
     /// All features of one view.
-    pub(super) fn of_view(catalog: &Catalog, telemetry: &Telemetry, name: &str) -> Result<Plan, ApiError> {
-        let view = view_of(catalog, name)?;
+    pub(super) fn of_view(catalog: &Catalog, telemetry: &Telemetry, caller: &Caller, name: &str) -> Result<Plan, ApiError> {
+        let view = view_of(catalog, caller, name)?;
         let references: Vec<String> = fields(&view).map(|(_, field)| format!("{name}:{}", field.name)).collect();
         let column =
             |(is_windowed, field): (bool, &Field)| PlannedColumn { view: 0, is_windowed, feature: field.name.clone(), kind: field.kind };
@@ -168,8 +169,10 @@ fn fields(view: &View) -> impl Iterator<Item = (bool, &Field)> {
     view.features.iter().map(|field| (false, field)).chain(view.windows.iter().map(|field| (true, field)))
 }
 
-fn view_of(catalog: &Catalog, name: &str) -> Result<Arc<View>, ApiError> {
-    let known = || catalog.views.keys().map(String::as_str);
+/// A view within the caller's reach.
+pub(super) fn view_of(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<View>, ApiError> {
+    caller.may_view(name)?;
+    let known = || catalog.views.keys().map(String::as_str).filter(|known| caller.sees_view(known));
     catalog.views.get(name).cloned().ok_or_else(|| ApiError::not_found("feature view", name, known()))
 }
 
