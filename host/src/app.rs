@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::changes::{self, Changes};
 use crate::config::{Config, Durability, Store};
 use crate::data_folder::{self, DataFolder};
 use crate::model::Catalog;
@@ -52,6 +53,7 @@ struct Core {
     store: OpenStore,
     engine: Engine,
     telemetry: Arc<Telemetry>,
+    changes: Arc<Changes>,
     catalog: Arc<ArcSwap<Catalog>>,
     streams: Arc<ArcSwap<BTreeMap<String, serve::Stream>>>,
     logs: std::sync::Mutex<BTreeMap<String, Log>>,
@@ -105,6 +107,7 @@ impl Host {
             store: core.store.as_store(),
             streams: Arc::clone(&core.streams),
             telemetry: Arc::clone(&core.telemetry),
+            changes: Arc::clone(&core.changes),
             commands,
             limits: limits(&core.config),
             access: access::options(&core.config),
@@ -166,6 +169,7 @@ impl Core {
             store,
             engine,
             telemetry,
+            changes: Arc::new(Changes::new(changes_options(&config))),
             catalog: Arc::default(),
             streams: Arc::default(),
             logs: std::sync::Mutex::default(),
@@ -216,6 +220,11 @@ fn folder_options(config: &Config) -> data_folder::Options {
         };
     }
     options
+}
+
+fn changes_options(config: &Config) -> changes::Options {
+    let http = &config.http;
+    changes::Options { readers_max: http.changes_readers_max, kept_max: http.changes_kept_max, bytes_max: http.changes_bytes_max }
 }
 
 fn limits(config: &Config) -> serve::Limits {

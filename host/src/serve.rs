@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod body;
+mod changes;
 mod command;
 mod cors;
 mod edge;
@@ -35,6 +36,7 @@ use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::changes::Changes;
 use crate::model::{Catalog, Format};
 use crate::online_store::OnlineStore;
 use crate::source::Appender;
@@ -59,6 +61,8 @@ pub struct State {
     pub streams: Arc<ArcSwap<BTreeMap<String, Stream>>>,
     /// Where it counts.
     pub telemetry: Arc<Telemetry>,
+    /// What was committed a moment ago.
+    pub changes: Arc<Changes>,
     /// To the floor above.
     pub commands: mpsc::Sender<Command>,
     /// Bounds on what comes in.
@@ -136,11 +140,12 @@ pub async fn serve(listener: TcpListener, mut state: State, shutdown: impl Futur
     let is_local = !state.limits.allow_remote && listener.local_addr()?.ip().is_loopback();
     let tls = state.tls.take();
     let stop = watch::Sender::new(false);
-    server::run(listener, edge(state, is_local), tls, stop, shutdown).await
+    let edge = edge(state, is_local, stop.subscribe());
+    server::run(listener, edge, tls, stop, shutdown).await
 }
 
 /// Everything the host answers.
-fn edge(mut state: State, is_local: bool) -> Edge {
+fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edge {
     let table = routes::routes(&state.limits);
     let operations = table.iter().map(|route| route.operation).collect();
     let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.operation.path, route.answer));
@@ -151,7 +156,7 @@ fn edge(mut state: State, is_local: bool) -> Edge {
     let cors = Cors(std::mem::take(&mut state.cors_origins));
     let (feature_plans, view_plans) = (Plans::default(), Plans::default());
     let room = body::Room::all();
-    let shared = Shared { state, access, cors, is_local, feature_plans, view_plans, pieces, room, schemas: Default::default() };
+    let shared = Shared { state, access, cors, is_local, stopped, feature_plans, view_plans, pieces, room, schemas: Default::default() };
     Edge::new(routes, operations, Arc::new(shared))
 }
 
@@ -162,6 +167,8 @@ struct Shared {
     cors: Cors,
     /// Whether only programs of this machine may ask.
     is_local: bool,
+    /// Turns true when the host stops; what would go on for good ends then.
+    stopped: watch::Receiver<bool>,
     /// By the text of the list of features.
     feature_plans: Plans,
     /// By the view's name.

@@ -1,4 +1,8 @@
-//! Who may do what: tokens, their scopes and limits, bounds on clients, TLS, web pages of others, and the audit log.
+//! Who may do what: tokens, their scopes and limits, bounds on clients, TLS, web pages of others, and the audit log. And those who stay: readers of
+//! changes.
+
+#[path = "access/changes.rs"]
+mod changes;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -46,6 +46,7 @@ impl Work {
         let (replays, requests) = mpsc::channel(1);
         let (health_sender, health) = watch::channel(Health::Starting);
         let pipeline = Pipeline {
+            changes: Arc::default(),
             partition: Partition { stream: "events".into(), group: "group".into(), index: 0 },
             writers: Writers::Single { holder: "test".into(), lease_ms: 300 },
             store: Arc::clone(&store) as Arc<dyn OnlineStore>,

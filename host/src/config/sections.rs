@@ -87,6 +87,12 @@ pub struct Http {
     pub requests_per_second_max: u64,
     /// Requests of one client answered at the same time; 0 for no bound but `concurrency_max`.
     pub client_concurrency_max: usize,
+    /// Readers of changes at the same time.
+    pub changes_readers_max: usize,
+    /// Changes kept for readers that are slow or come back.
+    pub changes_kept_max: usize,
+    /// Bytes of the changes that are kept.
+    pub changes_bytes_max: usize,
     /// Origins whose web pages may read answers.
     pub cors_origins: Vec<String>,
     /// Whether to listen beyond this machine without tokens and TLS, because something in front has both.
@@ -110,6 +116,9 @@ impl Default for Http {
             request_timeout_ms: 30_000,
             requests_per_second_max: 0,
             client_concurrency_max: 0,
+            changes_readers_max: 64,
+            changes_kept_max: 10_000,
+            changes_bytes_max: 16 << 20,
             cors_origins: Vec::new(),
             allow_remote: false,
             tls: None,
@@ -128,6 +137,8 @@ impl Http {
             ("connections_max", self.connections_max as u64),
             ("concurrency_max", self.concurrency_max as u64),
             ("request_timeout_ms", self.request_timeout_ms),
+            ("changes_kept_max", self.changes_kept_max as u64),
+            ("changes_bytes_max", self.changes_bytes_max as u64),
         ];
         for (name, value) in counts {
             within(format!("{key}.{name}"), value, 1..=u64::MAX, complain);

@@ -142,6 +142,11 @@ impl Caller {
         self.reach().is_none_or(|reach| reach.stream(name))
     }
 
+    /// Whether the token that was presented is good no longer.
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.token().is_some_and(|token| token.has_expired(now))
+    }
+
     /// The name for the audit log.
     pub(super) fn name(&self) -> &str {
         match &self.presented {

@@ -182,7 +182,7 @@ async fn read(shared: &Shared, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, A
 
 impl Shared {
     /// A stored schema; one that is not known yet was written by another host, or by this one a moment ago.
-    async fn schema(&self, id: SchemaId) -> Result<Arc<StoredSchema>, ApiError> {
+    pub(super) async fn schema(&self, id: SchemaId) -> Result<Arc<StoredSchema>, ApiError> {
         if let Some(schema) = self.schemas.load().get(&id) {
             return Ok(Arc::clone(schema));
         }

@@ -9,7 +9,7 @@ use axum::routing::{self, MethodRouter};
 
 use super::access::{Names, Needs};
 use super::body::BodyLimit;
-use super::{Limits, Shared, events, features, letters, states, status, transforms};
+use super::{Limits, Shared, changes, events, features, letters, states, status, transforms};
 use crate::model::Scope;
 
 /// One method of one path, and what answers it.
@@ -59,6 +59,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         post(QUERY.path, QUERY.needs, features::query_routed),
         get("/v1/features/{view}", read(Names::View), features::query_one),
         get("/v1/states/{view}", read(Names::View), states::show),
+        get("/v1/changes", read(Names::Handler), changes::follow),
         get("/v1/views", read(Names::Handler), status::views),
         get("/v1/views/{view}", read(Names::View), status::view),
         post("/v1/streams/{stream}/events", write(Names::Stream), events::append),
