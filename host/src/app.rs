@@ -1,5 +1,6 @@
 //! Wiring: a configuration becomes a running host. Knows every part below and decides nothing about data.
 
+mod access;
 mod binding_options;
 pub mod cases;
 mod check;
@@ -21,6 +22,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::changes::{self, Changes};
 use crate::config::{Config, Durability, Store};
 use crate::data_folder::{self, DataFolder};
 use crate::model::Catalog;
@@ -53,6 +55,7 @@ struct Core {
     store: OpenStore,
     engine: Engine,
     telemetry: Arc<Telemetry>,
+    changes: Arc<Changes>,
     catalog: Arc<ArcSwap<Catalog>>,
     streams: Arc<ArcSwap<BTreeMap<String, serve::Stream>>>,
     logs: std::sync::Mutex<BTreeMap<String, Log>>,
@@ -85,7 +88,8 @@ pub async fn run(config: Config, started: impl FnOnce(SocketAddr), shutdown: imp
 impl Host {
     /// Opens the data folder and the store, puts all transforms into force, and listens.
     pub async fn start(config: Config) -> anyhow::Result<Host> {
-        serve::may_listen(config.host.listen, config.http.allow_remote)?;
+        access::may_listen(&config)?;
+        let tls = access::tls(&config)?;
         let core = Arc::new(Core::open(config).await?);
         core.open_streams().await?;
         core.install_declared().await?;
@@ -105,8 +109,12 @@ impl Host {
             store: core.store.as_store(),
             streams: Arc::clone(&core.streams),
             telemetry: Arc::clone(&core.telemetry),
+            changes: Arc::clone(&core.changes),
             commands,
             limits: limits(&core.config),
+            access: access::options(&core.config),
+            tls,
+            cors_origins: core.config.http.cors_origins.clone(),
         };
         let mut shutdown = core.shutdown.subscribe();
         let server = tokio::spawn(serve::serve(listener, state, async move {
@@ -164,6 +172,7 @@ impl Core {
             store,
             engine,
             telemetry,
+            changes: Arc::new(Changes::new(changes_options(&config))),
             catalog: Arc::default(),
             streams: Arc::default(),
             logs: std::sync::Mutex::default(),
@@ -214,6 +223,11 @@ fn folder_options(config: &Config) -> data_folder::Options {
         };
     }
     options
+}
+
+fn changes_options(config: &Config) -> changes::Options {
+    let http = &config.http;
+    changes::Options { readers_max: http.changes_readers_max, kept_max: http.changes_kept_max, bytes_max: http.changes_bytes_max }
 }
 
 fn limits(config: &Config) -> serve::Limits {

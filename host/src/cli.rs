@@ -16,6 +16,7 @@ mod run;
 mod sdk;
 mod state;
 mod test;
+mod token;
 mod transforms;
 
 use std::process::ExitCode;
@@ -76,6 +77,9 @@ enum Command {
     /// Show the state that a fold keeps for an entity of a running host
     #[command(after_help = "Example: gristmill state sessions customer=ann")]
     State(state::Arguments),
+    /// Make a token for a host that asks for them
+    #[command(after_help = "Example: gristmill token new --name model-server --scope read")]
+    Token(token::Arguments),
     /// List, show, replay or drop events that no transform could use
     #[command(after_help = "Example: gristmill dead-letters replay --transform aircraft")]
     DeadLetters(dead_letters::Arguments),
@@ -140,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Ingest(arguments) => ingest::ingest(&arguments),
         Command::Get(arguments) => get::get(&arguments),
         Command::State(arguments) => state::state(&arguments),
+        Command::Token(arguments) => token::token(&arguments),
         Command::DeadLetters(arguments) => dead_letters::dead_letters(&arguments),
     };
     let (code, error) = match outcome {

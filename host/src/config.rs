@@ -2,6 +2,7 @@
 //!
 //! Secrets never stand in the file: a setting that may hold one has a twin that names an environment variable (`url_env`).
 
+mod access;
 mod problems;
 mod secret;
 mod sections;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{is_name, is_stream_name};
 
+pub use access::{Tls, Token};
 use problems::Document;
 pub use problems::{Error, Problem};
 pub use secret::Secret;
@@ -75,6 +77,7 @@ impl Config {
         let resolve = |path: &mut PathBuf| *path = folder.join(&*path);
         resolve(&mut self.host.data_folder);
         self.host.transforms_folder.iter_mut().for_each(resolve);
+        self.http.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]).for_each(resolve);
         self.transforms.values_mut().for_each(|transform| resolve(&mut transform.component));
     }
 

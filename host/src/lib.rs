@@ -1,6 +1,7 @@
 //! Gristmill: events in, features out, effectively once. See ARCHITECTURE.md for the map.
 
 pub mod app;
+pub mod changes;
 pub mod cli;
 pub mod config;
 pub mod conformance;

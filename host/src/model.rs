@@ -1,6 +1,7 @@
 //! The vocabulary of Gristmill: what an event, a column, a feature row and a commit are. No I/O and no async; every part speaks these
 //! words, and only these, to its neighbours.
 
+mod access;
 pub mod aggregation;
 mod batch;
 mod commit;
@@ -20,6 +21,7 @@ mod stored_state;
 mod timestamp;
 mod view;
 
+pub use access::{Reach, Scope};
 pub use aggregation::{Aggregate, Aggregation};
 pub use batch::{Batch, Column, Packed, Validity, Values};
 pub use commit::{Commit, Location, Partition, Place, Put, Puts, RowRef, Rows};

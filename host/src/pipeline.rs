@@ -36,6 +36,7 @@ use arc_swap::ArcSwap;
 use futures_like::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::changes::Changes;
 use crate::model::{Commit, DeadLetter, Disposition, EntryId, Format, Partition, Place, Timestamp};
 use crate::online_store::{self, OnlineStore, Writer, Writers};
 use crate::source::{self, Delivery, Source};
@@ -81,6 +82,8 @@ pub struct Pipeline {
     pub transforms: Arc<ArcSwap<Transforms>>,
     /// Where it counts.
     pub telemetry: StreamTelemetry,
+    /// Where it tells those who listen what was committed.
+    pub changes: Arc<Changes>,
     /// What it is doing, for readiness.
     pub health: watch::Sender<Health>,
 }
@@ -241,7 +244,7 @@ impl Pipeline {
         if owed.is_kept && is_ordered {
             commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
         }
-        self.commit(writer, &built, shutdown).await?;
+        self.commit(writer, &mut built, shutdown).await?;
         if !writer.acknowledges() {
             self.acknowledge(source, std::mem::take(&mut built.commit.acknowledge), owed).await;
         }
@@ -294,7 +297,7 @@ impl Pipeline {
     }
 
     /// Commits until the store has it or must stop. Sending again is safe: see rule 2.
-    async fn commit(&self, writer: &mut dyn Writer, built: &Built, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
+    async fn commit(&self, writer: &mut dyn Writer, built: &mut Built, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
         let started = std::time::Instant::now();
         let mut backoff = BACKOFF_MIN;
         loop {
@@ -308,6 +311,9 @@ impl Pipeline {
         }
         self.health.send_if_modified(|health| std::mem::replace(health, Health::Running) != Health::Running);
         built.count();
+        if self.changes.is_wanted() {
+            self.changes.publish(&mut built.commit);
+        }
         self.telemetry.stage_seconds(Stage::Commit, started.elapsed().as_secs_f64());
         Ok(())
     }
@@ -328,7 +334,7 @@ impl Pipeline {
         let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);
         commit.settled_dead_letters = letters.iter().filter(still_dead).map(|letter| letter.id.clone()).collect();
         let settled = commit.settled_dead_letters.len() as u64;
-        self.commit(writer, &built, shutdown).await?;
+        self.commit(writer, &mut built, shutdown).await?;
         let _ = reply.send(Ok(settled));
         Ok(())
     }

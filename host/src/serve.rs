@@ -2,11 +2,16 @@
 //!
 //! Administration is not done here: a request that changes the host becomes a [`Command`] to the floor above.
 
+mod access;
 mod arrow;
+mod audit;
 mod body;
 mod cells;
+mod changes;
 mod columns;
 mod command;
+mod cors;
+mod edge;
 mod error;
 mod events;
 mod features;
@@ -23,6 +28,7 @@ mod server;
 mod services;
 mod states;
 mod status;
+mod tls;
 mod transforms;
 
 use std::collections::BTreeMap;
@@ -32,17 +38,22 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::changes::Changes;
 use crate::model::{Catalog, Format};
 use crate::online_store::OnlineStore;
 use crate::source::Appender;
 use crate::telemetry::Telemetry;
 
+use access::Access;
+pub use access::{AccessOptions, Token};
 pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
+use cors::Cors;
+use edge::Edge;
 use pieces::Pieces;
 use plan::Plans;
-use server::Edge;
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// What the edge works with.
 pub struct State {
@@ -54,10 +65,18 @@ pub struct State {
     pub streams: Arc<ArcSwap<BTreeMap<String, Stream>>>,
     /// Where it counts.
     pub telemetry: Arc<Telemetry>,
+    /// What was committed a moment ago.
+    pub changes: Arc<Changes>,
     /// To the floor above.
     pub commands: mpsc::Sender<Command>,
     /// Bounds on what comes in.
     pub limits: Limits,
+    /// Who may ask.
+    pub access: AccessOptions,
+    /// The certificate to show; none for plain HTTP.
+    pub tls: Option<Tls>,
+    /// Origins whose web pages may read answers.
+    pub cors_origins: Vec<String>,
 }
 
 /// The writing end of a stream and how events stand in it.
@@ -88,7 +107,7 @@ pub struct Limits {
     pub concurrency_max: usize,
     /// Time for one request, from its first byte to its answer, in milliseconds.
     pub request_timeout_ms: u64,
-    /// Whether something in front checks who is asking. If not, only programs of this machine may ask, and no web page.
+    /// Whether something in front says who is asking. If not, a host on the loopback answers programs of this machine only, and no web page.
     pub allow_remote: bool,
 }
 
@@ -108,39 +127,53 @@ impl Default for Limits {
     }
 }
 
-/// The host was told to listen where others can reach it, and not told that this is meant.
+/// The host was told to listen where others can reach it, and neither has what that takes nor was told that something else has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "listening on {0} would let everybody who reaches it read features and replace transforms; listen on 127.0.0.1, or set http.allow_remote = true behind something that checks who is asking"
+    "listening on {0} would let everybody who reaches it read features and replace transforms; listen on 127.0.0.1, or give the host tokens (`gristmill token new`) and a certificate (http.tls), or set http.allow_remote = true behind something that terminates TLS and checks who is asking"
 )]
 pub struct RemoteError(pub SocketAddr);
 
-/// Whether it is safe to listen there.
-pub fn may_listen(address: SocketAddr, allow_remote: bool) -> Result<(), RemoteError> {
-    if allow_remote || address.ip().is_loopback() { Ok(()) } else { Err(RemoteError(address)) }
+/// Whether it is safe to listen there: beyond the loopback it takes tokens and TLS, or somebody who vouches for what is in front.
+pub fn may_listen(address: SocketAddr, allow_remote: bool, has_tokens: bool, has_tls: bool) -> Result<(), RemoteError> {
+    if allow_remote || address.ip().is_loopback() || (has_tokens && has_tls) { Ok(()) } else { Err(RemoteError(address)) }
 }
 
 /// Serves until `shutdown` completes, then answers what was asked before it.
-pub async fn serve(listener: TcpListener, state: State, shutdown: impl Future<Output = ()> + Send) -> std::io::Result<()> {
-    server::run(listener, edge(state), shutdown).await
+pub async fn serve(listener: TcpListener, mut state: State, shutdown: impl Future<Output = ()> + Send) -> std::io::Result<()> {
+    let is_local = !state.limits.allow_remote && listener.local_addr()?.ip().is_loopback();
+    let tls = state.tls.take();
+    let stop = watch::Sender::new(false);
+    let edge = edge(state, is_local, stop.subscribe());
+    server::run(listener, edge, tls, stop, shutdown).await
 }
 
 /// Everything the host answers.
-fn edge(state: State) -> Edge {
+fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edge {
     let table = routes::routes(&state.limits);
-    let paths = table.iter().map(|route| route.path).collect();
-    let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.answer));
+    let operations = table.iter().map(|route| route.operation).collect();
+    let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.operation.path, route.answer));
     let routes = routes.method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
     let routes = routes.layer(Extension(body::BodyLimit(state.limits.body_bytes_max)));
     let pieces = Pieces::new(state.limits.answer_cache_bytes);
+    let access = Access::new(std::mem::take(&mut state.access));
+    let cors = Cors(std::mem::take(&mut state.cors_origins));
     let [feature_plans, view_plans, service_plans] = [(); 3].map(|()| Plans::default());
-    let shared = Shared { state, feature_plans, view_plans, service_plans, pieces, room: body::Room::all(), schemas: Default::default() };
-    Edge::new(routes, paths, Arc::new(shared))
+    let room = body::Room::all();
+    let schemas = Default::default();
+    let shared = Shared { state, access, cors, is_local, stopped, feature_plans, view_plans, service_plans, pieces, room, schemas };
+    Edge::new(routes, operations, Arc::new(shared))
 }
 
 /// The state and what is cached beside it.
 struct Shared {
     state: State,
+    access: Access,
+    cors: Cors,
+    /// Whether only programs of this machine may ask.
+    is_local: bool,
+    /// Turns true when the host stops; what would go on for good ends then.
+    stopped: watch::Receiver<bool>,
     /// By the text of the list of features.
     feature_plans: Plans,
     /// By the view's name.

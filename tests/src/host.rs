@@ -107,7 +107,13 @@ impl Host {
 
     /// Any request; without a body for `None`.
     pub fn send(&self, method: &str, path: &str, body: Option<&[u8]>) -> anyhow::Result<Answer> {
+        self.send_with(&[], method, path, body)
+    }
+
+    /// Any request with these headers.
+    pub fn send_with(&self, headers: &[(&str, &str)], method: &str, path: &str, body: Option<&[u8]>) -> anyhow::Result<Answer> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let mut response = match body {
             Some(body) => self.agent.run(request.body(body)?)?,
             None => self.agent.run(request.body(())?)?,

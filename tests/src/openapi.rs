@@ -14,7 +14,8 @@ pub struct Operation<'d> {
     pub template: &'d str,
     /// The path with the examples of its parameters.
     pub path: String,
-    operation: &'d Value,
+    /// What is said about it.
+    pub operation: &'d Value,
 }
 
 impl Description {

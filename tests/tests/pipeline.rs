@@ -46,6 +46,7 @@ impl Work {
         let (replays, requests) = mpsc::channel(1);
         let (health_sender, health) = watch::channel(Health::Starting);
         let pipeline = Pipeline {
+            changes: Arc::default(),
             partition: Partition { stream: "events".into(), group: "group".into(), index: 0 },
             writers: Writers::Single { holder: "test".into(), lease_ms: 300 },
             store: Arc::clone(&store) as Arc<dyn OnlineStore>,
@@ -97,7 +98,7 @@ impl Work {
     }
 
     async fn letters(&self) -> Vec<(EntryId, Reason)> {
-        let all = DeadLetterQuery { transform: None, stream: None, ids: None, limit: 100, bytes_max: None };
+        let all = DeadLetterQuery { transform: None, stream: None, ids: None, reach: None, limit: 100, bytes_max: None };
         let letters = self.store.dead_letters().list(&all).await.unwrap();
         letters.into_iter().map(|letter| (letter.id.entry_id, letter.reason)).collect()
     }
@@ -241,7 +242,7 @@ async fn a_replay_settles_what_a_mended_transform_can_use_and_keeps_the_rest() {
     let ids = work.acknowledged(3).await;
     assert_eq!(work.letters().await.len(), 3);
     work.transforms.store(Arc::new(bound(&work.engine, &work.store, &work.telemetry, &Guest::doubling(), Kept::default()).await));
-    let all = DeadLetterQuery { transform: None, stream: None, ids: None, limit: 100, bytes_max: None };
+    let all = DeadLetterQuery { transform: None, stream: None, ids: None, reach: None, limit: 100, bytes_max: None };
     let letters = work.store.dead_letters().list(&all).await.unwrap();
     let (reply, answer) = oneshot::channel();
     work.replays.send(Replay { letters, reply }).await.ok().unwrap();

@@ -1,5 +1,6 @@
 use serde::Serialize;
 
+use super::access;
 use super::binding_options::BindingOptions;
 use super::shelf::digest;
 use crate::config::Config;
@@ -23,7 +24,8 @@ pub struct Checked {
 
 /// Compiles and asks every configured component, without opening a store or a stream. The error names everything that is wrong.
 pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
-    crate::serve::may_listen(config.host.listen, config.http.allow_remote)?;
+    access::may_listen(config)?;
+    access::tls(config)?;
     let memory_bytes_max = config.engine.memory_bytes_max;
     let engine = Engine::new(EngineOptions { memory_bytes_max, ..EngineOptions::default() })?;
     let mut checked = Vec::new();

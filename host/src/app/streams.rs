@@ -154,6 +154,7 @@ impl Core {
             batch_events_max: config.batch_events_max,
             transforms: Arc::clone(&transforms),
             telemetry: self.telemetry.stream(name),
+            changes: Arc::clone(&self.changes),
             health: health_sender,
         };
         let (stop, mut stopped) = watch::channel(false);

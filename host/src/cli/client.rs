@@ -1,11 +1,16 @@
 //! Talking to a running host.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use serde_json::Value;
+use tokio_rustls::rustls::crypto::ring;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::{WithBody, WithoutBody};
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::Failure;
 
@@ -15,12 +20,23 @@ pub(super) struct HostArgument {
     /// The host's address
     #[arg(long, value_name = "URL", env = "GRISTMILL_HOST", global = true, default_value = "http://127.0.0.1:7171")]
     host: String,
+    /// The environment variable that holds the token, for a host that asks for one
+    #[arg(long, value_name = "NAME", global = true, default_value = TOKEN_ENV)]
+    token_env: String,
+    /// The authority to trust for https, PEM; the system's when absent
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
 }
+
+/// Where the token is unless the command line says otherwise.
+const TOKEN_ENV: &str = "GRISTMILL_TOKEN";
 
 /// A client of one host.
 pub(super) struct Client {
     base: String,
     agent: Agent,
+    /// The value of the `Authorization` header.
+    authorization: Option<String>,
 }
 
 /// An answer with a status that means trouble.
@@ -30,43 +46,84 @@ pub(super) struct Refused {
 }
 
 impl HostArgument {
-    pub(super) fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        let token = std::env::var(&self.token_env).ok().filter(|token| !token.is_empty());
+        if token.is_none() && self.token_env != TOKEN_ENV {
+            return Err(Failure::Wrong(anyhow!("the environment variable `{}` holds no token", self.token_env)));
+        }
+        let roots = match &self.ca {
+            None => RootCerts::PlatformVerifier,
+            Some(path) => RootCerts::Specific(Arc::new(authorities(path).map_err(Failure::Wrong)?)),
+        };
+        let tls = TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(ring::default_provider())).build();
         let agent = Agent::config_builder()
             .http_status_as_error(false)
+            .tls_config(tls)
             .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(Duration::from_secs(120)))
             .build();
-        Client { base: self.host.trim_end_matches('/').to_owned(), agent: agent.into() }
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        Ok(Client { base: self.host.trim_end_matches('/').to_owned(), agent: agent.into(), authorization })
     }
+}
+
+/// The certificates in a file.
+fn authorities(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
+    let pem = std::fs::read(path).with_context(|| format!("--ca: cannot read {}", path.display()))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.with_context(|| format!("--ca: {} is not PEM", path.display()))? {
+            found.push(certificate);
+        }
+    }
+    anyhow::ensure!(!found.is_empty(), "--ca: {} holds no certificate in PEM", path.display());
+    Ok(found)
 }
 
 impl Client {
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.value(self.agent.get(self.url(path)).call())
+        self.value(self.bare(self.agent.get(self.url(path))).call())
     }
 
     pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.value(self.agent.delete(self.url(path)).call())
+        self.value(self.bare(self.agent.delete(self.url(path))).call())
     }
 
     pub(super) fn put(&self, path: &str, body: &[u8]) -> Result<Value, Failure> {
-        self.value(self.agent.put(self.url(path)).header("content-type", "application/wasm").send(body))
+        self.value(self.full(self.agent.put(self.url(path))).header("content-type", "application/wasm").send(body))
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.value(self.agent.post(self.url(path)).send_json(body))
+        self.value(self.full(self.agent.post(self.url(path))).send_json(body))
     }
 
     /// POST of bytes; a refusal is told apart from other failures, because some are worth another try.
     pub(super) fn try_post(&self, path: &str, body: &[u8]) -> Result<Result<Value, Refused>, Failure> {
-        let response = self.agent.post(self.url(path)).header("content-type", "application/x-ndjson").send(body);
+        let response = self.full(self.agent.post(self.url(path))).header("content-type", "application/x-ndjson").send(body);
         self.answer(response)
+    }
+
+    /// A request without a body, with the token.
+    fn bare(&self, request: RequestBuilder<WithoutBody>) -> RequestBuilder<WithoutBody> {
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        }
+    }
+
+    /// A request with a body, with the token.
+    fn full(&self, request: RequestBuilder<WithBody>) -> RequestBuilder<WithBody> {
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        }
     }
 
     fn value(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Value, Failure> {
         self.answer(response)?.map_err(|refused| {
             let error = anyhow!("{}", refused.message);
             match refused.status {
+                401 => Failure::Wrong(anyhow!("{error}; put one into {TOKEN_ENV}, or name another variable with --token-env")),
                 404 => Failure::NotFound(error),
                 400..500 => Failure::Wrong(error),
                 _ => Failure::Failed(error),

@@ -72,7 +72,7 @@ impl Filter {
 }
 
 pub(super) fn dead_letters(arguments: &Arguments) -> Result<(), Failure> {
-    let client = arguments.host.client();
+    let client = arguments.host.client()?;
     match &arguments.action {
         Action::List(filter) => list(&client, filter, arguments.json),
         Action::Show { id } => {

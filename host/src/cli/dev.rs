@@ -54,7 +54,7 @@ pub(super) fn dev(arguments: &Arguments) -> Result<(), Failure> {
     watcher.watch(&plugin.folder, RecursiveMode::Recursive).with_context(|| format!("cannot watch {}", plugin.folder.display()))?;
     print::line(&format!("watching {}; end with Ctrl-C", plugin.folder.display()));
     loop {
-        let turn = Turn { arguments, plugin: &plugin, engine: &engine, client: arguments.host.client() };
+        let turn = Turn { arguments, plugin: &plugin, engine: &engine, client: arguments.host.client()? };
         if let Err(failure) = turn.run() {
             let (Failure::Failed(error) | Failure::Wrong(error) | Failure::Unreachable(error) | Failure::NotFound(error)) = failure;
             print::complain(&format!("{error:#}"));

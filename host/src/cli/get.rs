@@ -39,7 +39,7 @@ pub(super) fn get(arguments: &Arguments) -> Result<(), Failure> {
     if let Some(as_of) = &arguments.as_of {
         body.as_object_mut().map(|members| members.insert("as_of".to_owned(), json!(as_of)));
     }
-    let answer = arguments.host.client().post("/v1/features", &body)?;
+    let answer = arguments.host.client()?.post("/v1/features", &body)?;
     if arguments.json {
         print::json(&answer);
         return Ok(());

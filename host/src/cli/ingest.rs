@@ -52,7 +52,7 @@ enum FileFormat {
 
 pub(super) fn ingest(arguments: &Arguments) -> Result<(), Failure> {
     let events = events(arguments).map_err(Failure::Wrong)?;
-    let mut sender = Sender::new(arguments);
+    let mut sender = Sender::new(arguments)?;
     let skip = usize::try_from(arguments.skip).unwrap_or(usize::MAX);
     for event in events.skip(skip) {
         let event = event.with_context(|| arguments.file.display().to_string());
@@ -86,13 +86,13 @@ struct Sender {
 }
 
 impl Sender {
-    fn new(arguments: &Arguments) -> Sender {
+    fn new(arguments: &Arguments) -> Result<Sender, Failure> {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {pos} events  {per_sec}  {elapsed}") {
             bar.set_style(style);
         }
-        Sender {
-            client: arguments.host.client(),
+        Ok(Sender {
+            client: arguments.host.client()?,
             path: format!("/v1/streams/{}/events", escape(&arguments.stream)),
             rate: arguments.rate,
             batch: Vec::new(),
@@ -100,7 +100,7 @@ impl Sender {
             acknowledged: 0,
             started: Instant::now(),
             bar,
-        }
+        })
     }
 
     fn push(&mut self, event: &str) -> Result<(), Failure> {

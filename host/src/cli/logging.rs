@@ -14,7 +14,8 @@ pub(super) fn start(host: &HostSection) -> Result<(), Failure> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_target(false)
+        // Programs tell the audit log from the rest by it.
+        .with_target(host.log_format == LogFormat::Json)
         // A line that cannot be written would be reported on standard error, where it cannot be written either, and that panics.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());

@@ -35,7 +35,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = load(arguments.config.as_ref())?;
     logging::start(&config.host)?;
     runtime()?.block_on(async {
-        let started = |address| print::line(&format!("listening on http://{address}"));
+        let scheme = if config.http.tls.is_some() { "https" } else { "http" };
+        let started = |address| print::line(&format!("listening on {scheme}://{address}"));
         app::run(config, started, interrupted()?).await
     })?;
     Ok(())

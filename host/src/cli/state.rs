@@ -22,7 +22,7 @@ pub(super) fn state(arguments: &Arguments) -> Result<(), Failure> {
     let pairs = arguments.keys.iter().map(|word| word.split_once('=').ok_or_else(|| anyhow!("`{word}` is no join key; write key=value")));
     let pairs: Vec<(&str, &str)> = pairs.collect::<Result<_, _>>().map_err(Failure::Wrong)?;
     let query: Vec<String> = pairs.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
-    let answer = arguments.host.client().get(&format!("/v1/states/{}?{}", escape(&arguments.view), query.join("&")))?;
+    let answer = arguments.host.client()?.get(&format!("/v1/states/{}?{}", escape(&arguments.view), query.join("&")))?;
     let state = answer.get("state").filter(|state| !state.is_null());
     if arguments.json {
         print::json(&answer);

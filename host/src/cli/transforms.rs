@@ -71,7 +71,7 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     let query: Vec<String> = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?)))).collect();
     let spinner = ProgressBar::new_spinner().with_message(format!("sending {} bytes; the host compiles and checks them", component.len()));
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let result = arguments.host.client().put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component);
+    let result = arguments.host.client()?.put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component);
     spinner.finish_and_clear();
     let result = result?;
     if arguments.json {
@@ -83,7 +83,7 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
 }
 
 pub(super) fn transforms(arguments: &Arguments) -> Result<(), Failure> {
-    let client = arguments.host.client();
+    let client = arguments.host.client()?;
     let Some(name) = &arguments.name else {
         let all = client.get("/v1/transforms")?;
         if arguments.json {

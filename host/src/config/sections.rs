@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::{Tls, Token, check_origins, check_tokens};
 use super::within;
 
 /// `[host]`
@@ -82,8 +83,24 @@ pub struct Http {
     pub concurrency_max: usize,
     /// Time for one request in milliseconds.
     pub request_timeout_ms: u64,
-    /// Whether to listen beyond this machine, where anybody who reaches the port may do anything.
+    /// Requests a second of one client, a token or a peer without any; 0 for no bound.
+    pub requests_per_second_max: u64,
+    /// Requests of one client answered at the same time; 0 for no bound but `concurrency_max`.
+    pub client_concurrency_max: usize,
+    /// Readers of changes at the same time.
+    pub changes_readers_max: usize,
+    /// Changes kept for readers that are slow or come back.
+    pub changes_kept_max: usize,
+    /// Bytes of the changes that are kept.
+    pub changes_bytes_max: usize,
+    /// Origins whose web pages may read answers.
+    pub cors_origins: Vec<String>,
+    /// Whether to listen beyond this machine without tokens and TLS, because something in front has both.
     pub allow_remote: bool,
+    /// The certificate; plain HTTP without it.
+    pub tls: Option<Tls>,
+    /// Who may ask for what; without any, everybody who reaches the port may do everything.
+    pub tokens: Vec<Token>,
 }
 
 impl Default for Http {
@@ -97,7 +114,15 @@ impl Default for Http {
             connections_max: 4_096,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
+            requests_per_second_max: 0,
+            client_concurrency_max: 0,
+            changes_readers_max: 64,
+            changes_kept_max: 10_000,
+            changes_bytes_max: 16 << 20,
+            cors_origins: Vec::new(),
             allow_remote: false,
+            tls: None,
+            tokens: Vec::new(),
         }
     }
 }
@@ -112,10 +137,14 @@ impl Http {
             ("connections_max", self.connections_max as u64),
             ("concurrency_max", self.concurrency_max as u64),
             ("request_timeout_ms", self.request_timeout_ms),
+            ("changes_kept_max", self.changes_kept_max as u64),
+            ("changes_bytes_max", self.changes_bytes_max as u64),
         ];
         for (name, value) in counts {
             within(format!("{key}.{name}"), value, 1..=u64::MAX, complain);
         }
+        check_origins(key, &self.cors_origins, complain);
+        check_tokens(key, &self.tokens, complain);
     }
 }
 

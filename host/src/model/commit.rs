@@ -121,6 +121,15 @@ impl Puts {
     }
 }
 
+impl IntoIterator for Puts {
+    type Item = Put;
+    type IntoIter = std::vec::IntoIter<Put>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.puts.into_iter()
+    }
+}
+
 /// Packed rows and their keys, all in two buffers.
 #[derive(Debug, Default)]
 pub struct Rows {
@@ -165,6 +174,16 @@ impl Rows {
             keys.extend_from_slice(key);
             rows.extend_from_slice(packed);
         });
+    }
+
+    /// Keys and packed rows in the order in which they were added, all of them parts of two shared buffers.
+    pub fn into_shared(self) -> impl Iterator<Item = (Bytes, Bytes)> {
+        let (keys, packed) = (Bytes::from(self.keys), Bytes::from(self.packed));
+        let part = |bytes: &Bytes, range: Range<u32>| {
+            let end = bytes.len().min(range.end as usize);
+            bytes.slice(end.min(range.start as usize)..end)
+        };
+        self.rows.into_iter().map(move |row| (part(&keys, row.key), part(&packed, row.packed)))
     }
 
     /// How many rows there are.

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, EntryId, EntryRef, Timestamp};
+use super::{Digest, EntryId, EntryRef, Reach, Timestamp};
 
 /// What names a dead letter: one event is given up at most once by one transform, however often it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,6 +127,8 @@ pub struct DeadLetterQuery {
     pub stream: Option<String>,
     /// Only these.
     pub ids: Option<BTreeSet<DeadLetterId>>,
+    /// Only of streams and transforms within reach of who asks; `None` for all.
+    pub reach: Option<Reach>,
     /// At most this many.
     pub limit: usize,
     /// No more of them once their events have this many bytes together; `None` for no bound.
@@ -139,6 +141,7 @@ impl DeadLetterQuery {
         self.transform.as_ref().is_none_or(|transform| *transform == letter.id.transform)
             && self.stream.as_ref().is_none_or(|stream| *stream == letter.id.stream)
             && self.ids.as_ref().is_none_or(|ids| ids.contains(&letter.id))
+            && self.reach.as_ref().is_none_or(|reach| reach.stream(&letter.id.stream) && reach.view(&letter.id.transform))
     }
 }
 

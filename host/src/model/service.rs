@@ -81,9 +81,4 @@ impl Services {
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values().flat_map(BTreeMap::values)
     }
-
-    /// The names.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.services.keys().map(String::as_str)
-    }
 }

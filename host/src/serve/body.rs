@@ -91,6 +91,16 @@ pub(super) async fn read(mut body: impl HttpBody<Data = Bytes> + Unpin, max: usi
     if received > max { Err(too_large()) } else { Ok(Whole(whole.into(), room)) }
 }
 
+/// Reads a body that nobody wants, up to a bound.
+pub(super) async fn discard(mut body: impl HttpBody<Data = Bytes> + Unpin, bytes_max: usize) {
+    let mut received = 0_usize;
+    while received <= bytes_max
+        && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+    {
+        received = received.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,5 @@
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
@@ -12,6 +12,8 @@ pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// A header of its own.
+    pub(super) header: Option<(HeaderName, HeaderValue)>,
 }
 
 /// Carries code and message from a handler to the layer that writes the body.
@@ -29,7 +31,12 @@ impl ErrorBody {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into() }
+        ApiError { status, code, message: message.into(), header: None }
+    }
+
+    /// Whether it says that the caller may not.
+    pub(super) fn is_forbidden(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN
     }
 
     /// 400: the body is not what it should be at all.
@@ -59,6 +66,12 @@ impl ApiError {
         ApiError::new(StatusCode::TOO_MANY_REQUESTS, "busy", message)
     }
 
+    /// The same with another time to wait than a second.
+    pub(super) fn retry_after(mut self, secs: u64) -> ApiError {
+        self.header = Some((header::RETRY_AFTER, HeaderValue::from(secs)));
+        self
+    }
+
     /// 503: not the client's fault, and worth trying again.
     pub(super) fn unavailable(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
@@ -81,10 +94,13 @@ pub(super) fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let ApiError { status, code, message } = self;
+        let ApiError { status, code, message, header } = self;
         let mut response = status.into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, value);
         }
         response.extensions_mut().insert(ErrorBody { code, message });
         response

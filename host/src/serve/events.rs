@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Shared;
+use super::access::Caller;
 use super::body::Whole;
 use super::error::ApiError;
 use super::features::body_error;
@@ -23,12 +24,13 @@ pub(super) struct Appended {
 
 pub(super) async fn append(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     body: Result<Whole, ApiError>,
 ) -> Result<Json<Appended>, ApiError> {
     let Path(name) = path?;
     let streams = shared.state.streams.load_full();
-    let known = || streams.keys().map(String::as_str);
+    let known = || streams.keys().map(String::as_str).filter(|known| caller.sees_stream(known));
     let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;
     let Whole(body, _room) = body?;
     let events = parse(&body)?;
@@ -76,6 +78,7 @@ struct Event {
 
 pub(super) async fn newest(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Newest>, ApiError> {
@@ -85,7 +88,7 @@ pub(super) async fn newest(
         return Err(ApiError::unusable(format!("last={last}: ask for 1 to {NEWEST_MAX} events")));
     }
     let streams = shared.state.streams.load_full();
-    let known = || streams.keys().map(String::as_str);
+    let known = || streams.keys().map(String::as_str).filter(|known| caller.sees_stream(known));
     let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;
     let entries = stream.appender.newest(last).await.map_err(|error| match error.disposition() {
         Disposition::Retry => ApiError::unavailable(error.to_string()),

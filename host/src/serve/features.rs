@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::access::Caller;
 use super::body::{self, Whole};
 use super::columns;
 use super::error::ApiError;
@@ -68,9 +69,9 @@ struct Wanted {
 pub(super) const QUERY_PATH: &str = "/v1/features";
 
 /// The same for those that come through the router.
-pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     let wants_arrow = wants_arrow(request.headers());
-    query(&shared, wants_arrow, request.into_body()).await
+    query(&shared, &caller, wants_arrow, request.into_body()).await
 }
 
 /// Whether an Arrow stream is among what is accepted.
@@ -79,7 +80,12 @@ pub(super) fn wants_arrow(headers: &HeaderMap) -> bool {
     accepted.filter_map(|range| range.split(';').next()).any(|range| range.trim().eq_ignore_ascii_case(arrow::MEDIA_TYPE))
 }
 
-pub(super) async fn query(shared: &Shared, wants_arrow: bool, body: impl HttpBody<Data = Bytes> + Unpin) -> Result<Response, ApiError> {
+pub(super) async fn query(
+    shared: &Shared,
+    caller: &Caller,
+    wants_arrow: bool,
+    body: impl HttpBody<Data = Bytes> + Unpin,
+) -> Result<Response, ApiError> {
     let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.room).await?;
     let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     let as_of = asked.as_of.map(RawValue::get).filter(|as_of| *as_of != "null");
@@ -94,15 +100,17 @@ pub(super) async fn query(shared: &Shared, wants_arrow: bool, body: impl HttpBod
         (Some(features), None, None) => shared.feature_plans.get(&catalog, features.get(), |catalog| {
             let references: Vec<String> = serde_json::from_str(features.get())
                 .map_err(|error| ApiError::unusable(format!("`features` must be a list of view:feature texts: {error}")))?;
-            Plan::of_features(catalog, telemetry, &references, limits.features_max)
+            Plan::of_features(catalog, telemetry, caller, &references, limits.features_max)
         })?,
-        (None, None, Some(service)) => {
-            shared.service_plans.get(&catalog, service, |catalog| Plan::of_service(catalog, telemetry, service, limits.features_max))?
-        }
-        (None, Some(view), None) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, view))?,
+        (None, None, Some(service)) => shared
+            .service_plans
+            .get(&catalog, service, |catalog| Plan::of_service(catalog, telemetry, caller, service, limits.features_max))?,
+        (None, Some(view), None) => shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, caller, view))?,
         _ => return Err(ApiError::unusable("say what is wanted, by one of `features`, `view` and `service`")),
     };
+    // A plan may have been made for somebody who reaches more.
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
+    views.iter().try_for_each(|view| caller.may_view(&view.name))?;
     let mut keys = Vec::with_capacity(asked.entities.len() * plan.views.len());
     for (index, raw) in asked.entities.iter().enumerate() {
         let members: Entity<'_> = serde_json::from_str(raw.get())
@@ -120,6 +128,7 @@ pub(super) async fn query(shared: &Shared, wants_arrow: bool, body: impl HttpBod
 
 pub(super) async fn query_one(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
@@ -137,13 +146,14 @@ pub(super) async fn query_one(
     let wanted = Wanted { at, layout, provenance };
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
-        None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &view))?,
+        None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &caller, &view))?,
         Some(features) => {
             let references: Vec<String> = features.split(',').map(|feature| format!("{view}:{feature}")).collect();
-            Arc::new(Plan::of_features(&catalog, telemetry, &references, shared.state.limits.features_max)?)
+            Arc::new(Plan::of_features(&catalog, telemetry, &caller, &references, shared.state.limits.features_max)?)
         }
     };
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
+    views.iter().try_for_each(|view| caller.may_view(&view.name))?;
     let label = || "the query".to_owned();
     check_known(&views, members.keys().map(String::as_str), &label)?;
     let entity = serde_json::to_string(&members).map_err(|error| ApiError::internal(&error.to_string()))?;
@@ -243,7 +253,7 @@ async fn read(shared: &Shared, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, A
 
 impl Shared {
     /// A stored schema; one that is not known yet was written by another host, or by this one a moment ago.
-    async fn schema(&self, id: SchemaId) -> Result<Arc<StoredSchema>, ApiError> {
+    pub(super) async fn schema(&self, id: SchemaId) -> Result<Arc<StoredSchema>, ApiError> {
         if let Some(schema) = self.schemas.load().get(&id) {
             return Ok(Arc::clone(schema));
         }

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::{ApiError, suggestion};
+use crate::model::json::{push_text, push_value};
 use crate::model::{Field, KeyPart, Kind, Timestamp, Value, View, parse, row_key};
 
 /// Characters of a bad value that are shown.
@@ -114,6 +116,27 @@ pub(super) fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> S
         }
         ApiError::unusable(format!("{}: `{}` is {shown}; expected {}", label(), field.name, field.kind))
     })
+}
+
+/// Appends the entity of a row key as the object that a query would name it by.
+pub(super) fn push_entity(out: &mut Vec<u8>, view: &View, key: &[u8]) {
+    let parts = key.get(view.name.len() + 1..).unwrap_or_default().split(|byte| *byte == b'|');
+    out.push(b'{');
+    for (index, (field, part)) in view.entity.iter().zip(parts).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_text(out, &field.name);
+        out.push(b':');
+        let text: Vec<u8> = percent_decode(part).collect();
+        let text = String::from_utf8_lossy(&text);
+        match field.kind {
+            Kind::Integer | Kind::Boolean => out.extend_from_slice(text.as_bytes()),
+            Kind::Timestamp => push_value(out, text.parse().ok().map(|micros| Value::Timestamp(Timestamp(micros)))),
+            Kind::Text | Kind::Bytes | Kind::Float | Kind::Vector | Kind::List => push_text(out, &text),
+        }
+    }
+    out.push(b'}');
 }
 
 /// Refuses a member that is a join key of no view asked for: it is a misspelt one.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::access::Caller;
 use super::body::Whole;
 use super::command::{Command, ReplayWanted};
 use super::error::ApiError;
@@ -33,19 +34,23 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn query(self, default: usize, max: usize) -> DeadLetterQuery {
-        let limit = self.limit.unwrap_or(default).min(max);
-        DeadLetterQuery { transform: self.transform, stream: self.stream, limit, ..DeadLetterQuery::default() }
+    /// Those within the caller's reach; 403 when they are named beyond it.
+    fn query(self, caller: &Caller, default: usize, max: usize) -> Result<DeadLetterQuery, ApiError> {
+        self.transform.iter().try_for_each(|transform| caller.may_view(transform))?;
+        self.stream.iter().try_for_each(|stream| caller.may_stream(stream))?;
+        let (limit, reach) = (self.limit.unwrap_or(default).min(max), caller.reach().cloned());
+        Ok(DeadLetterQuery { transform: self.transform, stream: self.stream, limit, reach, ..DeadLetterQuery::default() })
     }
 }
 
 pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Query(filter) = filter?;
     let letters = shared.state.store.dead_letters();
-    let query = DeadLetterQuery { bytes_max: Some(LISTED_BYTES_MAX), ..filter.query(100, LIMIT_MAX) };
+    let query = DeadLetterQuery { bytes_max: Some(LISTED_BYTES_MAX), ..filter.query(&caller, 100, LIMIT_MAX)? };
     let found = letters.list(&query).await?;
     let count = letters.count().await?;
     Ok(Json(json!({"dead_letters": found, "kept": count.kept, "evicted": count.evicted})))
@@ -53,10 +58,12 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<(String, String, String)>, PathRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Path((stream, entry_id, transform)) = path?;
     let id: DeadLetterId = format!("{stream}/{entry_id}/{transform}").parse().map_err(ApiError::unusable)?;
+    within(&caller, &id)?;
     let query = DeadLetterQuery { ids: Some([id.clone()].into()), limit: 1, ..DeadLetterQuery::default() };
     let found = shared.state.store.dead_letters().list(&query).await?.pop();
     let found = found.ok_or_else(|| ApiError::not_found("dead letter", &id.to_string(), std::iter::empty()))?;
@@ -65,13 +72,14 @@ pub(super) async fn show(
 
 pub(super) async fn drop(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Query(filter) = filter?;
     if filter.transform.is_none() && filter.stream.is_none() && filter.limit.is_none() {
         return Err(ApiError::unusable("say which dead letters to drop: transform, stream, limit, or several of them"));
     }
-    let dropped = shared.state.store.dead_letters().drop(&filter.query(usize::MAX, usize::MAX)).await?;
+    let dropped = shared.state.store.dead_letters().drop(&filter.query(&caller, usize::MAX, usize::MAX)?).await?;
     Ok(Json(json!({"dropped": dropped})))
 }
 
@@ -85,7 +93,17 @@ struct ReplayAsked {
     limit: Option<usize>,
 }
 
-pub(super) async fn replay(State(shared): State<Arc<Shared>>, body: Result<Whole, ApiError>) -> Result<Json<super::Replayed>, ApiError> {
+/// 403 for a dead letter beyond the caller's reach, whether or not there is one.
+fn within(caller: &Caller, id: &DeadLetterId) -> Result<(), ApiError> {
+    caller.may_stream(&id.stream)?;
+    caller.may_view(&id.transform)
+}
+
+pub(super) async fn replay(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    body: Result<Whole, ApiError>,
+) -> Result<Json<super::Replayed>, ApiError> {
     let Whole(body, _room) = body?;
     let asked: ReplayAsked =
         if body.is_empty() { ReplayAsked::default() } else { serde_json::from_slice(&body).map_err(|error| body_error(&error))? };
@@ -94,12 +112,13 @@ pub(super) async fn replay(State(shared): State<Arc<Shared>>, body: Result<Whole
             if ids.len() > LIMIT_MAX {
                 return Err(ApiError::too_large(format!("{} dead letters are named; {LIMIT_MAX} are allowed", ids.len())));
             }
-            let ids = ids.iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>();
-            ReplayWanted::Ids(ids.map_err(ApiError::unusable)?)
+            let ids = ids.iter().map(|id| id.parse()).collect::<Result<Vec<_>, _>>().map_err(ApiError::unusable)?;
+            ids.iter().try_for_each(|id| within(&caller, id))?;
+            ReplayWanted::Ids(ids)
         }
         ReplayAsked { ids: Some(_), .. } => return Err(ApiError::unusable("give `ids` or a filter, not both")),
         ReplayAsked { ids: None, transform, stream, limit } => {
-            ReplayWanted::Matching(Filter { transform, stream, limit }.query(LIMIT_MAX, LIMIT_MAX))
+            ReplayWanted::Matching(Filter { transform, stream, limit }.query(&caller, LIMIT_MAX, LIMIT_MAX)?)
         }
     };
     let (reply, answer) = oneshot::channel();

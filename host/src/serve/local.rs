@@ -9,7 +9,9 @@ use super::error::ApiError;
 
 /// Refuses a request that reached the loopback under a foreign name (a page whose name was made to point here would be of the same origin as
 /// the host and could do anything), and one by which a page of another origin would change something.
-pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+///
+/// `is_invited` says that the configuration names the page's origin.
+pub(super) fn check(method: &Method, headers: &HeaderMap, is_invited: bool) -> Result<(), ApiError> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST);
     if host.is_some_and(|host| !is_loopback(host)) {
@@ -17,8 +19,8 @@ pub(super) fn check(method: &Method, headers: &HeaderMap) -> Result<(), ApiError
             "this host answers under localhost and 127.0.0.1 only; behind a proxy that checks who is asking, set http.allow_remote = true",
         ));
     }
-    let origin = text(header::ORIGIN).filter(|_| method != Method::GET && method != Method::HEAD);
-    if origin.is_some_and(|origin| origin.strip_prefix("http://") != host) {
+    let origin = text(header::ORIGIN).filter(|_| !is_invited && method != Method::GET && method != Method::HEAD);
+    if origin.is_some_and(|origin| origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) != host) {
         return Err(forbidden("a web page of another origin may not change anything here"));
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
+use super::access::Caller;
 use super::error::{ApiError, suggestion};
 use super::look::finish;
 use super::services;
@@ -87,10 +88,11 @@ pub(super) struct Mapping {
 }
 
 impl Plan {
-    /// Resolves references of the form `view:feature`.
+    /// Resolves references of the form `view:feature`. What is wrong with them is told as far as the caller reaches.
     pub(super) fn of_features(
         catalog: &Catalog,
         telemetry: &Telemetry,
+        caller: &Caller,
         references: &[String],
         features_max: usize,
     ) -> Result<Plan, ApiError> {
@@ -108,7 +110,7 @@ impl Plan {
             let position = match views.iter().position(|known| known.name == view) {
                 Some(position) => position,
                 None => {
-                    views.push(view_of(catalog, view)?);
+                    views.push(view_of(catalog, caller, view)?);
                     views.len() - 1
                 }
             };
@@ -124,17 +126,23 @@ impl Plan {
     }
 
     /// The features of a service, `name` or `name@version`.
-    pub(super) fn of_service(catalog: &Catalog, telemetry: &Telemetry, name: &str, features_max: usize) -> Result<Plan, ApiError> {
-        let service = services::find(catalog, name)?;
-        let mut plan = Plan::of_features(catalog, telemetry, &service.features, features_max)?;
+    pub(super) fn of_service(
+        catalog: &Catalog,
+        telemetry: &Telemetry,
+        caller: &Caller,
+        name: &str,
+        features_max: usize,
+    ) -> Result<Plan, ApiError> {
+        let service = services::find(catalog, caller, name)?;
+        let mut plan = Plan::of_features(catalog, telemetry, caller, &service.features, features_max)?;
         let rest = plan.head.get(1..).unwrap_or_default();
         plan.head = [format!("{{\"service\":\"{}@{}\",", service.name, service.version).as_bytes(), rest].concat();
         Ok(plan)
     }
 
     /// All features of one view.
-    pub(super) fn of_view(catalog: &Catalog, telemetry: &Telemetry, name: &str) -> Result<Plan, ApiError> {
-        let view = view_of(catalog, name)?;
+    pub(super) fn of_view(catalog: &Catalog, telemetry: &Telemetry, caller: &Caller, name: &str) -> Result<Plan, ApiError> {
+        let view = view_of(catalog, caller, name)?;
         let references: Vec<String> = fields(&view).map(|(_, field)| format!("{name}:{}", field.name)).collect();
         let column = |(is_windowed, field): (bool, &Field)| PlannedColumn { view: 0, is_windowed, field: field.clone() };
         let columns = fields(&view).map(column).collect();
@@ -198,8 +206,10 @@ fn fields(view: &View) -> impl Iterator<Item = (bool, &Field)> {
     view.features.iter().map(|field| (false, field)).chain(view.windows.iter().map(|field| (true, field)))
 }
 
-fn view_of(catalog: &Catalog, name: &str) -> Result<Arc<View>, ApiError> {
-    let known = || catalog.views.keys().map(String::as_str);
+/// A view within the caller's reach.
+pub(super) fn view_of(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<View>, ApiError> {
+    caller.may_view(name)?;
+    let known = || catalog.views.keys().map(String::as_str).filter(|known| caller.sees_view(known));
     catalog.views.get(name).cloned().ok_or_else(|| ApiError::not_found("feature view", name, known()))
 }
 

@@ -9,25 +9,27 @@ use axum::extract::{Path, Query, State};
 use serde_json::{Value as Json_, json};
 
 use super::Shared;
+use super::access::Caller;
 use super::error::ApiError;
 use super::join_keys::{Given, check_known, key};
+use super::plan::view_of;
 use crate::model::json::push_value;
 use crate::model::{StoredState, Value, state_key};
 
 /// The state of one entity, as text where it is text, and as bytes.
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
 ) -> Result<Json<Json_>, ApiError> {
     let Path(name) = path?;
     let Query(members) = query?;
     let catalog = shared.state.catalog.load_full();
-    let known = || catalog.views.keys().map(String::as_str);
-    let view = catalog.views.get(&name).ok_or_else(|| ApiError::not_found("feature view", &name, known()))?;
+    let view = view_of(&catalog, &caller, &name)?;
     let label = || "the query".to_owned();
-    check_known(&[view], members.keys().map(String::as_str), &label)?;
-    let key = state_key(&key(view, &label, |name| Some(Given::Plain(members.get(name)?)))?);
+    check_known(&[&*view], members.keys().map(String::as_str), &label)?;
+    let key = state_key(&key(&view, &label, |name| Some(Given::Plain(members.get(name)?)))?);
     let stored = shared.state.store.read(&[key]).await?.pop().flatten();
     let Some(stored) = stored else {
         return Ok(Json(json!({"view": name, "entity": members, "state": null})));

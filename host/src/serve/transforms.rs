@@ -10,20 +10,22 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::access::Caller;
 use super::body::Whole;
 use super::command::{Binding, Command, RefusalKind, TransformInfo};
 use super::error::ApiError;
 
-pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({"transforms": all(&shared).await?})))
+pub(super) async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({"transforms": all(&shared, &caller).await?})))
 }
 
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TransformInfo>, ApiError> {
     let Path(name) = path?;
-    let all = all(&shared).await?;
+    let all = all(&shared, &caller).await?;
     match all.iter().find(|transform| transform.name == name) {
         Some(found) => Ok(Json(found.clone())),
         None => Err(unknown(&name, &all)),
@@ -32,12 +34,14 @@ pub(super) async fn show(
 
 pub(super) async fn put(
     State(shared): State<Arc<Shared>>,
+    caller: Caller,
     path: Result<Path<String>, PathRejection>,
     binding: Result<Query<Binding>, QueryRejection>,
     body: Result<Whole, ApiError>,
 ) -> Result<Json<TransformInfo>, ApiError> {
     let Path(name) = path?;
     let Query(binding) = binding?;
+    caller.may_bind(binding.stream.as_deref())?;
     let Whole(component, _room) = body?;
     if component.is_empty() {
         return Err(ApiError::malformed("the body is empty; send the component's bytes"));
@@ -47,12 +51,16 @@ pub(super) async fn put(
     Ok(Json(send(&shared, put, answer).await??))
 }
 
-pub(super) async fn delete(State(shared): State<Arc<Shared>>, path: Result<Path<String>, PathRejection>) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, ApiError> {
     let Path(name) = path?;
     let (reply, answer) = oneshot::channel();
     match send(&shared, Command::DeleteTransform { name: name.clone(), reply }, answer).await? {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(refusal) if refusal.kind == RefusalKind::NotFound => Err(unknown(&name, &all(&shared).await?)),
+        Err(refusal) if refusal.kind == RefusalKind::NotFound => Err(unknown(&name, &all(&shared, &caller).await?)),
         Err(refusal) => Err(refusal.into()),
     }
 }
@@ -61,9 +69,12 @@ fn unknown(name: &str, all: &[TransformInfo]) -> ApiError {
     ApiError::not_found("transform", name, all.iter().map(|transform| transform.name.as_str()))
 }
 
-async fn all(shared: &Shared) -> Result<Vec<TransformInfo>, ApiError> {
+/// All transforms within the caller's reach.
+async fn all(shared: &Shared, caller: &Caller) -> Result<Vec<TransformInfo>, ApiError> {
     let (reply, answer) = oneshot::channel();
-    send(shared, Command::ListTransforms { reply }, answer).await
+    let mut all = send(shared, Command::ListTransforms { reply }, answer).await?;
+    all.retain(|transform| caller.sees_view(&transform.name));
+    Ok(all)
 }
 
 /// Hands a command to the floor above and waits for its answer.

@@ -1,0 +1,164 @@
+//! Changes as server-sent events, for as long as a reader stays.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::access::Caller;
+use super::error::ApiError;
+use super::join_keys::push_entity;
+use super::look::{At, Looking};
+use super::plan::{Plan, view_of};
+use crate::changes::{Change, ChangeId, Missed, Reader};
+use crate::model::json::{push_text, push_value};
+use crate::model::{FeatureRow, Timestamp};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Views of one reader, at most.
+const VIEWS_MAX: usize = 64;
+/// A comment goes out when nothing else has for this long, so that whoever is between does not take the connection for dead.
+const QUIET: Duration = Duration::from_secs(15);
+/// Tells a browser to come back after a second, and that the host has answered.
+const GREETING: &[u8] = b"retry: 1000\n\n";
+
+/// What may be asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    view: String,
+}
+
+pub(super) async fn follow(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Query(Wanted { view }) = wanted?;
+    let views: BTreeSet<String> = view.split(',').map(str::to_owned).collect();
+    if views.len() > VIEWS_MAX {
+        return Err(ApiError::unusable(format!("{} views are asked for; {VIEWS_MAX} are allowed", views.len())));
+    }
+    let catalog = shared.state.catalog.load_full();
+    views.iter().try_for_each(|view| view_of(&catalog, &caller, view).map(drop))?;
+    let after = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default().parse::<ChangeId>());
+    let after = after.transpose().map_err(|message| ApiError::unusable(format!("`last-event-id` is {message}")))?;
+    let reader = shared.state.changes.reader(views, after).map_err(|error| ApiError::busy(error.to_string()))?;
+    // One piece waits while the one before is sent: a reader that is slow stays behind in the ring, not in memory of its own.
+    let (pieces, body) = mpsc::channel(1);
+    tokio::spawn(tell(shared, caller, reader, pieces));
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::new(Pieces(body))).into_response())
+}
+
+/// A body that comes in pieces.
+struct Pieces(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
+/// Sends events until the reader goes, its token ends, or the host stops.
+async fn tell(shared: Arc<Shared>, caller: Caller, mut reader: Reader, pieces: mpsc::Sender<Bytes>) {
+    let mut stopped = shared.stopped.clone();
+    let mut piece = GREETING.to_vec();
+    loop {
+        let taken = reader.take();
+        if let Some(missed) = taken.missed {
+            push_missed(&mut piece, missed);
+        }
+        for (id, change) in &taken.changes {
+            if let Err(error) = push_change(&mut piece, &shared, &caller, *id, change).await {
+                tracing::debug!("a change is not told: {error:?}");
+            }
+        }
+        if caller.has_expired(Timestamp::now()) {
+            return;
+        }
+        if piece.is_empty() {
+            tokio::select! {
+                () = reader.news() => {}
+                () = tokio::time::sleep(QUIET) => piece.extend_from_slice(b": nothing new\n\n"),
+                () = pieces.closed() => return,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            }
+        } else {
+            let sent = tokio::select! {
+                sent = pieces.send(std::mem::take(&mut piece).into()) => sent,
+                _ = stopped.wait_for(|stop| *stop) => return,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn push_missed(out: &mut Vec<u8>, missed: Missed) {
+    let data = match missed {
+        Missed::Slow(count) => format!("{{\"count\":{count},\"reason\":\"slow\"}}"),
+        Missed::NotKept => "{\"count\":null,\"reason\":\"not_kept\"}".to_owned(),
+    };
+    out.extend_from_slice(format!("event: missed\ndata: {data}\n\n").as_bytes());
+}
+
+/// One event: the row that the commit brought, as a read would answer with it now. A row that a read would leave out is left out here too.
+async fn push_change(out: &mut Vec<u8>, shared: &Shared, caller: &Caller, id: ChangeId, change: &Change) -> Result<(), ApiError> {
+    let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
+    let view: &str = &change.view;
+    let plan = shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, caller, view))?;
+    let Some(planned) = plan.views.first() else { return Ok(()) };
+    let row = FeatureRow::new(change.value.clone()).map_err(|error| ApiError::internal(&error.to_string()))?;
+    let (header, schema, at) = (row.header, shared.schema(row.header.schema).await?, At::Now(Timestamp::now()));
+    let looked = if row.is_entity() {
+        planned.entity(row.packed(), header.schema, &schema, at)?
+    } else {
+        planned.row(row, plan.mapping(header.schema, &schema.schema), at)
+    };
+    let Looking::Found(row, ..) = &looked.row else { return Ok(()) };
+    let version = row.header.version;
+    let start = out.len();
+    out.extend_from_slice(format!("id: {id}\nevent: change\ndata: {{\"view\":").as_bytes());
+    push_text(out, view);
+    out.extend_from_slice(b",\"entity\":");
+    push_entity(out, &planned.view, &change.key);
+    out.extend_from_slice(b",\"features\":{");
+    let mut separator = "";
+    for (part, is_windowed) in [(&looked.row, false), (&looked.windows, true)] {
+        let Looking::Found(row, mapping, _) = part else { continue };
+        let values = row.values(mapping.kinds.iter().copied()).take(mapping.needed).collect::<Result<Vec<_>, _>>();
+        let values = values.map_err(|error| {
+            out.truncate(start);
+            ApiError::internal(&error.to_string())
+        })?;
+        let fields = if is_windowed { &planned.view.windows } else { &planned.view.features };
+        let offset = if is_windowed { planned.view.features.len() } else { 0 };
+        for (field, position) in fields.iter().zip(mapping.positions.iter().skip(offset)) {
+            out.extend_from_slice(separator.as_bytes());
+            push_text(out, &field.name);
+            out.push(b':');
+            push_value(out, position.and_then(|position| *values.get(position)?));
+            separator = ",";
+        }
+    }
+    out.extend_from_slice(format!("}},\"event_time\":\"{}\",\"entry_id\":\"{}\"}}\n\n", version.event_time, version.entry_id).as_bytes());
+    Ok(())
+}
