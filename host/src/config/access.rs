@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Digest, Reach, Scope, Timestamp};
 
 /// Tokens of one host, at most: every one is compared with every token that is presented.
-const TOKENS_MAX: usize = 256;
+const TOKENS_MAX: usize = 128;
 
 /// `[[http.tokens]]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use sha2::{Digest as _, Sha256};
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::model::{Digest, Reach, Scope, Timestamp};
 
@@ -75,8 +75,8 @@ impl Tokens {
         // Every known hash is compared, all of each, whatever was presented: how long it takes tells nothing of them.
         let mut found = u32::MAX;
         for (index, known) in self.hashes.iter().enumerate() {
-            let same = known.iter().zip(&hash).fold(Choice::from(1), |same, (known, given)| same & known.ct_eq(given));
-            found.conditional_assign(&u32::try_from(index).unwrap_or(u32::MAX), same);
+            let difference = known.iter().zip(&hash).fold(0, |difference, (known, given)| difference | (known ^ given));
+            found.conditional_assign(&u32::try_from(index).unwrap_or(u32::MAX), difference.ct_eq(&0));
         }
         match self.known.get(found as usize) {
             None => Presented::Unknown,
