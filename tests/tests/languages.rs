@@ -156,7 +156,7 @@ fn the_worlds_in_the_c_sdk_are_those_of_the_contract() {
     let mut text =
         "/* The worlds of wit/transform.wit as custom sections. Generated: see the_worlds_in_the_c_sdk_are_those_of_the_contract. */\n"
             .to_owned();
-    for world in ["row-transform", "stateful-transform"] {
+    for world in ["row-transform", "stateful-transform", "migrating-transform"] {
         let module = gristmill::conformance::guest::with_world(b"\0asm\x01\0\0\0".to_vec(), world).unwrap();
         // A header, then one section: its id, its length, the length of its name, the name.
         let name = b"component-type";

@@ -24,6 +24,7 @@ const PYTHON: &[File] = files![
     "plugins/sdk-python/src/gristmill/_log.py",
     "plugins/sdk-python/src/gristmill/_values.py",
     "plugins/sdk-python/src/gristmill/_wire.py",
+    "plugins/sdk-python/src/gristmill/aggregate.py",
     "plugins/sdk-python/src/gristmill/componentize-py.toml",
     "plugins/sdk-python/src/gristmill/py.typed",
     "plugins/sdk-python/src/gristmill/testing.py",
