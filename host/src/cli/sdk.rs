@@ -32,6 +32,7 @@ const PYTHON: &[File] = files![
 ];
 
 const JAVASCRIPT: &[File] = files![
+    "plugins/sdk-js/aggregate.js",
     "plugins/sdk-js/component.js",
     "plugins/sdk-js/define.js",
     "plugins/sdk-js/index.d.ts",
