@@ -364,6 +364,7 @@ fn unit_tests_need_no_host() {
     shell(&plugins.join("sdk-python/tests"), "PYTHONPATH=../src python3 -m unittest");
     shell(&plugins.join("sdk-js"), "node --test tests/*.test.js && tsc --project .");
     let sanitized = "cc -std=c11 -Wall -Wextra -Werror -fsanitize=address,undefined";
+    shell(&plugins.join("sdk-zig"), &format!("python-zig test --cache-dir {}/zig gristmill.zig", temp.path().display()));
     for test in ["test_gristmill.c", "test_fold.c"] {
         let script = format!("{sanitized} {test} -o {0}/c && ASAN_OPTIONS=detect_leaks=0 {0}/c", temp.path().display());
         shell(&plugins.join("sdk-c"), &script);
