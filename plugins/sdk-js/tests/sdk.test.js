@@ -346,11 +346,11 @@ test("each function of windows is described", () => {
     const number = numbers[of];
     const [found] = windowed({ of: number === undefined ? sdk[of]("item", "90s") : sdk[of]("item", number, "90s") });
     const tag = of === "lastValues" ? "last-values" : of;
-    assert.deepEqual(found, { feature: "of", column: "item", function: number === undefined ? { tag } : { tag, val: number }, windowMs: 90_000n, doc: "" });
+    assert.deepEqual(found, { feature: "of", column: "item", function: number === undefined ? { tag } : { tag, val: number }, windowMs: 90_000, doc: "" });
   }
   const [ever] = windowed({ ever: doc(sdk.sum("total"), "Francs.") });
   assert.deepEqual([ever.windowMs, ever.doc], [undefined, "Francs."]);
-  assert.deepEqual(Object.entries({ "5m": 300_000n, "24h": 86_400_000n, "30d": 2_592_000_000n }).filter(([window, ms]) => windowed({ w: sdk.last("item", window) })[0].windowMs !== ms), []);
+  assert.deepEqual(Object.entries({ "5m": 300_000, "24h": 86_400_000, "30d": 2_592_000_000 }).filter(([window, ms]) => windowed({ w: sdk.last("item", window) })[0].windowMs !== ms), []);
 });
 
 test("what is wrong with a window names its feature", () => {
