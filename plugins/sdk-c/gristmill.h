@@ -15,7 +15,8 @@
  *     gm_verdict twice(const struct twice_in *in, struct twice_out *out)
  *
  * which is called for one event after the other. `in->null.value` says that an input is null, `out->null.doubled = true` that an output is.
- * GM_COLUMNS gives whole columns instead, GM_FOLD a state for each entity. A component has one of the three.
+ * GM_COLUMNS gives whole columns instead, GM_FOLD a state for each entity. A component has one of the three. `.windows` of the spec are
+ * windows that the host keeps over the outputs (GM_WINDOW).
  *
  * Kinds and their C types: boolean `bool`, integer `int64_t`, float `double`, text and bytes `gm_text`, timestamp `int64_t` (microseconds since 1970-01-01 UTC),
  * vector `const float *` of the field's width. Properties of a field: .nullable, .default_text, .width (vectors), .doc.
@@ -64,6 +65,40 @@ typedef struct {
     void *value;
 } gm_setting;
 
+/* A function over the values of one output in a window; the numbers are the contract's. */
+typedef enum {
+    GM_AGGREGATE_count,
+    GM_AGGREGATE_sum,
+    GM_AGGREGATE_mean,
+    GM_AGGREGATE_min,
+    GM_AGGREGATE_max,
+    GM_AGGREGATE_variance,
+    GM_AGGREGATE_first,
+    GM_AGGREGATE_last,
+    GM_AGGREGATE_distinct,
+    GM_AGGREGATE_quantile,
+    GM_AGGREGATE_last_values,
+    GM_AGGREGATE_top,
+} gm_aggregate;
+
+/* A window that the host keeps over an output, and finishes when it is read. GM_WINDOW writes one. */
+typedef struct {
+    const char *feature;
+    gm_aggregate function;
+    /* The output that it is computed over. */
+    const char *column;
+    /* A number and s, m, h or d, as in "24h"; NULL: since the first event. */
+    const char *window;
+    /* quantile: the rank, 0 to 1. last_values and top: how many, 1 to 1000. */
+    double number;
+    /* For people: what it means, and its unit. */
+    const char *doc;
+} gm_window;
+
+/* GM_WINDOW(median_1h, quantile, total, "1h", .number = 0.5) */
+#define GM_WINDOW(feature_, function_, column_, window_, ...) \
+    { .feature = #feature_, .function = GM_AGGREGATE_##function_, .column = #column_, .window = window_, __VA_ARGS__ }
+
 /* What a transform says about itself. */
 typedef struct {
     /* Its name, and its feature view's; the function's when NULL. */
@@ -79,6 +114,8 @@ typedef struct {
     const char *event_time;
     /* Ends with a setting without a name; NULL for none. */
     const gm_setting *settings;
+    /* Ends with a window without a feature; NULL for none. */
+    const gm_window *windows;
 } gm_spec;
 
 /* What becomes of an event. */
@@ -237,6 +274,31 @@ typedef struct {
 } gm_spec_result;
 
 typedef struct {
+    gm_list feature, column;
+    struct {
+        uint8_t tag;
+        union {
+            double rank;
+            uint32_t many;
+        } of;
+    } function;
+    struct {
+        uint8_t is_some;
+        uint64_t milliseconds;
+    } window;
+    gm_list doc;
+} gm_window_record;
+
+/* result<column, string>. */
+typedef struct {
+    uint8_t is_error;
+    union {
+        gm_column states;
+        gm_text error;
+    } value;
+} gm_migrated;
+
+typedef struct {
     gm_list name;
     uint8_t kind, nullable;
     struct {
@@ -256,6 +318,8 @@ _Static_assert(sizeof(gm_output) == 32 && offsetof(gm_output, origins) == 16, "a
 _Static_assert(offsetof(gm_result, value) == 4 && offsetof(gm_result, states) == 36, "a result");
 _Static_assert(sizeof(gm_spec_record) == 76 && offsetof(gm_spec_record, inputs) == 52, "a spec");
 _Static_assert(sizeof(gm_field_record) == 40 && offsetof(gm_field_record, doc) == 32, "a field");
+_Static_assert(sizeof(gm_window_record) == 56 && offsetof(gm_window_record, window) == 32 && offsetof(gm_window_record, doc) == 48, "a window");
+_Static_assert(sizeof(gm_migrated) == 36, "a migration's result");
 #endif
 
 /* ---- Memory ---- */
@@ -526,10 +590,80 @@ static inline gm_list gm_words(const char *text) {
     return (gm_list){words, count};
 }
 
+/* The length of a window in milliseconds; 0 where it is none. */
+static inline uint64_t gm_milliseconds(const char *window) {
+    uint64_t number = 0;
+    const char *at = window;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        if (number > UINT32_MAX) return 0;
+        number = number * 10 + (uint64_t)(*at - '0');
+    }
+    if (at == window || *at == 0 || at[1] != 0) return 0;
+    switch (*at) {
+    case 's': return number * 1000;
+    case 'm': return number * 60000;
+    case 'h': return number * 3600000;
+    case 'd': return number * 86400000;
+    default: return 0;
+    }
+}
+
+/* What is wrong with a window, or nothing. */
+static inline gm_text gm_window_problem(const gm_window *window, const gm_field *outputs, uint32_t count) {
+    if (window->function < GM_AGGREGATE_count || window->function > GM_AGGREGATE_top) return gm_str("there is no such function; use one of enum gm_aggregate");
+    gm_text known = gm_str("");
+    bool found = false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(outputs[i].name, window->feature) == 0) return gm_str("there is an output of this name too");
+        found = found || (window->column != NULL && strcmp(outputs[i].name, window->column) == 0);
+        known = gm_join(3, (gm_text[]){known, gm_str(i == 0 ? "" : ", "), gm_str(outputs[i].name)});
+    }
+    if (!found) {
+        gm_text column = gm_str(window->column);
+        return gm_join(4, (gm_text[]){gm_str("there is no output `"), column, gm_str("` to compute it over; the outputs are: "), known});
+    }
+    if (window->window != NULL && gm_milliseconds(window->window) == 0) {
+        const char *right = "\"; a window is a number and s, m, h or d, as in \"24h\", and NULL is since the first event";
+        return gm_join(3, (gm_text[]){gm_str("a window of \""), gm_str(window->window), gm_str(right)});
+    }
+    bool is_list = window->function == GM_AGGREGATE_last_values || window->function == GM_AGGREGATE_top;
+    if (is_list && !(window->number >= 1 && window->number <= 1000 && window->number == (double)(uint32_t)window->number)) {
+        return gm_str("`.number` says how many values it lists; 1 to 1000 are allowed");
+    }
+    if (window->function == GM_AGGREGATE_quantile && !(window->number >= 0 && window->number <= 1)) return gm_str("`.number` is the rank of a quantile; 0 to 1 is right");
+    return gm_str("");
+}
+
+/* The windows as the contract wants them; where one is wrong, says what. */
+static inline gm_list gm_window_records(const gm_window *windows, const gm_field *outputs, uint32_t output_count, gm_text *problem) {
+    uint32_t count = 0;
+    while (windows != NULL && windows[count].feature != NULL) count++;
+    gm_window_record *records = gm_alloc(count * sizeof *records);
+    for (uint32_t i = 0; i < count; i++) {
+        const gm_window *window = &windows[i];
+        gm_text wrong = gm_window_problem(window, outputs, output_count);
+        if (wrong.length != 0) {
+            *problem = gm_join(4, (gm_text[]){gm_str("aggregation `"), gm_str(window->feature), gm_str("`: "), wrong});
+            return (gm_list){records, 0};
+        }
+        records[i] = (gm_window_record){
+            .feature = gm_list_of(window->feature),
+            .column = gm_list_of(window->column),
+            .function.tag = (uint8_t)window->function,
+            .window = {window->window != NULL, window->window == NULL ? 0 : gm_milliseconds(window->window)},
+            .doc = gm_list_of(window->doc),
+        };
+        if (window->function == GM_AGGREGATE_quantile) records[i].function.of.rank = window->number;
+        else records[i].function.of.many = (uint32_t)window->number;
+    }
+    return (gm_list){records, count};
+}
+
 static inline gm_spec_result *gm_describe(
     const gm_spec *spec, const char *name, const gm_field *inputs, uint32_t input_count, const gm_field *outputs, uint32_t output_count, gm_text settings) {
     gm_spec_result *result = gm_alloc(sizeof *result);
     gm_text problem = gm_read_settings(spec->settings, settings);
+    gm_list windows = problem.length == 0 ? gm_window_records(spec->windows, outputs, output_count, &problem) : (gm_list){NULL, 0};
     if (problem.length != 0) {
         *result = (gm_spec_result){.is_error = 1, .value.error = problem};
         return result;
@@ -546,7 +680,7 @@ static inline gm_spec_result *gm_describe(
                 .event_time = gm_list_of(spec->event_time),
                 .inputs = gm_field_records(inputs, input_count),
                 .outputs = gm_field_records(outputs, output_count),
-                .aggregations = {gm_alloc(0), 0},
+                .aggregations = windows,
             },
     };
     return result;
@@ -877,11 +1011,50 @@ static inline void gm_keep_state(uint32_t group, uint32_t groups, const void *st
  *     gm_verdict function(State *state, const struct function_in *in, struct function_out *out)
  * `State` is a struct without pointers; its bytes are what the host keeps. It is all zeros before the first event of an entity, and after GM_END. What
  * was done to it for an event that is refused is undone. */
-#define GM_FOLD(function, State, INPUTS, OUTPUTS, ...) \
+#define GM_FOLD(function, State, INPUTS, OUTPUTS, ...) GM_FOLD_IN(GM_STATEFUL_TRANSFORM, function, State, INPUTS, OUTPUTS, __VA_ARGS__)
+
+/* The same, able to take over the states of another version with
+ *     const char *migrate(gm_text from, gm_text before, State *after)
+ * It is given the version that wrote a state, the bytes of that state (at any address: copy them), and a state of all zeros to fill. It returns NULL, or why
+ * this version cannot go on from there, which refuses it. */
+#define GM_MIGRATING_FOLD(function, State, migrate, INPUTS, OUTPUTS, ...) \
+    static const char *migrate(gm_text from, gm_text before, State *after); \
+    GM_EXPORT("gristmill:transform/migration@1.0.0#migrate") \
+    gm_migrated *gm_export_migrate(const char *from, uint32_t from_length, uint32_t tag, const uint32_t *offsets, uint32_t offsets_length, const char *bytes, \
+        uint32_t bytes_length, uint32_t has_validity, const uint8_t *validity, uint32_t validity_length) { \
+        (void)bytes_length, (void)has_validity, (void)validity, (void)validity_length; \
+        gm_migrated *gm_result_of = gm_alloc(sizeof *gm_result_of); \
+        if (tag != GM_bytes) { \
+            *gm_result_of = (gm_migrated){.is_error = 1, .value.error = gm_str("the states are not a column of bytes")}; \
+            return gm_result_of; \
+        } \
+        uint32_t gm_many = offsets_length == 0 ? 0 : offsets_length - 1; \
+        memset(&gm_states, 0, sizeof gm_states); \
+        for (uint32_t gm_group = 0; gm_group < gm_many; gm_group++) { \
+            State gm_after; \
+            memset(&gm_after, 0, sizeof gm_after); \
+            const char *gm_problem = migrate((gm_text){from, from_length}, gm_text_at((gm_texts){offsets, bytes}, gm_group), &gm_after); \
+            if (gm_problem != NULL) { \
+                *gm_result_of = (gm_migrated){.is_error = 1, .value.error = gm_str(gm_problem)}; \
+                return gm_result_of; \
+            } \
+            gm_keep_state(gm_group, gm_many, &gm_after, sizeof gm_after, false); \
+        } \
+        const gm_field gm_state_field = {.name = "state", .kind = GM_bytes}; \
+        *gm_result_of = (gm_migrated){.value.states = *(const gm_column *)gm_columns_out(&gm_state_field, 1, &gm_states, gm_many).at}; \
+        return gm_result_of; \
+    } \
+    GM_EXPORT("cabi_post_gristmill:transform/migration@1.0.0#migrate") void gm_export_did_migrate(void *result) { \
+        (void)result; \
+        gm_end_call(); \
+    } \
+    GM_FOLD_IN(GM_MIGRATING_TRANSFORM, function, State, INPUTS, OUTPUTS, __VA_ARGS__)
+
+#define GM_FOLD_IN(gm_in_world, function, State, INPUTS, OUTPUTS, ...) \
     GM_ROW_STRUCTS(function, INPUTS, OUTPUTS) \
     static gm_verdict function(State *state, const struct function##_in *in, struct function##_out *out); \
     GM_COMMON(function, INPUTS, OUTPUTS, "fold", __VA_ARGS__) \
-    GM_WORLD(GM_STATEFUL_TRANSFORM); \
+    GM_WORLD(gm_in_world); \
     GM_ROW_EMIT(function, OUTPUTS) \
     static bool gm_fold_group(const gm_column *gm_of_columns, const gm_column *gm_of_states, uint32_t gm_of_group, uint32_t gm_of_groups, uint32_t gm_of_begin, uint32_t gm_of_end) { \
         State gm_of_state, gm_of_before; \

@@ -35,9 +35,17 @@ Math.random = () => {
 
 const MAKERS = { transform: "rows({…})", fold: "folds({…})" };
 
+/** The migration of a module's fold, which its world asks for. Without it a build fails. */
+export function migrating(module) {
+  if (typeof module.fold?.migration?.migrate === "function") return module.fold.migration;
+  exported(module, "fold", true);
+  throw new TypeError('the fold has no `migrate`; give it one, or write in plugin.toml: world = "stateful-transform"');
+}
+
 /** What a module exports under the name that its world asks for: `transform`, or `fold` where it is stateful. Without it a build fails. */
-export function exported(module, name) {
+export function exported(module, name, migrates = false) {
   const found = module[name];
+  if (found?.migration !== undefined && !migrates) throw new TypeError('the fold has a `migrate`; write in plugin.toml: world = "migrating-transform"');
   if (typeof found?.describe === "function") return found;
   const other = name === "fold" ? "transform" : "fold";
   if (typeof module[other]?.describe !== "function") throw new TypeError(`the module exports no \`${name}\`; write: export const ${name} = ${MAKERS[name]}`);

@@ -1,9 +1,11 @@
 // From what the author says about a transform to what `describe` answers. What is wrong with it is said when it is defined, so a build fails.
 
+import { aggregations } from "./aggregate.js";
+
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,62}$/;
 const STREAM = /^[!-~]{1,255}$/;
 const listed = (value) => (value === undefined ? [] : Array.isArray(value) ? value : [value]);
-const KNOWN = ["name", "version", "doc", "stream", "entity", "eventTime", "settings", "inputs", "outputs", "apply"];
+const KNOWN = ["name", "version", "doc", "stream", "entity", "eventTime", "settings", "inputs", "outputs", "aggregate", "apply"];
 
 /** Thrown for an event that is no use: it becomes a dead letter with this reason, and its neighbours are unharmed. */
 export class Reject extends Error {}
@@ -31,13 +33,14 @@ export function attempt(work) {
 }
 
 /** Looks at a definition and throws what is wrong with it; gives its fields, its settings and `describe`. */
-export function define(definition) {
+export function define(definition, more = []) {
+  const known = [...KNOWN, ...more];
   const { name, version = "0.1.0", doc = "", stream, entity, eventTime, settings } = definition;
   const wrong = (message) => {
     throw new TypeError(`transform ${JSON.stringify(name)}: ${message}`);
   };
   if (!NAME.test(name)) wrong("a name has 1 to 63 letters, digits and _, no digit first");
-  for (const key of Object.keys(definition)) KNOWN.includes(key) || wrong(`there is no \`${key}\` in a definition; known are: ${KNOWN.join(", ")}`);
+  for (const key of Object.keys(definition)) known.includes(key) || wrong(`there is no \`${key}\` in a definition; known are: ${known.join(", ")}`);
   for (const [what, text] of Object.entries({ version, doc })) typeof text === "string" || wrong(`\`${what}\` is a text`);
   for (const each of listed(stream)) STREAM.test(each) || wrong(`${JSON.stringify(each)} cannot name a stream; use printable ASCII characters and no spaces`);
   if (typeof definition.apply !== "function") wrong("it has no function `apply`");
@@ -52,7 +55,8 @@ export function define(definition) {
   for (const field of made.inputs) {
     if (field.kind === "bigint") wrong(`input \`${field.name}\` is a bigint, and integers reach JavaScript as numbers; take an integer, and give bigints out`);
   }
-  const spec = { name, version, doc, streams: listed(stream), entity: listed(entity), eventTime, aggregations: [] };
+  const windows = aggregations(definition.aggregate, made.outputs, (feature) => NAME.test(feature), wrong);
+  const spec = { name, version, doc, streams: listed(stream), entity: listed(entity), eventTime, aggregations: windows };
   made.describe = (text) =>
     attempt(() => {
       made.settings = given(settings, text);

@@ -33,6 +33,7 @@ export function nullable<T, K extends KindName>(of: Kind<T, K>): Kind<T | null, 
 export function withDefault<T, K extends KindName>(of: Kind<T, K>, value: Default<T, K>): Kind<NonNullable<T>, K>;
 /** The same with words for people: what it means, and its unit. */
 export function doc<T, K extends KindName>(of: Kind<T, K>, text: string): Kind<T, K>;
+export function doc<C extends string>(of: Aggregation<C>, text: string): Aggregation<C>;
 
 type Default<T, K extends KindName> = K extends "bytes" ? string : K extends "timestamp" ? number | string : NonNullable<T>;
 
@@ -78,7 +79,45 @@ export interface Definition<I extends InputFields, O extends Fields, S> {
   inputs: I;
   /** What it returns. */
   outputs: O;
+  /** Windows that the host keeps over the outputs, by feature. */
+  aggregate?: Record<string, Aggregation<keyof O & string>>;
 }
+
+/** A length of time: a number and s, m, h or d. */
+export type Window = `${number}${"s" | "m" | "h" | "d"}`;
+
+/** A function over the values of an output in a window. */
+export interface Aggregation<Column extends string = string> {
+  readonly aggregate: string;
+  readonly column: Column;
+  readonly window?: Window;
+  readonly value?: number;
+}
+
+/** How many values are not null. Here and below: in the window up to the moment of the read; without one since the first event. */
+export function count<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The sum of integers or floats. */
+export function sum<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The arithmetic mean. */
+export function mean<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The smallest integer, float or timestamp. */
+export function min<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The largest integer, float or timestamp. */
+export function max<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The variance of the population. */
+export function variance<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The earliest value by event time. */
+export function first<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The latest value by event time. */
+export function last<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** How many different values there are, estimated. */
+export function distinct<C extends string>(column: C, window?: Window): Aggregation<C>;
+/** The value at a rank from 0 to 1, estimated. */
+export function quantile<C extends string>(column: C, rank: number, window?: Window): Aggregation<C>;
+/** The latest values, at most so many, newest first. */
+export function lastValues<C extends string>(column: C, many: number, window?: Window): Aggregation<C>;
+/** The most frequent values, at most so many, most frequent first. */
+export function top<C extends string>(column: C, many: number, window?: Window): Aggregation<C>;
 
 /** A transform of one event at a time. It returns a row, several, or null for none; `throw new Reject("why")` refuses the event. The object with the event
  *  is the same for all events: keep values of it, not the object. */
@@ -96,7 +135,11 @@ export function columns<I extends InputFields, O extends Fields, S = undefined>(
  *  a row, several, or null for none. A state is made of plain objects, arrays, numbers, strings, booleans, null, bigints and Uint8Arrays; null ends it. An event
  *  that is refused leaves the state as it was. */
 export function folds<State, I extends InputFields, O extends Fields, S = undefined>(
-  definition: Definition<I, O, S> & { apply(state: State | null, event: Row<I>, settings: Readonly<S>): [state: State | null, rows: OutputRow<O> | OutputRow<O>[] | null] },
+  definition: Definition<I, O, S> & {
+    apply(state: State | null, event: Row<I>, settings: Readonly<S>): [state: State | null, rows: OutputRow<O> | OutputRow<O>[] | null];
+    /** Takes over a state that another version wrote, which `from` names. What it throws refuses the new version. */
+    migrate?(from: string, state: any): State;
+  },
 ): Transform<O>;
 
 /** What the contract asks for; export it as `transform`, or as `fold` where it is stateful. */

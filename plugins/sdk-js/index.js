@@ -6,6 +6,7 @@ import { Sink, foldLoop, open, rowLoop } from "./sink.js";
 import { read, stateOf, stateText, write } from "./values.js";
 
 export { Reject } from "./define.js";
+export { count, distinct, first, last, lastValues, max, mean, min, quantile, sum, top, variance } from "./aggregate.js";
 export { bigint, boolean, bytes, doc, float, integer, nullable, text, timestamp, vector, withDefault } from "./kinds.js";
 
 const line = (level) => (message) => writeLine(level, wellFormed(String(message)));
@@ -52,13 +53,31 @@ const cannot = (row, reason) => {
 /** States are kept as text. */
 const STATE = { name: "state", kind: "text", nullable: true };
 
+/** Takes over states that another version wrote, one after the other. */
+const migration = (migrate) => ({
+  migrate: (from, states) =>
+    attempt(() => {
+      const length = states.values.val.offsets.length - 1;
+      const after = read(states, STATE, length, cannot).map((kept, at) => {
+        const state = migrate(from, stateOf(kept));
+        if (state === null || state === undefined) throw new TypeError(`state ${at} was migrated to ${state}; a state that is there stays one`);
+        return stateText(state);
+      });
+      const { values } = write({ ...STATE, nullable: false }, after, length);
+      return { values: { tag: "blobs", val: values.val }, validity: undefined };
+    }),
+});
+
 export function folds(definition) {
-  const made = define(definition);
+  const made = define(definition, ["migrate"]);
+  const { name, migrate } = definition;
+  if (migrate !== undefined && typeof migrate !== "function") throw new TypeError(`transform ${JSON.stringify(name)}: \`migrate\` is a function of a version and a state`);
   const inputs = taken(made.inputs, definition.apply, 1);
   const loop = foldLoop(inputs, made.outputs);
   return {
     definition,
     isFold: true,
+    migration: migrate && migration(migrate),
     describe: made.describe,
     apply: (input, groups, before) =>
       attempt(() => {

@@ -21,3 +21,6 @@ export function run<O extends Fields>(
   events: readonly Record<string, unknown>[],
   options?: { settings?: string | object; states?: ReadonlyMap<unknown, unknown> },
 ): Outcome<O>;
+
+/** Takes over states that another version, `from`, wrote, by entity, as a host does before the first event of a new version. */
+export function migrate(transform: Transform, from: string, states: ReadonlyMap<unknown, unknown>): Map<unknown, unknown>;

@@ -25,6 +25,18 @@ export function run(transform, events, { settings = "", states = new Map() } = {
   }
 }
 
+/** Takes over states that another version wrote, by entity, as a host does before the first event. */
+export function migrate(transform, from, states) {
+  if (transform?.migration === undefined) throw new TypeError("migrate() takes what folds() made of a definition with `migrate`");
+  const kept = [...states.values()].map(stateText);
+  try {
+    const after = values(transform.migration.migrate(from, lifted({ ...STATE, nullable: false }, kept)), STATE, kept.length);
+    return new Map([...states.keys()].map((key, at) => [key, stateOf(after[at])]));
+  } catch (error) {
+    throw typeof error === "string" ? new Error(error) : error;
+  }
+}
+
 function outcome(spec, transform, { batch, origins, rejected }, events, event = (row) => row) {
   const kinds = transform.definition.outputs;
   const columns = batch.columns.map((column, i) => values(column, { ...spec.outputs[i], kind: kinds[spec.outputs[i].name].kind }, batch.rows));

@@ -46,7 +46,24 @@ pub const Spec = struct {
     defaults: []const [2][]const u8 = &.{},
     /// For people: pairs of output and meaning.
     docs: []const [2][]const u8 = &.{},
+    /// Windows that the host keeps over the outputs.
+    windows: []const Window = &.{},
 };
+
+/// A windowed feature: `.{ .feature = "orders_1h", .function = .count, .column = "total", .window = "1h" }`.
+pub const Window = struct {
+    feature: []const u8,
+    function: Function,
+    /// The output that it is computed over.
+    column: []const u8,
+    /// A number and s, m, h or d, as in "24h"; null: since the first event.
+    window: ?[]const u8 = null,
+    /// For people: what it means, and its unit.
+    doc: []const u8 = "",
+};
+
+/// A function over the values of a window. A quantile has its rank, 0 to 1; a list how many values it has, 1 to 1000.
+pub const Function = union(enum(u8)) { count, sum, mean, min, max, variance, first, last, distinct, quantile: f64, last_values: u32, top: u32 };
 
 var arena: std.heap.ArenaAllocator = .init(if (is_wasm) std.heap.wasm_allocator else std.heap.page_allocator);
 var call_is_over = false;
@@ -168,6 +185,14 @@ const Field = extern struct {
     doc: List,
 };
 
+const WindowRecord = extern struct {
+    feature: List,
+    column: List,
+    function: extern struct { tag: u64, payload: u64 },
+    window: extern struct { is_some: u64, milliseconds: u64 },
+    doc: List,
+};
+
 const SpecRecord = extern struct {
     is_error: usize = 0,
     name: List,
@@ -183,11 +208,12 @@ const SpecRecord = extern struct {
 
 const Failure = extern struct { is_error: usize = 1, message: List };
 const Applied = extern struct { is_error: usize = 0, output: Output };
+const Migrated = extern struct { is_error: usize = 0, states: Column };
 const Folded = extern struct { is_error: usize = 0, output: Output, states: Column };
 
 comptime {
     if (is_wasm) {
-        std.debug.assert(@sizeOf(Column) == 32 and @sizeOf(Output) == 32 and @sizeOf(Field) == 40 and @sizeOf(SpecRecord) == 80);
+        std.debug.assert(@sizeOf(Column) == 32 and @sizeOf(Output) == 32 and @sizeOf(Field) == 40 and @sizeOf(SpecRecord) == 80 and @sizeOf(WindowRecord) == 56 and @sizeOf(Migrated) == 36);
     }
 }
 
@@ -402,7 +428,88 @@ fn described(comptime Event: type, comptime Features: type, spec: Spec) *const a
         .event_time = if (spec.event_time) |field| .{ .is_some = 1, .list = .of(field) } else .{},
         .inputs = fields(Event, spec, true),
         .outputs = fields(Features, spec, false),
+        .aggregations = windowRecords(spec.windows),
     });
+}
+
+fn windowRecords(windows: []const Window) List {
+    const records = alloc(WindowRecord, windows.len);
+    for (windows, records) |window, *record| record.* = .{
+        .feature = .of(window.feature),
+        .column = .of(window.column),
+        .function = .{
+            .tag = @intFromEnum(window.function),
+            .payload = switch (window.function) {
+                .quantile => |rank| @bitCast(rank),
+                .last_values, .top => |many| many,
+                else => 0,
+            },
+        },
+        .window = if (window.window) |text| .{ .is_some = 1, .milliseconds = milliseconds(text) orelse 0 } else .{ .is_some = 0, .milliseconds = 0 },
+        .doc = .of(window.doc),
+    };
+    return .of(records);
+}
+
+fn milliseconds(window: []const u8) ?u64 {
+    if (window.len < 2) return null;
+    const unit: u64 = switch (window[window.len - 1]) {
+        's' => 1_000,
+        'm' => 60_000,
+        'h' => 3_600_000,
+        'd' => 86_400_000,
+        else => return null,
+    };
+    var number: u64 = 0;
+    for (window[0 .. window.len - 1]) |digit| {
+        if (digit < '0' or digit > '9' or number > std.math.maxInt(u32)) return null;
+        number = number * 10 + (digit - '0');
+    }
+    return if (number == 0) null else number * unit;
+}
+
+/// What is wrong with a window over the outputs of a struct, when it is compiled.
+fn windowProblem(comptime Features: type, comptime window: Window) ?[]const u8 {
+    var known: []const u8 = "";
+    var found = false;
+    for (Members(Features).names) |name| {
+        if (std.mem.eql(u8, name, window.feature)) return "there is an output of this name too";
+        found = found or std.mem.eql(u8, name, window.column);
+        known = known ++ (if (known.len == 0) "" else ", ") ++ name;
+    }
+    if (!found) return "there is no output `" ++ window.column ++ "` to compute it over; the outputs are: " ++ known;
+    if (window.window) |text| {
+        if (milliseconds(text) == null) return "a window of \"" ++ text ++ "\"; a window is a number and s, m, h or d, as in \"24h\", and null is since the first event";
+    }
+    switch (window.function) {
+        .quantile => |rank| if (!(rank >= 0 and rank <= 1)) return "the rank of a quantile; 0 to 1 is right",
+        .last_values, .top => |many| if (many < 1 or many > 1_000) return "how many values it lists; 1 to 1000 are allowed",
+        else => {},
+    }
+    return null;
+}
+
+test "windows are checked when they are compiled" {
+    const Features = struct { total: f64, item: []const u8 };
+    const wrong = [_]struct { Window, []const u8 }{
+        .{ .{ .feature = "w", .function = .count, .column = "totl" }, "there is no output `totl` to compute it over; the outputs are: total, item" },
+        .{ .{ .feature = "total", .function = .count, .column = "total" }, "there is an output of this name too" },
+        .{ .{ .feature = "w", .function = .count, .column = "total", .window = "1 hour" }, "a window of \"1 hour\"" },
+        .{ .{ .feature = "w", .function = .count, .column = "total", .window = "h" }, "a window of \"h\"" },
+        .{ .{ .feature = "w", .function = .{ .quantile = 90 }, .column = "total" }, "0 to 1 is right" },
+        .{ .{ .feature = "w", .function = .{ .top = 0 }, .column = "item" }, "1 to 1000 are allowed" },
+    };
+    inline for (wrong) |case| {
+        const problem = comptime windowProblem(Features, case[0]);
+        try std.testing.expect(std.mem.startsWith(u8, problem.?, case[1]) or std.mem.endsWith(u8, problem.?, case[1]));
+    }
+    try std.testing.expectEqual(null, comptime windowProblem(Features, .{ .feature = "w", .function = .{ .quantile = 0.5 }, .column = "total", .window = "30d" }));
+    const right = [_]Window{ .{ .feature = "w", .function = .{ .quantile = 0.5 }, .column = "total", .window = "30d" }, .{ .feature = "v", .function = .{ .top = 3 }, .column = "item" } };
+    const records = windowRecords(&right).slice(WindowRecord);
+    try std.testing.expectEqual(2_592_000_000, records[0].window.milliseconds);
+    try std.testing.expectEqual(0.5, @as(f64, @bitCast(records[0].function.payload)));
+    try std.testing.expectEqual(11, records[1].function.tag);
+    try std.testing.expectEqual(0, records[1].window.is_some);
 }
 
 /// Reads settings into a variable of the author's: a struct with defaults, from a JSON object. Gives what is wrong.
@@ -650,7 +757,49 @@ pub fn fold(comptime spec: Spec, comptime function: anytype) void {
     export_("gristmill:transform/fold@1.0.0#apply", &made.apply);
 }
 
+/// A fold that takes over the states of another version with `fn (from: []const u8, before: []const u8) gm.Error!State`: it is given the version that wrote a state, and its bytes (at any address: copy
+/// them). `gm.reject` in it refuses this version. The plugin's world is `migrating-transform`.
+pub fn migratingFold(comptime spec: Spec, comptime migrate: anytype, comptime function: anytype) void {
+    fold(spec, function);
+    const State = @typeInfo(@typeInfo(@TypeOf(function)).@"fn".param_types[0].?).pointer.child;
+    const made = struct {
+        fn apply(
+            from: [*]const u8,
+            from_length: usize,
+            _: u32,
+            offsets: usize,
+            offsets_length: usize,
+            bytes: usize,
+            bytes_length: usize,
+            _: u32,
+            _: usize,
+            _: usize,
+        ) callconv(.c) *const anyopaque {
+            const before = Column{
+                .kind = @intFromEnum(Kind.bytes),
+                .words = .{ .texts = .{ .offsets = .{ .at = offsets, .length = offsets_length }, .bytes = .{ .at = bytes, .length = bytes_length } } },
+            };
+            var after: Builder(Bytes) = .{};
+            for (0..offsets_length -| 1) |state| {
+                const taken: State = migrate(from[0..from_length], cut(&before, state)) catch return keep(Failure{ .message = .of(reason) });
+                after.push(.{ .bytes = std.mem.asBytes(&taken) }) catch @panic("out of memory");
+            }
+            return keep(Migrated{ .states = after.finish() });
+        }
+
+        fn post(_: *const anyopaque) callconv(.c) void {
+            call_is_over = true;
+        }
+    };
+    export_("gristmill:transform/migration@1.0.0#migrate", &made.apply);
+    export_("cabi_post_gristmill:transform/migration@1.0.0#migrate", &made.post);
+}
+
 fn common(comptime Event: type, comptime Features: type, comptime spec: Spec, comptime settings: anytype, comptime interface: []const u8) void {
+    comptime {
+        @setEvalBranchQuota(100_000);
+        for (spec.windows) |window| if (windowProblem(Features, window)) |problem| @compileError("aggregation `" ++ window.feature ++ "`: " ++ problem);
+    }
     const made = struct {
         fn describe(at: [*]const u8, length: usize) callconv(.c) *const anyopaque {
             if (readSettings(settings, at[0..length])) |problem| return keep(Failure{ .message = .of(problem) });

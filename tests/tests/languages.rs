@@ -97,6 +97,56 @@ fn conformance(language: &str, sets: &[&str]) {
     }
 }
 
+/// Windows and migrations of a language: its `windows` says of itself what Rust's says, and its `tally-2` goes on from the states of its `tally`.
+fn windows_and_migrations(language: &str) {
+    let root = repository().join("plugins/conformance");
+    let temp = tempfile::tempdir().unwrap();
+    let built = |plugin: &str| {
+        if language == "rust" {
+            return repository().join(format!("target/components/conformance-{plugin}.wasm")).display().to_string();
+        }
+        let component = temp.path().join(format!("{plugin}.wasm")).display().to_string();
+        out(&root, &["build", &format!("{language}/{plugin}"), "--out", &component]);
+        component
+    };
+    let spec = |component: &str| -> Value {
+        let inspected: Value = serde_json::from_str(&out(&root, &["inspect", component, "--json"])).unwrap();
+        inspected["spec"].clone()
+    };
+    let expected = spec(&repository().join("target/components/conformance-windows.wasm").display().to_string());
+    assert_eq!(expected["aggregations"].as_array().unwrap().len(), 13, "{expected}");
+    assert_eq!(spec(&built("windows")), expected, "{language} describes itself as Rust does");
+
+    let host = Host::start(temp.path(), "[host]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    let url = host.url();
+    let take = |component: &str| out(temp.path(), &["push", component, "--name", "tally", "--host", url]);
+    let send = |id: &str, amount: f64| host.post("/v1/streams/tally/events", &json!({"id": id, "amount": amount}).to_string()).unwrap();
+    let wait_for_features = |id: &str, expected: Value| {
+        wait_for(&format!("{language}: {expected}"), || {
+            let served = host.get(&format!("/v1/features/tally?id={id}")).ok()?.1;
+            (served["results"][0]["values"] == expected).then_some(())
+        });
+    };
+    let before = built("tally");
+    take(&before);
+    send("a", 2.0);
+    send("a", 4.0);
+    send("b", 0.5);
+    wait_for_features("a", json!([2, 6.0]));
+    wait_for_features("b", json!([1, 0.5]));
+    take(&built("tally-2"));
+    send("a", 1.0);
+    send("b", 0.25);
+    send("c", 9.0);
+    wait_for_features("a", json!([3, 7.0, 3.0]));
+    wait_for_features("b", json!([2, 0.75, 0.5]));
+    wait_for_features("c", json!([1, 9.0, 9.0]));
+    // What the first version would read wrongly it does not read at all: it has no migration.
+    let refused = gristmill(temp.path(), &["push", &before, "--name", "tally", "--host", url]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("exports no migration"), "{language}");
+    host.stop();
+}
+
 /// A setting that the transform does not know is refused, with a message that names it; `reference` has one, the others none.
 fn settings_are_read_or_refused(component: &str, has_settings: bool) {
     let inspect = |settings: &str| gristmill(&repository(), &["inspect", component, "--settings", settings]);
@@ -156,7 +206,7 @@ fn the_worlds_in_the_c_sdk_are_those_of_the_contract() {
     let mut text =
         "/* The worlds of wit/transform.wit as custom sections. Generated: see the_worlds_in_the_c_sdk_are_those_of_the_contract. */\n"
             .to_owned();
-    for world in ["row-transform", "stateful-transform"] {
+    for world in ["row-transform", "stateful-transform", "migrating-transform"] {
         let module = gristmill::conformance::guest::with_world(b"\0asm\x01\0\0\0".to_vec(), world).unwrap();
         // A header, then one section: its id, its length, the length of its name, the name.
         let name = b"component-type";
@@ -179,18 +229,21 @@ const SETS_64_BIT: &[&str] = &["reference", "reference-64-bit"];
 fn rust() {
     from_an_empty_folder_to_a_served_feature("rust");
     conformance("rust", SETS_64_BIT);
+    windows_and_migrations("rust");
 }
 
 #[test]
 fn python() {
     from_an_empty_folder_to_a_served_feature("python");
     conformance("python", SETS_64_BIT);
+    windows_and_migrations("python");
 }
 
 #[test]
 fn typescript() {
     from_an_empty_folder_to_a_served_feature("typescript");
     conformance("typescript", &["reference", "reference-53-bit"]);
+    windows_and_migrations("typescript");
 }
 
 #[test]
@@ -202,18 +255,21 @@ fn javascript() {
 fn c() {
     from_an_empty_folder_to_a_served_feature("c");
     conformance("c", SETS_64_BIT);
+    windows_and_migrations("c");
 }
 
 #[test]
 fn zig() {
     from_an_empty_folder_to_a_served_feature("zig");
     conformance("zig", SETS_64_BIT);
+    windows_and_migrations("zig");
 }
 
 #[test]
 fn go() {
     from_an_empty_folder_to_a_served_feature("go");
     conformance("go", SETS_64_BIT);
+    windows_and_migrations("go");
 }
 
 /// What `gristmill new` writes is the SDK as it stands here: a file that is not carried would be missed only by those who have nothing else.
@@ -308,10 +364,11 @@ fn unit_tests_need_no_host() {
     shell(&plugins.join("sdk-python/tests"), "PYTHONPATH=../src python3 -m unittest");
     shell(&plugins.join("sdk-js"), "node --test tests/*.test.js && tsc --project .");
     let sanitized = "cc -std=c11 -Wall -Wextra -Werror -fsanitize=address,undefined";
-    shell(
-        &plugins.join("sdk-c"),
-        &format!("{sanitized} test_gristmill.c -o {0}/c && ASAN_OPTIONS=detect_leaks=0 {0}/c", temp.path().display()),
-    );
+    shell(&plugins.join("sdk-zig"), &format!("python-zig test --cache-dir {}/zig gristmill.zig", temp.path().display()));
+    for test in ["test_gristmill.c", "test_fold.c"] {
+        let script = format!("{sanitized} {test} -o {0}/c && ASAN_OPTIONS=detect_leaks=0 {0}/c", temp.path().display());
+        shell(&plugins.join("sdk-c"), &script);
+    }
 
     for (language, script) in [
         ("go", "go test ."),

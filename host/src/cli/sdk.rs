@@ -24,6 +24,7 @@ const PYTHON: &[File] = files![
     "plugins/sdk-python/src/gristmill/_log.py",
     "plugins/sdk-python/src/gristmill/_values.py",
     "plugins/sdk-python/src/gristmill/_wire.py",
+    "plugins/sdk-python/src/gristmill/aggregate.py",
     "plugins/sdk-python/src/gristmill/componentize-py.toml",
     "plugins/sdk-python/src/gristmill/py.typed",
     "plugins/sdk-python/src/gristmill/testing.py",
@@ -31,6 +32,7 @@ const PYTHON: &[File] = files![
 ];
 
 const JAVASCRIPT: &[File] = files![
+    "plugins/sdk-js/aggregate.js",
     "plugins/sdk-js/component.js",
     "plugins/sdk-js/define.js",
     "plugins/sdk-js/index.d.ts",
@@ -51,6 +53,7 @@ const ZIG: &[File] = files!["plugins/sdk-zig/gristmill.zig"];
 const GO: &[File] = files![
     "plugins/sdk-go/fold/codec.go",
     "plugins/sdk-go/fold/fold.go",
+    "plugins/sdk-go/fold/migration.go",
     "plugins/sdk-go/fold/results.go",
     "plugins/sdk-go/fold/world_wasip1.go",
     "plugins/sdk-go/go.mod",
@@ -67,15 +70,18 @@ const GO: &[File] = files![
     "plugins/sdk-go/internal/core/log_native.go",
     "plugins/sdk-go/internal/core/log_wasip1.go",
     "plugins/sdk-go/internal/core/members.go",
+    "plugins/sdk-go/internal/core/migration.go",
     "plugins/sdk-go/internal/core/plugin.go",
     "plugins/sdk-go/internal/core/rows.go",
     "plugins/sdk-go/internal/core/run.go",
     "plugins/sdk-go/internal/core/sink.go",
     "plugins/sdk-go/internal/core/spec.go",
     "plugins/sdk-go/internal/core/store.go",
+    "plugins/sdk-go/internal/core/windows.go",
     "plugins/sdk-go/log.go",
     "plugins/sdk-go/results.go",
     "plugins/sdk-go/settings/settings.go",
+    "plugins/sdk-go/window/window.go",
     "plugins/sdk-go/world_wasip1.go",
 ];
 

@@ -17,3 +17,13 @@ func apply(rows, columns, length, groups, bounds, kind, first, firstLength, seco
 
 //go:wasmexport cabi_post_gristmill:transform/fold@1.0.0#apply
 func applyIsRead(uint32) { abi.Release() }
+
+// What the world migrating-transform exports beside it; in the other one it is left out.
+
+//go:wasmexport gristmill:transform/migration@1.0.0#migrate
+func migrate(from, fromLength, kind, first, firstLength, second, secondLength, hasValidity, validity, validityLength uint32) uint32 {
+	return abi.Migrate(from, fromLength, kind, first, firstLength, second, secondLength, hasValidity, validity, validityLength)
+}
+
+//go:wasmexport cabi_post_gristmill:transform/migration@1.0.0#migrate
+func migrateIsRead(uint32) { abi.Release() }

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { Reject, bigint, boolean, bytes, columns, doc, float, folds, integer, log, nullable, rows, text, timestamp, vector, withDefault } from "../index.js";
-import { run } from "../testing.js";
+import * as sdk from "../index.js";
+import { migrate, run } from "../testing.js";
 
 const order = rows({
   name: "order",
@@ -334,4 +335,57 @@ test("an event that was frozen is never another one", () => {
   const outcome = run(freezing, [{ id: "a", price: 1 }, { id: "b", price: 2 }]);
   assert.deepEqual(outcome.rows, [{ total: 1 }]);
   assert.equal(outcome.rejected.size, 1);
+});
+
+const windowed = (aggregate) => rows({ name: "windowed", entity: "id", inputs: { id: text }, outputs: { total: float, item: text }, aggregate, apply: () => null }).describe("").aggregations;
+
+test("each function of windows is described", () => {
+  const numbers = { quantile: 0.5, lastValues: 5, top: 3 };
+  const tags = ["count", "sum", "mean", "min", "max", "variance", "first", "last", "distinct", "quantile", "lastValues", "top"];
+  for (const of of tags) {
+    const number = numbers[of];
+    const [found] = windowed({ of: number === undefined ? sdk[of]("item", "90s") : sdk[of]("item", number, "90s") });
+    const tag = of === "lastValues" ? "last-values" : of;
+    assert.deepEqual(found, { feature: "of", column: "item", function: number === undefined ? { tag } : { tag, val: number }, windowMs: 90_000, doc: "" });
+  }
+  const [ever] = windowed({ ever: doc(sdk.sum("total"), "Francs.") });
+  assert.deepEqual([ever.windowMs, ever.doc], [undefined, "Francs."]);
+  assert.deepEqual(Object.entries({ "5m": 300_000, "24h": 86_400_000, "30d": 2_592_000_000 }).filter(([window, ms]) => windowed({ w: sdk.last("item", window) })[0].windowMs !== ms), []);
+});
+
+test("what is wrong with a window names its feature", () => {
+  for (const [words, wrong] of [
+    [/there is no output "totl" to compute it over; the outputs are: total, item/, sdk.count("totl")],
+    [/a window of "1 hour"; .* as in "24h"/, sdk.count("total", "1 hour")],
+    [/a window of 3600/, sdk.count("total", 3600)],
+    [/"count" is no function of a window; there are: count, sum/, "count"],
+    [/"median".* is no function of a window/, { aggregate: "median", column: "total" }],
+    [/a quantile at 90; 0 to 1 is right/, sdk.quantile("total", 90)],
+    [/a list of 0 values/, sdk.top("item", 0)],
+    [/a list of 2.5 values/, sdk.lastValues("item", 2.5)],
+  ]) {
+    assert.throws(() => windowed({ windowed_1h: wrong }), (error) => words.test(error.message) && error.message.includes("aggregation `windowed_1h`"), String(words));
+  }
+  assert.throws(() => windowed({ total: sdk.count("total") }), /`total`: there is an output of this name too/);
+  assert.throws(() => windowed({ "1h": sdk.count("total") }), /`1h`: a name has/);
+  assert.throws(() => windowed([sdk.count("total")]), /`aggregate` is an object/);
+});
+
+test("a new version takes over the states of another", () => {
+  const definition = { name: "count", version: "2.0.0", entity: "id", inputs: { id: text }, outputs: { seen: integer } };
+  const apply = (state) => [{ seen: (state?.seen ?? 0) + 1 }, { seen: (state?.seen ?? 0) + 1 }];
+  const from = (version, seen) => {
+    if (version !== "1.0.0") throw new Reject(`version ${version} is not known here`);
+    return { seen };
+  };
+  const count = folds({ ...definition, apply, migrate: from });
+  const states = migrate(count, "1.0.0", new Map([["a", 7], ["b", 1]]));
+  assert.deepEqual([...states], [["a", { seen: 7 }], ["b", { seen: 1 }]]);
+  assert.deepEqual(run(count, [{ id: "a" }], { states }).rows, [{ seen: 8 }]);
+  assert.equal(migrate(count, "1.0.0", new Map()).size, 0);
+  assert.throws(() => migrate(count, "0.9.0", states), /version 0.9.0 is not known here/);
+  assert.throws(() => migrate(folds({ ...definition, apply, migrate: () => null }), "1.0.0", states), /state 0 was migrated to null/);
+  assert.throws(() => migrate(folds({ ...definition, apply }), "1.0.0", states), /with `migrate`/);
+  assert.throws(() => folds({ ...definition, apply, migrate: 7 }), /`migrate` is a function/);
+  assert.throws(() => rows({ ...definition, apply, migrate: from }), /there is no `migrate` in a definition/);
 });

@@ -1,5 +1,5 @@
 // Checked by `tsc`: each line that must not compile says so.
-import { bigint, boolean, bytes, columns, doc, float, folds, integer, log, nullable, rows, text, timestamp, vector, withDefault } from "gristmill";
+import { bigint, boolean, bytes, columns, count, doc, float, folds, integer, log, nullable, quantile, rows, text, timestamp, vector, withDefault } from "gristmill";
 import { run } from "gristmill/testing";
 
 const order = rows({
@@ -87,3 +87,17 @@ folds({
 folds({ name: "x", entity: "id", inputs: id, outputs: { seen: integer }, apply: (state: number | null) => ({ seen: 1 }) });
 // @ts-expect-error the state that comes back has the type of the one that went in
 folds({ name: "x", entity: "id", inputs: id, outputs: { seen: integer }, apply: (state: { seen: number } | null) => [{ sen: 1 }, null] });
+
+rows({ name: "x", entity: "id", inputs: id, outputs: { out: float }, aggregate: { a: count("out", "1h"), b: quantile("out", 0.5), c: doc(count("out"), "Rows.") }, apply: () => null });
+// @ts-expect-error there is no such output
+rows({ name: "x", entity: "id", inputs: id, outputs: { out: float }, aggregate: { a: count("id", "1h") }, apply: () => null });
+// @ts-expect-error a window is a number and a unit
+count("out", "hour");
+// @ts-expect-error a quantile has a rank
+quantile("out", "1h");
+
+folds({ name: "x", entity: "id", inputs: id, outputs: { seen: integer }, apply: (state: { seen: number } | null) => [state, null], migrate: (from, state) => ({ seen: from === "1" ? state : 0 }) });
+// @ts-expect-error a migration gives the state of this version
+folds({ name: "x", entity: "id", inputs: id, outputs: { seen: integer }, apply: (state: { seen: number } | null) => [state, null], migrate: () => "1" });
+// @ts-expect-error rows have no state to migrate
+rows({ name: "x", entity: "id", inputs: id, outputs: { out: float }, apply: () => null, migrate: () => 1 });

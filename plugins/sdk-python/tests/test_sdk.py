@@ -2,7 +2,7 @@ import datetime
 import unittest
 from typing import NamedTuple, TypedDict
 
-from gristmill import Reject, Timestamp, fold, testing, transform
+from gristmill import Reject, Timestamp, aggregate, fold, testing, transform
 from reference import reference
 
 UTC = datetime.timezone.utc
@@ -153,6 +153,97 @@ class Folds(unittest.TestCase):
         outcome = testing.run(count, [{"id": name} for name in "abaab"], states={("b",): 10})
         self.assertEqual([(row, origin) for row, origin in zip([row["seen"] for row in outcome.rows], outcome.origins)], [(1, 0), (2, 2), (3, 3), (11, 1), (12, 4)])
         self.assertEqual(outcome.states, {("a",): None, ("b",): 12})
+
+
+class Windows(unittest.TestCase):
+    def declared(self, windows):
+        class Features(TypedDict):
+            total: float
+            item: str
+
+        def windowed(id: str, total: float) -> Features: ...
+
+        globals().pop("Transform", None)
+        try:
+            return transform(entity="id", aggregate=windows)(windowed).gristmill.describe("").aggregations
+        finally:
+            globals().pop("Transform", None)
+
+    def test_each_function_is_described(self):
+        shapes = {"sum": ["total"], "quantile": ["total", 0.5], "last_values": ["item", 5], "top": ["item", 3]}
+        functions = [name for name in aggregate.__all__ if name != "Aggregation"]
+        found = self.declared({f"of_{name}": getattr(aggregate, name)(*shapes.get(name, ["item"]), "90s") for name in functions})
+        self.assertEqual([type(each.function).__name__ for each in found], ["Aggregate_" + name.title().replace("_", "") for name in functions])
+        self.assertEqual({each.window_ms for each in found}, {90_000})
+        self.assertEqual([getattr(each.function, "value", None) for each in found if each.feature in ("of_quantile", "of_last_values", "of_top")], [5, 0.5, 3])
+        (ever,) = self.declared({"ever": aggregate.count("total", doc="Orders.")})
+        self.assertEqual((ever.feature, ever.column, ever.window_ms, ever.doc), ("ever", "total", None, "Orders."))
+        windows = {"5m": 300_000, "24h": 86_400_000, "30d": 2_592_000_000}
+        self.assertEqual([self.declared({"x": aggregate.last("item", window)})[0].window_ms for window in windows], list(windows.values()))
+
+    def test_what_is_wrong_names_its_feature(self):
+        for words, wrong in [
+            ("there is no output 'totl' .* the outputs are: total, item", aggregate.count("totl")),
+            ("a window of '1 hour'; .* as in \"24h\"", aggregate.count("total", "1 hour")),
+            ("a window of 'h'", aggregate.count("total", "h")),
+            ("a window of 3600", aggregate.count("total", 3600)),
+            ("'count' is no aggregation; .* count, distinct", "count"),
+            ("there is no function 'Median'", aggregate.Aggregation("Median", "total")),
+            ("a quantile at 90; 0 to 1 is right", aggregate.quantile("total", 90)),
+            ("a list of 0 values", aggregate.top("item", 0)),
+            ("a list of 2.5 values", aggregate.last_values("item", 2.5)),
+        ]:
+            with self.assertRaisesRegex(TypeError, "aggregation `windowed_1h`: " + words):
+                self.declared({"windowed_1h": wrong})
+        with self.assertRaisesRegex(TypeError, "`total`: there is an output"):
+            self.declared({"total": aggregate.count("total")})
+        with self.assertRaisesRegex(TypeError, "is a dictionary"):
+            self.declared([aggregate.count("total")])
+
+
+class Migrations(unittest.TestCase):
+    def folded(self, migrate):
+        class Features(TypedDict):
+            seen: int
+
+        def count(state: dict | None, id: str) -> tuple[dict | None, Features]:
+            return {"seen": (state or {"seen": 0})["seen"] + 1}, {"seen": (state or {"seen": 0})["seen"] + 1}
+
+        globals().pop("Fold", None)
+        try:
+            return fold(entity="id", version="2.0.0", migrate=migrate)(count)
+        finally:
+            globals().pop("Fold", None)
+            globals().pop("Migration", None)
+
+    def test_states_are_taken_over(self):
+        def from_before(version: str, state: int):
+            if version != "1.0.0":
+                raise Reject(f"version {version} is not known here")
+            return {"seen": state}
+
+        count = self.folded(from_before)
+        states = testing.migrate(count, "1.0.0", {("a",): 7, ("b",): 1})
+        self.assertEqual(states, {("a",): {"seen": 7}, ("b",): {"seen": 1}})
+        self.assertEqual(testing.run(count, [{"id": "a"}], states=states).rows, [{"seen": 8}])
+        self.assertEqual(testing.migrate(count, "1.0.0", {}), {})
+        with self.assertRaisesRegex(Exception, "version 0.9.0 is not known here"):
+            testing.migrate(count, "0.9.0", {("a",): 7})
+
+    def test_bytes_come_as_they_are(self):
+        def from_before(version: str, state: bytes):
+            return {"seen": state[0]}
+
+        self.assertEqual(testing.migrate(self.folded(from_before), "1.0.0", {("a",): b"\xff"}), {("a",): {"seen": 255}})
+
+    def test_what_is_no_migration_is_told(self):
+        with self.assertRaisesRegex(Exception, "state 0 was migrated to None"):
+            testing.migrate(self.folded(lambda version, state: None), "1.0.0", {("a",): 1})
+        for wrong in (lambda state: state, 7):
+            with self.assertRaisesRegex(TypeError, "`migrate` is a function of the version"):
+                self.folded(wrong)
+        with self.assertRaisesRegex(TypeError, "no `migrate`"):
+            testing.migrate(self.folded(None), "1.0.0", {})
 
 
 class Mistakes(unittest.TestCase):

@@ -23,7 +23,13 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
     let (entry, bundle, out) = (target.join("entry.js"), target.join("bundle.js"), target.join("component.wasm"));
     let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
     let source = quoted(&plugin.folder.join(&plugin.source));
-    let text = format!("import {};\nexport * from {source};\n", quoted(&sdk.join("component.js")));
+    let exports = match plugin.world.as_str() {
+        "stateful-transform" => "export const fold = exported(plugin, \"fold\");\n",
+        "migrating-transform" => "export const fold = exported(plugin, \"fold\", true);\nexport const migration = migrating(plugin);\n",
+        _ => "export const transform = exported(plugin, \"transform\");\n",
+    };
+    let component = quoted(&sdk.join("component.js"));
+    let text = format!("import {{ exported, migrating }} from {component};\nimport * as plugin from {source};\n{exports}");
     std::fs::write(&entry, text).with_context(|| format!("cannot write {}", entry.display()))?;
     let mut command = tools::command(&esbuild, &plugin.folder);
     command.arg(&entry).args(["--bundle", "--format=esm", "--log-level=warning", "--external:gristmill:*"]);

@@ -45,7 +45,7 @@ struct Manifest {
     world: Option<String>,
 }
 
-const WORLDS: [&str; 2] = ["row-transform", "stateful-transform"];
+const WORLDS: [&str; 3] = ["row-transform", "stateful-transform", "migrating-transform"];
 
 impl Language {
     pub(in crate::cli) const ALL: [Language; 7] =

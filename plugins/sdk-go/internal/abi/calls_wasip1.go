@@ -2,6 +2,7 @@ package abi
 
 import (
 	"errors"
+	"math"
 	"strings"
 
 	"gristmill/internal/core"
@@ -19,7 +20,7 @@ func Describe(settingsAt, settingsLength uint32) uint32 {
 	said := result[spec]{value: spec{
 		name: textOf(plugin.Name), version: textOf(plugin.Version), doc: textOf(plugin.Doc),
 		streams: textsOf(plugin.Streams()), entity: textsOf(plugin.Keys()),
-		inputs: fieldsOf(plugin.Inputs), outputs: fieldsOf(plugin.Outputs), aggregations: list{nowhere, 0},
+		inputs: fieldsOf(plugin.Inputs), outputs: fieldsOf(plugin.Outputs), aggregations: aggregationsOf(plugin.Windows),
 	}}
 	if plugin.EventTime != "" {
 		said.value.eventTime = option{1, textOf(plugin.EventTime)}
@@ -60,6 +61,23 @@ func Fold(rows, columnsAt, columnsLength, groupsAt, groupsLength, kind, first, f
 	return keep(&result[folded]{value: folded{outputOf(out), columnOf(after)}})
 }
 
+// Migrate answers a call of `migrate` in the world migrating-transform.
+func Migrate(from, fromLength, kind, first, firstLength, second, secondLength, hasValidity, validityAt, validityLength uint32) uint32 {
+	plugin, err := core.Registered()
+	if err == nil && plugin.Migrate == nil {
+		err = errors.New("this fold takes over no states; make it with fold.Migrating, or write in plugin.toml: world = \"stateful-transform\"")
+	}
+	if err != nil {
+		return failed(err)
+	}
+	states := columnFrom(&column{uint8(kind), packed{list{first, firstLength}, list{second, secondLength}}, option{uint8(hasValidity), list{validityAt, validityLength}}})
+	after, err := plugin.Migrate(string(slice[byte](list{from, fromLength})), &states)
+	if err != nil {
+		return failed(err)
+	}
+	return keep(&result[column]{value: columnOf(after)})
+}
+
 func failed(err error) uint32 {
 	return keep(&result[list]{1, textOf(strings.ToValidUTF8(err.Error(), "\uFFFD"))})
 }
@@ -73,6 +91,24 @@ func fieldsOf(fields []core.Field) list {
 		}
 		if f.Kind == core.Vector {
 			all[i].hasWidth, all[i].width = 1, uint32(f.Width)
+		}
+	}
+	return listOf(all)
+}
+
+func aggregationsOf(windows []core.Window) list {
+	all := make([]aggregation, len(windows))
+	for i, w := range windows {
+		all[i] = aggregation{feature: textOf(w.Feature), column: textOf(w.Column), doc: textOf(w.Doc)}
+		all[i].function.tag = uint64(w.Function)
+		switch w.Function {
+		case core.Quantile:
+			all[i].function.payload = math.Float64bits(w.Rank)
+		case core.LastValues, core.Top:
+			all[i].function.payload = uint64(w.Many)
+		}
+		if milliseconds, has := w.Milliseconds(); has {
+			all[i].hasWindow, all[i].windowMs = 1, milliseconds
 		}
 	}
 	return listOf(all)

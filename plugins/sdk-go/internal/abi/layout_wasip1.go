@@ -57,6 +57,20 @@ type field struct {
 	doc      list
 }
 
+// aggregate is one of the functions of windows; payload is a float64, or a uint32, as tag says.
+type aggregate struct {
+	tag     uint64
+	payload uint64
+}
+
+type aggregation struct {
+	feature, column list
+	function        aggregate
+	hasWindow       uint64
+	windowMs        uint64
+	doc             list
+}
+
 type spec struct {
 	name, version, doc, streams, entity list
 	eventTime                           option
@@ -80,6 +94,8 @@ var (
 	_ [32]byte = [unsafe.Sizeof(output{})]byte{}
 	_ [12]byte = [unsafe.Sizeof(rejection{})]byte{}
 	_ [40]byte = [unsafe.Sizeof(field{})]byte{}
+	_ [56]byte = [unsafe.Sizeof(aggregation{})]byte{}
+	_ [36]byte = [unsafe.Sizeof(result[column]{})]byte{}
 	_ [80]byte = [unsafe.Sizeof(result[spec]{})]byte{}
 	_ [36]byte = [unsafe.Sizeof(result[output]{})]byte{}
 	_ [68]byte = [unsafe.Sizeof(result[folded]{})]byte{}

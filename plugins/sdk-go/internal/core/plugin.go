@@ -13,6 +13,8 @@ type Plugin struct {
 	// Apply is set for a stateless transform, Fold for a stateful one.
 	Apply func(*Batch) (*Output, error)
 	Fold  func(b *Batch, groups []uint32, states *Column) (*Output, *Column, error)
+	// Migrate is set for a fold that takes over the states of another version.
+	Migrate func(from string, states *Column) (*Column, error)
 
 	mistakes []string
 }
@@ -62,6 +64,7 @@ func (p *Plugin) Describe(settings string) error {
 	if !isName(p.Name) {
 		mistakes = append(mistakes, "Spec.Name is `"+p.Name+"`; a name has 1 to 63 ASCII letters, digits and `_`, and begins with no digit")
 	}
+	mistakes = append(mistakes, p.windowMistakes()...)
 	if len(mistakes) > 0 {
 		return errors.New(strings.Join(mistakes, "; "))
 	}

@@ -20,6 +20,8 @@ type Spec struct {
 	// Settings gets the settings once, before any event: a JSON text, empty when there are none. An error refuses the transform when it is loaded.
 	// Use settings.JSON(&yours). Nil: the transform takes no settings, and refuses any.
 	Settings func(text string) error
+	// Windows that the host keeps over the outputs. Made by the functions of gristmill/window.
+	Windows []Window
 }
 
 // Timestamp is a moment: microseconds since 1970-01-01T00:00:00Z, leap seconds not counted.

@@ -21,12 +21,13 @@ with `| None` where null is a legal value. A parameter's default stands in where
 
 A row function returns a mapping with one item for each output; `None` filters the row out; a list of mappings makes several rows of
 one event; `raise Reject("why")` makes a dead letter of it. With `columns=True` the function gets a list for each parameter and returns a
-list for each output, as long.
+list for each output, as long. `aggregate={…}` declares windows that the host keeps over the outputs: see `gristmill.aggregate`.
 """
 
+from . import aggregate
 from ._api import fold, transform
 from ._kinds import Timestamp, Vector
 from ._log import log
 from ._values import Reject
 
-__all__ = ["Reject", "Timestamp", "Vector", "fold", "log", "transform"]
+__all__ = ["Reject", "Timestamp", "Vector", "aggregate", "fold", "log", "transform"]

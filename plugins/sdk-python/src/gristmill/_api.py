@@ -1,5 +1,6 @@
 """The decorators: from an ordinary function to what the contract asks for."""
 
+import collections.abc
 import dataclasses
 import functools
 import inspect
@@ -12,6 +13,7 @@ import typing
 from . import _wire as wire
 from ._kinds import Kind, kind_of
 from ._values import Reject, read, write
+from .aggregate import Aggregation, _records
 
 _PARAMETERS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -24,16 +26,18 @@ def transform(
     version: str = "0.1.0",
     event_time: str | None = None,
     columns: bool = False,
+    aggregate: dict[str, Aggregation] | None = None,
 ):
     """Makes a transform of a function; see the package's documentation for what its hints mean.
 
     `entity`: the parameters that together are the key. `stream`: the streams that it reads unless the host's configuration says otherwise.
     `name`: of the transform and its feature view; the function's name without one. `event_time`: the parameter, a time, that says when the
-    event happened; without one it is the time of the stream's entry. `columns`: the function works on whole columns.
+    event happened; without one it is the time of the stream's entry. `columns`: the function works on whole columns. `aggregate`: windows that the host keeps over the
+    outputs, by feature; `gristmill.aggregate` has their functions.
     """
 
     def decorate(function):
-        made = Transform(function, entity, stream, name, version, event_time, columns)
+        made = Transform(function, entity, stream, name, version, event_time, columns, aggregate)
         _export(function, "Transform", made)
         return function
 
@@ -47,16 +51,21 @@ def fold(
     name: str | None = None,
     version: str = "0.1.0",
     event_time: str | None = None,
+    aggregate: dict[str, Aggregation] | None = None,
+    migrate: collections.abc.Callable[[str, typing.Any], typing.Any] | None = None,
 ):
     """Makes a stateful transform of `def function(state, …) -> tuple[new_state, features]`.
 
     It is called for one event after the other of an entity, in order, with the state that the host keeps for that entity: `None` at first,
     then what was returned last. Hint `state` with `bytes` for bytes as they are; any other state is kept as JSON. Returning `None` as the new
-    state ends it. In place of the features `None` writes no row, a list of them several.
+    state ends it. In place of the features `None` writes no row, a list of them several. `aggregate` is that of `transform`.
+
+    `migrate`: `def from_before(version: str, state) -> new_state` takes over a state that another version wrote, which `version` names: decoded from
+    JSON, or as it is where the parameter `state` is hinted with `bytes`. What it raises refuses the new version.
     """
 
     def decorate(function):
-        made = Fold(function, entity, stream, name, version, event_time)
+        made = Fold(function, entity, stream, name, version, event_time, aggregate, migrate)
         _export(function, "Fold", made)
         return function
 
@@ -66,7 +75,9 @@ def fold(
 class Transform:
     """What the contract's interface `transform` asks for."""
 
-    def __init__(self, function, entity, stream, name, version, event_time, columns):
+    migrate = None
+
+    def __init__(self, function, entity, stream, name, version, event_time, columns, aggregate):
         self.function = function
         self.columns = columns
         hints = typing.get_type_hints(function, include_extras=True)
@@ -95,7 +106,7 @@ class Transform:
             event_time=event_time,
             inputs=[_field(p.name, dict(self.inputs)[p.name], p.default, _doc(hints.get(p.name))) for p in parameters if self._is_input(p)],
             outputs=[_field(output, kind, inspect.Parameter.empty, _doc(outputs[output])) for output, kind in self.outputs],
-            aggregations=[],
+            aggregations=_records(aggregate or {}, names),
         )
 
     def _is_input(self, parameter) -> bool:
@@ -218,9 +229,27 @@ class Transform:
 class Fold(Transform):
     """What the contract's interface `fold` asks for."""
 
-    def __init__(self, function, entity, stream, name, version, event_time):
-        super().__init__(function, entity, stream, name, version, event_time, False)
+    def __init__(self, function, entity, stream, name, version, event_time, aggregate, migrate):
+        super().__init__(function, entity, stream, name, version, event_time, False, aggregate)
         self.raw = typing.get_type_hints(function).get("state") in (bytes, bytes | None, typing.Optional[bytes])
+        if migrate is not None:
+            parameters = list(inspect.signature(migrate).parameters) if callable(migrate) else []
+            if len(parameters) != 2:
+                raise TypeError("`migrate` is a function of the version that wrote a state, and the state: def from_before(version: str, state)")
+            self.from_raw = typing.get_type_hints(migrate).get(parameters[1]) is bytes
+            self.from_before = migrate
+            self.migrate = self._migrate
+
+    def _migrate(self, version: str, states: wire.Column) -> wire.Column:
+        """Takes over states of another version, one after the other."""
+        kept = read(states, Kind("bytes", False), len(states.values.value.offsets) - 1, lambda *_: None)
+        try:
+            after = [self._stored(self.from_before(version, state if self.from_raw else json.loads(state))) for state in kept]
+            if None in after:
+                raise TypeError(f"state {after.index(None)} was migrated to None; a state that is there stays one")
+            return write("state", Kind("bytes", False), after)
+        except Exception as error:
+            raise wire.Err(_reason(error)) from error
 
     def _is_input(self, parameter) -> bool:
         return parameter.kind in _PARAMETERS and parameter.name != "state"
@@ -277,7 +306,13 @@ def _export(function, name: str, made: Transform) -> None:
     module = sys.modules[function.__module__]
     if hasattr(module, name):
         raise TypeError(f"{function.__module__} has two transforms; a component is one, so give each a file of its own")
+    asked = wire.exports is not None and hasattr(wire.exports, "Migration")
+    if wire.exports is not None and name == "Fold" and asked != (made.migrate is not None):
+        world, what = ("stateful-transform", "no migration") if asked else ("migrating-transform", "a migration")
+        raise TypeError(f'the fold has {what}; write in plugin.toml: world = "{world}"')
     setattr(module, name, exported)
+    if made.migrate is not None:
+        setattr(module, "Migration", type("Migration", (), {"migrate": lambda _, *given: made.migrate(*given)}))
     function.gristmill = made
 
 

@@ -5,6 +5,19 @@ import gc
 try:
     from componentize_py_types import Err
     from wit_world.imports.types import (
+        Aggregate_Count,
+        Aggregate_Distinct,
+        Aggregate_First,
+        Aggregate_Last,
+        Aggregate_LastValues,
+        Aggregate_Max,
+        Aggregate_Mean,
+        Aggregate_Min,
+        Aggregate_Quantile,
+        Aggregate_Sum,
+        Aggregate_Top,
+        Aggregate_Variance,
+        Aggregation,
         Batch,
         Column,
         Field,
@@ -24,12 +37,16 @@ try:
         Vectors,
     )
 
+    # The interfaces that the component's world asks for.
+    from wit_world import exports
+
     # Rows of a batch are thousands of small objects without cycles; looking for cycles among them at the default pace costs 5 % of a call.
     gc.set_threshold(50_000)
 except ImportError:
     from dataclasses import dataclass, make_dataclass
     from enum import Enum
 
+    exports = None
     Kind = Enum("Kind", ["BOOLEAN", "INTEGER", "FLOAT", "TEXT", "BYTES", "TIMESTAMP", "VECTOR"], start=0)
 
     @dataclass
@@ -41,6 +58,12 @@ except ImportError:
     def _record(name: str, fields: str) -> type:
         return make_dataclass(name, fields.split())
 
+    for _function in ["Count", "Distinct", "First", "Last", "Max", "Mean", "Min", "Sum", "Variance"]:
+        globals()[f"Aggregate_{_function}"] = _record(f"Aggregate_{_function}", "")
+    Aggregate_LastValues = _record("Aggregate_LastValues", "value")
+    Aggregate_Quantile = _record("Aggregate_Quantile", "value")
+    Aggregate_Top = _record("Aggregate_Top", "value")
+    Aggregation = _record("Aggregation", "feature column function window_ms doc")
     Batch = _record("Batch", "rows columns")
     Column = _record("Column", "values validity")
     Field = _record("Field", "name kind nullable default width doc")

@@ -1,0 +1,7 @@
+module tally
+
+go 1.24
+
+require gristmill v0.0.0
+
+replace gristmill => ../../../sdk-go

@@ -1,0 +1,46 @@
+//! Declares every function of windows once: each language must say the same of itself as this does.
+
+use gristmill_sdk::prelude::*;
+
+#[derive(Input)]
+struct Event<'a> {
+    #[expect(dead_code, reason = "the entity is the host's affair")]
+    id: &'a str,
+    amount: Option<f64>,
+    item: &'a str,
+    #[field(default = "1")]
+    quantity: i64,
+}
+
+#[derive(Output)]
+struct Features<'a> {
+    amount: Option<f64>,
+    quantity: i64,
+    item: &'a str,
+}
+
+/// Hands events on to windows of every function.
+#[transform(
+    name = "windows",
+    version = "1.0.0",
+    entity = "id",
+    stream = "windows",
+    aggregate(
+        amounts_90s = count(amount, "90s"),
+        amount_sum_5m = sum(amount, "5m"),
+        amount_mean_1h = mean(amount, "1h"),
+        quantity_min_24h = min(quantity, "24h"),
+        quantity_max_7d = max(quantity, "7d"),
+        amount_variance_30d = variance(amount, "30d"),
+        item_first = first(item),
+        item_last = last(item),
+        items_365d = distinct(item, "365d"),
+        amount_p90_1h = quantile(amount, 0.9, "1h"),
+        items_last_5 = last_values(item, 5),
+        items_top_3_1h = top(item, 3, "1h"),
+        quantity_sum = sum(quantity),
+    )
+)]
+fn windows(event: Event) -> Features {
+    Features { amount: event.amount, quantity: event.quantity, item: event.item }
+}
