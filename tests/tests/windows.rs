@@ -220,6 +220,32 @@ fn a_history_that_had_to_be_shortened_is_right_about_what_is_left() {
 }
 
 #[test]
+fn a_nan_is_the_greatest_whatever_its_sign() {
+    let aggregation = |feature: &str, function| Aggregation {
+        feature: feature.into(),
+        column: "value".into(),
+        function,
+        window_ms: None,
+        doc: String::new(),
+    };
+    let aggregations = vec![aggregation("least", Aggregate::Min), aggregation("greatest", Aggregate::Max)];
+    let plan = Plan::new(&[output()], &Kept { aggregations, history_secs: 0, exact: false });
+    let mut entity = Entity::new(&plan);
+    for (order, number) in [1.5, -f64::NAN, f64::NEG_INFINITY].into_iter().enumerate() {
+        let version = Version { event_time: Timestamp(1), entry_id: EntryId { ms: order as u64, seq: 0 } };
+        let mut packed = Vec::new();
+        gristmill::model::FeatureRow::pack(&mut packed, version, SchemaId(1), [Some(Value::Float(number))].into_iter());
+        entity.add(&plan, version, packed.into(), Timestamp(1), |_| Some(Value::Float(number)));
+    }
+    let mut found = Vec::new();
+    let push =
+        |value: Option<Value<'_>>| found.push(value.and_then(|value| if let Value::Float(number) = value { Some(number) } else { None }));
+    entity.finish(&plan, Timestamp(1), push).unwrap();
+    assert_eq!(found[0], Some(f64::NEG_INFINITY));
+    assert!(found[1].is_some_and(f64::is_nan));
+}
+
+#[test]
 fn rows_of_the_past_are_the_newest_of_their_time() {
     run(500, cases(), |(events, batch, history_secs, exact, back)| {
         let newest = events.iter().map(|event| event.time).max().unwrap();

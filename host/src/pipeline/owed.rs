@@ -69,7 +69,7 @@ impl Pipeline {
     }
 
     /// Acknowledges what the store already has. A failure is no error of the batch: the ids are owed and go with the next batch or renewal, and if the host
-    /// dies before that, they are delivered and applied once more, which changes nothing.
+    /// dies before that, they are delivered once more: rows are applied again, which changes nothing; what states and windows have is left out.
     pub(super) async fn acknowledge(&self, source: &dyn Source, ids: Vec<EntryId>, owed: &mut Owed) {
         owed.ids.extend(ids);
         match source.acknowledge(&owed.ids).await {

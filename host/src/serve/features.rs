@@ -23,7 +23,7 @@ use super::respond::{ANSWER_BYTES_MAX, ResultWriter, too_large};
 use super::{Shared, arrow};
 use crate::model::{FeatureRow, SchemaId, Timestamp, View, parse};
 
-/// Rows read from the store at once. A row has at most a megabyte.
+/// Rows read from the store at once. A row has at most a megabyte, an entity with windows or history at most eight.
 const READ_KEYS_MAX: usize = 1_000;
 
 /// The body of `POST /v1/features`.

@@ -263,11 +263,11 @@ fn identity(value: Value<'_>) -> Vec<u8> {
     packed(Value::Float(if number.is_nan() { f64::NAN } else { number + 0.0 }))
 }
 
-/// A number that sorts as the value does: floats as IEEE 754 orders all of them, NaN beyond the infinities.
+/// A number that sorts as the value does: floats as IEEE 754 orders all of them, NaN beyond the infinities whatever its sign.
 fn rank(value: Value<'_>) -> i64 {
     match value {
         Value::Integer(number) | Value::Timestamp(Timestamp(number)) => number,
-        Value::Float(number) => of_bits(number.to_bits() as i64),
+        Value::Float(number) => of_bits(if number.is_nan() { f64::NAN } else { number }.to_bits() as i64),
         Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Vector(_) | Value::Numbers(_) | Value::List(..) => 0,
     }
 }
