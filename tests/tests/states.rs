@@ -91,14 +91,18 @@ fn add(server: &RedisServer, events: &[Value]) {
 /// Kills the host again and again while it works, and at the end compares.
 fn killed(folder: &Path, config: &str, seed: u64, events: &[Value]) {
     let mut seeded = Seeded(seed);
-    let expected = expected(events);
     for _ in 0..KILLS {
         let host = Host::start(folder, config).unwrap();
         let aim = (32 * (1 + seeded.below(30))) as f64;
         wait_for("the host to come some batches further", || (host.metric("gristmill_entries_settled_total") >= aim).then_some(()));
         host.kill();
     }
-    let host = Host::start(folder, config).unwrap();
+    finished(Host::start(folder, config).unwrap(), events);
+}
+
+/// What the last host serves once everything is settled is what a host without faults would.
+fn finished(host: Host, events: &[Value]) {
+    let expected = expected(events);
     assert_ne!(served(&host, &oracle(events)), expected, "the host was done before it was killed for the last time");
     let mut seen = BTreeMap::new();
     wait_for("the features to change no more", || {
@@ -127,6 +131,61 @@ fn killed_over_redis(store: &dyn Fn(&RedisServer) -> String, place: &str, seed: 
     add(&server, &events);
     let stream = format!("type = \"redis_streams\"\nurl = \"{}\"\nplace = \"{place}\"\nblock_ms = 100", server.url());
     killed(folder.path(), &config(&store(&server), &stream), seed, &events);
+}
+
+/// The next host stands by before the one at work is killed; each has a folder of its own.
+#[test]
+fn a_host_that_takes_over_goes_on_with_states_and_windows() {
+    let server = RedisServer::start();
+    let events = events(11);
+    let mut parts = events.chunks(events.len() / 6);
+    let stream = format!("type = \"redis_streams\"\nurl = \"{}\"\nblock_ms = 100", server.url());
+    let config = config(&redis_store(&server).replace("2000", "500"), &stream);
+    let start = || {
+        let folder = tempfile::tempdir().unwrap();
+        (Host::start(folder.path(), &config).unwrap(), folder)
+    };
+    let mut seeded = Seeded(11);
+    let mut at_work = start();
+    for _ in 0..5 {
+        let next = start();
+        let aim = at_work.0.metric("gristmill_entries_settled_total") + (32 * (1 + seeded.below(30))) as f64;
+        parts.next().into_iter().for_each(|part| add(&server, part));
+        wait_for("the host to come some batches further", || (at_work.0.metric("gristmill_entries_settled_total") >= aim).then_some(()));
+        std::mem::replace(&mut at_work, next).0.kill();
+    }
+    parts.for_each(|part| add(&server, part));
+    let (host, _folder) = at_work;
+    finished(host, &events);
+}
+
+/// A fold whose state never changes, of one event at a time.
+fn constant_fold() -> Vec<u8> {
+    let texts = |text: &str| Values::Blobs(Packed { offsets: vec![0, text.len() as u32], bytes: text.as_bytes().to_vec() });
+    let column = |values| std::sync::Arc::new(Column { values, validity: None });
+    let output = Output { batch: Batch { rows: 1, columns: vec![column(Values::Integers(vec![1]))] }, origins: None, rejected: Vec::new() };
+    let mut guest = Guest::answering(spec(&[("value", Kind::Integer, false)]), output);
+    guest.states = Some(Column { values: texts("same"), validity: None });
+    guest.component().unwrap()
+}
+
+#[test]
+fn a_state_that_stays_the_same_lives_as_long_as_its_entity_is_heard_of() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("constant.wasm"), constant_fold()).unwrap();
+    let config = "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n\n[transforms.constant]\ncomponent = \"constant.wasm\"\nmax_age_secs = 1\nexpire_secs = 2\n";
+    let host = Host::start(folder.path(), config).unwrap();
+    let begun = std::time::Instant::now();
+    let mut sent = 0.0;
+    // Longer than the state would live without being put again.
+    while begun.elapsed() < std::time::Duration::from_secs(4) {
+        host.post("/v1/streams/events/events", &json!({"key": 1}).to_string()).unwrap();
+        sent += 1.0;
+        wait_for("the event to be settled", || (host.metric("gristmill_entries_settled_total") >= sent).then_some(()));
+        let (status, answer) = host.get("/v1/states/constant?key=1").unwrap();
+        assert_eq!((status, &answer["state"]["text"]), (200, &json!("same")), "{answer}");
+    }
+    host.stop();
 }
 
 fn redis_store(server: &RedisServer) -> String {

@@ -3,6 +3,7 @@ use serde::Serialize;
 use super::access;
 use super::binding_options::BindingOptions;
 use super::shelf::digest;
+use super::transforms::view_of;
 use crate::config::Config;
 use crate::model::Digest;
 use crate::transform::{Engine, EngineOptions};
@@ -41,13 +42,13 @@ pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
         let options = BindingOptions::of(transform);
         match engine.load(name, &component, &options.settings, options.limits) {
             Err(error) => problems.push(format!("transforms.{name}: {error}")),
-            Ok(loaded) => match options.stream.or_else(|| loaded.spec().streams.first().cloned()) {
-                None => problems.push(format!("transforms.{name}: the component names no stream; set `stream`")),
-                Some(stream) => checked.push(Checked {
+            Ok(loaded) => match view_of(name, &loaded, &options) {
+                Err(error) => problems.push(format!("transforms.{name}: {error:#}")),
+                Ok(view) => checked.push(Checked {
                     name: name.clone(),
-                    stream,
+                    stream: view.stream,
                     inputs: loaded.spec().inputs.len(),
-                    features: loaded.spec().outputs.len(),
+                    features: view.features.len() + view.windows.len(),
                     component: digest(&component),
                 }),
             },

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::transforms::{Active, Origin};
+use crate::model::aggregation::FUNCTIONS;
 use crate::model::{DeadLetter, DeadLetterQuery};
 use crate::pipeline::{Health, Replay};
 use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
@@ -67,7 +68,8 @@ impl Core {
         options.history_secs = binding.history_secs.unwrap_or(options.history_secs);
         options.exact = binding.exact.unwrap_or(options.exact);
         if let Some(text) = binding.aggregations {
-            options.aggregations = serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}")))?;
+            options.aggregations =
+                serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
         }
         self.install(name, component.into(), Some(options), Origin::Pushed).await.map_err(|error| unusable(&error))?;
         let all = self.list().await;

@@ -293,7 +293,7 @@ impl Core {
 }
 
 /// The view that a component makes when it is bound like this.
-fn view_of(name: &str, transform: &Transform, options: &BindingOptions) -> anyhow::Result<View> {
+pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOptions) -> anyhow::Result<View> {
     let spec = transform.spec();
     let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
     let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;

@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::client::{HostArgument, escape};
 use super::{Failure, print, read_component};
 
+/// Bytes of aggregations that fit into the address of a request, escaped.
+const AGGREGATIONS_BYTES_MAX: usize = 16 << 10;
+
 #[derive(clap::Args)]
 pub(super) struct PushArguments {
     /// The component
@@ -69,6 +72,11 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
         ("exact", arguments.exact.then(|| "true".to_owned())),
     ];
     let query: Vec<String> = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?)))).collect();
+    if arguments.aggregations.as_ref().is_some_and(|text| text.len() > AGGREGATIONS_BYTES_MAX) {
+        let message =
+            "these are too many aggregations for a request; let the component declare them, or put them into the host's configuration";
+        return Err(Failure::Wrong(anyhow!(message)));
+    }
     let spinner = ProgressBar::new_spinner().with_message(format!("sending {} bytes; the host compiles and checks them", component.len()));
     spinner.enable_steady_tick(Duration::from_millis(100));
     let result = arguments.host.client()?.put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component);

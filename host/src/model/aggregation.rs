@@ -14,6 +14,10 @@ const LIST_MAX: u32 = 1_000;
 /// Shortest and longest window, in milliseconds: a second, and ten years.
 const WINDOW_MS: std::ops::RangeInclusive<u64> = 1_000..=3_653 * 86_400_000;
 
+/// How functions are written, for those who have to be told.
+pub const FUNCTIONS: &str = "functions are \"count\", \"sum\", \"mean\", \"min\", \"max\", \"variance\", \"first\", \"last\", \"distinct\", {\"quantile\": 0.9}, \
+{\"last_values\": 5} and {\"top\": 3}";
+
 /// A function that the host computes over the rows of a window. Mirrors `wit/transform.wit`, where each is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

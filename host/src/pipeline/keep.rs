@@ -13,7 +13,7 @@ use crate::transform::Output;
 use crate::window::{Added, Entity, Plan, Shape};
 
 /// Bytes that are kept of one entity of one view, at most.
-const ENTITY_BYTES_MAX: usize = 8 << 20;
+const ENTITY_BYTES_MAX: usize = 2 << 20;
 
 /// A row of an output, and the row of the batch that it comes from.
 struct RowOf {

@@ -131,7 +131,8 @@ fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> R
 
 fn put(binding: &Binding, read: &Read, now: Timestamp, puts: &mut Puts) {
     for (entity, state) in &read.now {
-        if read.before.get(entity) == Some(state) {
+        // A state that stays what it was still lives on with its entity.
+        if read.before.get(entity) == Some(state) && binding.expire_secs.is_none() {
             continue;
         }
         let value = StoredState { version: &binding.view.version, bytes: state }.to_bytes();

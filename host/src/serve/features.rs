@@ -1,7 +1,7 @@
 //! The query path.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::body::{Bytes, HttpBody};
@@ -23,8 +23,12 @@ use super::respond::{ANSWER_BYTES_MAX, ResultWriter, too_large};
 use super::{Shared, arrow};
 use crate::model::{FeatureRow, SchemaId, Timestamp, View, parse};
 
-/// Rows read from the store at once. A row has at most a megabyte, an entity with windows or history at most eight.
+/// Rows read from the store at once. A row has at most a megabyte.
 const READ_KEYS_MAX: usize = 1_000;
+/// Keys read at once where a view keeps more than rows: entities have up to two megabytes.
+const READ_ENTITIES_MAX: usize = 200;
+/// Bytes of entities that are read before other requests get a turn.
+const TURN_BYTES: usize = 256 << 10;
 
 /// The body of `POST /v1/features`.
 #[derive(Deserialize)]
@@ -181,11 +185,14 @@ async fn answer<'e>(
 
 /// What the store has for each view of each entity.
 async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>]) -> Result<Vec<Looked>, ApiError> {
-    let packed = read(shared, keys).await?;
-    let mut looked = Vec::with_capacity(packed.len());
+    let keeps = plan.views.iter().any(|view| !view.view.kept.is_nothing());
+    let packed = read(shared, keys, if keeps { READ_ENTITIES_MAX } else { READ_KEYS_MAX }).await?;
+    let mut looked: Vec<Looked> = Vec::with_capacity(packed.len());
+    // Entities that keep much take long to read, so each is read once, and others get their turn in between.
+    let (mut known, mut since_turn): (HashMap<&[u8], usize>, usize) = (HashMap::new(), 0);
     // Rows of one view have one schema nearly always.
     let mut last: Option<(SchemaId, Arc<Mapping>)> = None;
-    for (packed, view) in packed.into_iter().zip(plan.views.iter().cycle()) {
+    for ((packed, key), view) in packed.into_iter().zip(keys).zip(plan.views.iter().cycle()) {
         let Some(packed) = packed else {
             looked.push(view.absent(at));
             continue;
@@ -193,7 +200,19 @@ async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>]) -> Result<
         let row = FeatureRow::new(packed).map_err(|error| ApiError::internal(&error.to_string()))?;
         let id = row.header.schema;
         if row.is_entity() {
-            looked.push(view.entity(row.packed(), id, &*shared.schema(id).await?, at)?);
+            let again = known.get(key.as_slice()).and_then(|index| looked.get(*index)).cloned();
+            if again.is_none() {
+                known.insert(key, looked.len());
+                since_turn += row.packed().len();
+                if since_turn > TURN_BYTES {
+                    since_turn = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+            looked.push(match again {
+                Some(again) => again,
+                None => view.entity(row.packed(), id, &*shared.schema(id).await?, at)?,
+            });
             continue;
         }
         let mapping = match &last {
@@ -235,12 +254,12 @@ fn rows<'e>(
 }
 
 /// The rows of all keys: in one round trip, unless there are so many that long rows could take all memory.
-async fn read(shared: &Shared, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, ApiError> {
-    if keys.len() <= READ_KEYS_MAX {
+async fn read(shared: &Shared, keys: &[Vec<u8>], at_once_max: usize) -> Result<Vec<Option<Bytes>>, ApiError> {
+    if keys.len() <= at_once_max {
         return Ok(shared.state.store.read(keys).await?);
     }
     let (mut rows, mut bytes) = (Vec::with_capacity(keys.len()), 0);
-    for keys in keys.chunks(READ_KEYS_MAX) {
+    for keys in keys.chunks(at_once_max) {
         let some = shared.state.store.read(keys).await?;
         bytes += some.iter().flatten().map(Bytes::len).sum::<usize>();
         rows.extend(some);
@@ -272,7 +291,9 @@ fn moment(as_of: Option<Result<Cow<'_, str>, &str>>) -> Result<At, ApiError> {
     let Some(moment) = parsed else {
         let text = text.as_deref().unwrap_or_else(|text| text);
         let shown: String = text.chars().take(SHOWN_CHARS).collect();
-        return Err(ApiError::unusable(format!("`as_of` is {shown}; expected a timestamp, RFC 3339 with an offset")));
+        return Err(ApiError::unusable(format!(
+            "`as_of` is `{shown}`; expected a timestamp, RFC 3339 with an offset or seconds since 1970"
+        )));
     };
     if moment > now {
         return Err(ApiError::unusable(format!("`as_of` is {moment}, which is yet to come; leave it out for the newest values")));

@@ -26,7 +26,7 @@ impl At {
 }
 
 /// An answer for one view of one entity: for its row, and for its windows.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Looked {
     pub(super) row: Looking,
     pub(super) windows: Looking,
@@ -41,7 +41,7 @@ pub(super) struct MadeBy {
 }
 
 /// Part of an answer.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) enum Looking {
     #[default]
     Nothing,

@@ -360,8 +360,7 @@ fn add(plan: &Plan, window: &Window, cells: &mut [Cell], contribution: &Contribu
             continue;
         }
         let Some(value) = Value::unpack(*kind, &mut rest) else { return };
-        for (planned, cell) in window.cells.iter().zip(cells.iter_mut()).filter(|(planned, _)| planned.column == column) {
-            debug_assert_eq!(planned.kind, *kind);
+        for (_, cell) in window.cells.iter().zip(cells.iter_mut()).filter(|(planned, _)| planned.column == column) {
             cell.add(contribution.version, value);
         }
     }

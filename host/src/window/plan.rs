@@ -31,7 +31,7 @@ pub(super) struct Window {
 pub(super) struct Planned {
     /// Position among the plan's columns.
     pub(super) column: usize,
-    /// Position among the outputs by name, for those who compare plans.
+    /// The column's name, for those who compare plans.
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) shape: Shape,
