@@ -148,6 +148,8 @@ fn a_host_that_takes_over_goes_on_with_states_and_windows() {
     let mut seeded = Seeded(11);
     let mut at_work = start();
     for _ in 0..5 {
+        let running = |host: &Host| host.get("/readyz").is_ok_and(|(_, ready)| ready["parts"][1]["state"] == "running");
+        wait_for("the lease of the host before to end", || running(&at_work.0).then_some(()));
         let next = start();
         let aim = at_work.0.metric("gristmill_entries_settled_total") + (32 * (1 + seeded.below(30))) as f64;
         parts.next().into_iter().for_each(|part| add(&server, part));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::Shared;
-use super::access::Caller;
+use super::access::{Caller, Turn};
 use super::error::ApiError;
 use super::join_keys::push_entity;
 use super::look::{At, Looking};
@@ -44,6 +45,7 @@ pub(super) struct Wanted {
 pub(super) async fn follow(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    turn: Option<Extension<Arc<Turn>>>,
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -59,7 +61,11 @@ pub(super) async fn follow(
     let reader = shared.state.changes.reader(views, after).map_err(|error| ApiError::busy(error.to_string()))?;
     // One piece waits while the one before is sent: a reader that is slow stays behind in the ring, not in memory of its own.
     let (pieces, body) = mpsc::channel(1);
-    tokio::spawn(tell(shared, caller, reader, pieces));
+    tokio::spawn(async move {
+        tell(shared, caller, reader, pieces).await;
+        // Who follows has a request in hand all the while.
+        drop(turn);
+    });
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Body::new(Pieces(body))).into_response())
 }

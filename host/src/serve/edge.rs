@@ -82,7 +82,10 @@ impl Edge {
             let asked = Asked { operation: QUERY, path: String::new(), given: given_id(request.headers()), caller: caller.clone() };
             let wants_arrow = features::wants_arrow(request.headers());
             return match self.around.admit(&asked) {
-                Ok(turn) => self.around.answer(asked, turn, features::query(shared, &caller, wants_arrow, request.into_body())).await,
+                Ok(turn) => {
+                    let answer = features::query(shared, &caller, wants_arrow, request.into_body());
+                    self.around.answer(asked, turn.map(Arc::new), answer).await
+                }
                 Err(refused) => self.around.refuse(asked, refused, request.into_body()).await,
             };
         }
@@ -130,7 +133,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let Some(caller) = request.extensions().get::<Caller>().cloned() else {
             return Box::pin(async { Ok(ApiError::internal("a request went past the check of who asks").into_response()) });
         };
@@ -142,6 +145,11 @@ where
         let around = Arc::clone(&self.around);
         match around.admit(&asked) {
             Ok(turn) => {
+                let turn = turn.map(Arc::new);
+                if let Some(turn) = &turn {
+                    // For an answer that outlasts its handler.
+                    request.extensions_mut().insert(Arc::clone(turn));
+                }
                 let answer = self.inner.call(request);
                 Box::pin(async move { Ok(around.answer(asked, turn, async { answer.await.unwrap_or_else(|never| match never {}) }).await) })
             }
@@ -188,7 +196,7 @@ impl Around {
         self.finished(asked, refused.into_response(), started)
     }
 
-    async fn answer(&self, asked: Asked, turn: Option<Turn>, answer: impl Future<Output = impl IntoResponse>) -> Response {
+    async fn answer(&self, asked: Asked, turn: Option<Arc<Turn>>, answer: impl Future<Output = impl IntoResponse>) -> Response {
         let started = Instant::now();
         let response = match self.places.try_acquire() {
             Err(_) if !ALWAYS_ANSWERED.contains(&asked.operation.path) => {

@@ -227,6 +227,20 @@ fn readers_are_as_many_as_may_be_and_ask_for_what_they_may() {
 }
 
 #[test]
+fn a_reader_has_a_request_in_hand() {
+    let (reader, other) = (Token::new("reader", "read", &[]), Token::new("other", "read", &[]));
+    let (host, _folder) = start("client_concurrency_max = 1\n", &[&reader, &other]);
+    let events = Events::follow(&host, Some(&reader), "tutorial", None);
+    for send in ["GET /v1/views", "GET /v1/changes?view=tutorial"] {
+        assert_eq!(ask(&host, Some(&reader), send, None).0, 429, "{send}");
+    }
+    assert_eq!(ask(&host, Some(&other), "GET /v1/views", None).0, 200);
+    drop(events);
+    wait_for("the client's place", || (ask(&host, Some(&reader), "GET /v1/views", None).0 == 200).then_some(()));
+    host.stop();
+}
+
+#[test]
 fn a_stream_ends_when_its_token_does() {
     let soon = (jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5)).to_string();
     let (short, writer) = (Token::new("short", "read", &["--expires", &soon]), Token::new("writer", "write", &[]));
