@@ -318,6 +318,9 @@ fn events_go_in_and_features_come_out() {
     let one = out(&on(&host, &["get", "--features", "tutorial:feature2", "id=b"]));
     assert!(one.contains("tutorial:feature2") && one.contains("12.5") && one.contains("present"), "{one}");
     assert_eq!(on(&host, &["get", "tutorial", "id=nobody"]).status.code(), Some(4));
+    host.put("/v1/services/readings", br#"{"features": ["tutorial:feature2"]}"#).unwrap();
+    assert_eq!(out(&on(&host, &["get", "--service", "readings@1", "id=b"])), one);
+    assert_eq!(on(&host, &["get", "--service", "readings", "tutorial", "id=b"]).status.code(), Some(2));
     assert_eq!(on(&host, &["get", "no_such_view", "id=a"]).status.code(), Some(4));
 
     assert_eq!(on(&host, &["transforms", "tutorial", "--delete"]).status.code(), Some(0));

@@ -383,6 +383,31 @@ fn an_answer_is_bounded_however_often_a_long_value_is_asked_for() {
     host.stop();
 }
 
+#[test]
+fn services_last_over_restarts_and_those_of_the_configuration_count() {
+    let features = |host: &Host, name: &str| {
+        let (status, answer) = host.get(&format!("/v1/services/{name}")).unwrap();
+        if status == 200 { answer["features"].to_string() } else { status.to_string() }
+    };
+    let folder = TempDir::new().unwrap();
+    let config = |services: &str| format!("{services}\n[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n");
+    let host = Host::start(folder.path(), &config("[services.desk]\nfeatures = [\"tutorial:feature1\"]")).unwrap();
+    put_tutorial(&host, &component("tutorial"));
+    let (status, answer) = host.put("/v1/services/desk", br#"{"features": ["tutorial:feature2"]}"#).unwrap();
+    assert_eq!((status, &answer["version"]), (200, &json!(2)), "{answer}");
+    assert_eq!(host.delete("/v1/services/desk@1").unwrap().0, 409, "it stands in the configuration");
+    host.kill();
+    let host = Host::start(folder.path(), &config("[services.\"desk@2\"]\nfeatures = [\"tutorial:feature1\", \"no:such\"]")).unwrap();
+    assert_eq!(features(&host, "desk"), r#"["tutorial:feature1","no:such"]"#, "the configuration's version 2");
+    assert_eq!(features(&host, "desk@1"), "404");
+    let (status, answer) = host.post("/v1/features", r#"{"service": "desk", "entities": []}"#).unwrap();
+    assert_eq!(status, 404, "{answer}");
+    host.kill();
+    let host = Host::start(folder.path(), &config("")).unwrap();
+    assert_eq!(features(&host, "desk"), r#"["tutorial:feature2"]"#, "what was put is there again");
+    host.stop();
+}
+
 /// What stands in a row of an Arrow column, as JSON has it.
 fn json_of(array: &dyn Array, row: usize) -> Value {
     if array.is_null(row) {

@@ -13,6 +13,9 @@ pub(super) struct Arguments {
     /// These features only, as view:feature with commas between, over any number of views
     #[arg(long, value_delimiter = ',', value_name = "VIEW:FEATURE,…")]
     features: Vec<String>,
+    /// The features of this service, as NAME or NAME@VERSION
+    #[arg(long, value_name = "NAME", conflicts_with = "features")]
+    service: Option<String>,
     /// The moment to answer for instead of the present, as 2026-03-01T12:00:00Z
     #[arg(long, value_name = "TIME")]
     as_of: Option<String>,
@@ -28,13 +31,21 @@ pub(super) fn get(arguments: &Arguments) -> Result<(), Failure> {
     let pairs = keys.iter().filter_map(|word| word.split_once('='));
     let entity: Map<String, Value> = pairs.map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
     let mut body = match (views.as_slice(), arguments.features.as_slice()) {
+        ([], []) if arguments.service.is_some() => json!({"service": arguments.service, "entities": [entity]}),
+        ([_, ..], _) if arguments.service.is_some() => {
+            return Err(Failure::Wrong(anyhow!("--service names all features; leave the view out")));
+        }
         ([view], []) => json!({"view": view, "entities": [entity]}),
         ([], [_, ..]) => json!({"features": arguments.features, "entities": [entity]}),
         ([view], features) => {
             let full = features.iter().map(|name| if name.contains(':') { name.clone() } else { format!("{view}:{name}") });
             json!({"features": full.collect::<Vec<_>>(), "entities": [entity]})
         }
-        _ => return Err(Failure::Wrong(anyhow!("name one view and its join keys (get VIEW key=value), or --features view:feature"))),
+        _ => {
+            return Err(Failure::Wrong(anyhow!(
+                "name one view and its join keys (get VIEW key=value), --features view:feature, or --service name"
+            )));
+        }
     };
     if let Some(as_of) = &arguments.as_of {
         body.as_object_mut().map(|members| members.insert("as_of".to_owned(), json!(as_of)));
