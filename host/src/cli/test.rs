@@ -63,7 +63,10 @@ pub(super) fn test(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Failed(anyhow!("{failed} of {} cases failed", outcomes.len())));
     }
     if !arguments.json {
-        print::line(&format!("{} cases passed", outcomes.len()));
+        print::line(&match outcomes.len() {
+            1 => "1 case passed".to_owned(),
+            many => format!("{many} cases passed"),
+        });
     }
     Ok(())
 }

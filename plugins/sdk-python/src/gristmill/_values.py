@@ -71,7 +71,7 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
     found = {expected} if operator.countOf(map(type, values), expected) == rows else set(map(type, values))
     if type(None) in found:
         if not kind.nullable:
-            raise ValueError(f"`{name}` of row {values.index(None)} is None; hint it with `| None` if null is legal")
+            raise ValueError(f"`{name}`{_of(values.index(None), rows)} is None; hint it with `| None` if null is legal")
         bits = bytearray((rows + 7) // 8)
         for row, value in enumerate(values):
             if value is not None:
@@ -87,9 +87,14 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
         for row, value in enumerate(values):
             problem = _problem(kind, value)
             if problem:
-                raise TypeError(f"`{name}` of row {row} is {_shown(value)}; {problem}")
+                raise TypeError(f"`{name}`{_of(row, rows)} is {_shown(value)}; {problem}")
         plain = False
     return wire.Column(_pack(kind, values, plain), validity)
+
+
+def _of(row: int, rows: int) -> str:
+    """Which row; of an event that stands alone there is no need to say."""
+    return f" of row {row}" if rows > 1 else ""
 
 
 def _are_64_bit(values: list[int]) -> bool:
