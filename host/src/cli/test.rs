@@ -63,7 +63,8 @@ pub(super) fn test(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Failed(anyhow!("{failed} of {} cases failed", outcomes.len())));
     }
     if !arguments.json {
-        print::line(&format!("{} cases passed", outcomes.len()));
+        let passed = outcomes.len();
+        print::line(&format!("{passed} {} passed", if passed == 1 { "case" } else { "cases" }));
     }
     Ok(())
 }
