@@ -280,13 +280,13 @@ export function write(field, given, rows) {
       validity[row >> 3] &= ~(1 << (row & 7));
       if (Array.isArray(values)) values[row] = placeholder(kind);
     } else {
-      throw new TypeError(`row ${row}: ${problem(field, value)}`);
+      throw new TypeError(problem(field, value));
     }
   }
   const packed = pack(field, values, rows);
   if (packed === undefined) {
     const row = values.findIndex((value) => !fits(value));
-    throw new TypeError(`row ${row}: ${problem(field, values[row])}`);
+    throw new TypeError(problem(field, values[row]));
   }
   return { values: packed, validity };
 }

@@ -183,7 +183,7 @@ class Mistakes(unittest.TestCase):
             return {"out": id}
 
         del globals()["Transform"]
-        with self.assertRaisesRegex(Exception, "`out` of row 0 is 'a'; expected a float"):
+        with self.assertRaisesRegex(Exception, "^TypeError: `out` is 'a'; expected a float"):
             testing.run(wrong, [{"id": "a", "value": 1}])
 
 
