@@ -529,6 +529,11 @@ static inline gm_text gm_settings_known(const gm_setting *settings) {
 
 /* Reads the settings into what they point to. Gives what is wrong, or nothing. */
 static inline gm_text gm_read_settings(const gm_setting *settings, gm_text text) {
+    for (const gm_setting *setting = settings; setting != NULL && setting->name != NULL; setting++) {
+        if (setting->kind != GM_boolean && setting->kind != GM_integer && setting->kind != GM_float && setting->kind != GM_text) {
+            return gm_join(2, (gm_text[]){gm_str(setting->name), gm_str(" has a kind that no setting has; use GM_boolean, GM_integer, GM_float or GM_text")});
+        }
+    }
     gm_json json = {text.at, text.at + text.length};
     gm_json_space(&json);
     if (json.at == json.end) return gm_str("");

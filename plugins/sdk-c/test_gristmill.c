@@ -104,6 +104,10 @@ static void settings_are_read_or_refused(void) {
 }
 
 int main(void) {
+    static int64_t moment;
+    gm_text refused = gm_read_settings((const gm_setting[]){{"since", GM_timestamp, &moment}, {0}}, gm_str(""));
+    assert(refused.length > 5 && memcmp(refused.at, "since has a kind that no setting has", 36) == 0);
+
     settings_are_read_or_refused();
     rows_go_through();
     many_rows_need_no_more_memory();

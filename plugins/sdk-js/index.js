@@ -46,8 +46,8 @@ export function columns(definition) {
 }
 
 /** Over whole columns there is nobody to refuse a row; the host then halves the batch until it stands alone. */
-const cannot = (row, reason) => {
-  throw new RangeError(`row ${row}: ${reason}`);
+const cannot = (_row, reason) => {
+  throw new RangeError(reason);
 };
 
 /** States are kept as text. */

@@ -280,13 +280,13 @@ export function write(field, given, rows) {
       validity[row >> 3] &= ~(1 << (row & 7));
       if (Array.isArray(values)) values[row] = placeholder(kind);
     } else {
-      throw new TypeError(`${at(row, rows)}${problem(field, value)}`);
+      throw new TypeError(problem(field, value));
     }
   }
   const packed = pack(field, values, rows);
   if (packed === undefined) {
     const row = values.findIndex((value) => !fits(value));
-    throw new TypeError(`${at(row, rows)}${problem(field, values[row])}`);
+    throw new TypeError(problem(field, values[row]));
   }
   return { values: packed, validity };
 }
@@ -366,6 +366,3 @@ function unmarked(text) {
   if (rest.startsWith("b")) return fromLatin1(atob(rest.slice(1)));
   return rest.endsWith("n") ? BigInt(rest.slice(0, -1)) : Number(rest);
 }
-
-/** Which row; of an event that stands alone there is no need to say. */
-const at = (row, rows) => (rows > 1 ? `row ${row}: ` : "");

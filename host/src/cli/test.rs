@@ -63,10 +63,8 @@ pub(super) fn test(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Failed(anyhow!("{failed} of {} cases failed", outcomes.len())));
     }
     if !arguments.json {
-        print::line(&match outcomes.len() {
-            1 => "1 case passed".to_owned(),
-            many => format!("{many} cases passed"),
-        });
+        let passed = outcomes.len();
+        print::line(&format!("{passed} {} passed", if passed == 1 { "case" } else { "cases" }));
     }
     Ok(())
 }

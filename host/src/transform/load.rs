@@ -197,7 +197,7 @@ fn contract_interface(name: &str) -> Option<(&str, &str)> {
 
 fn refuse_import(name: &str) -> Error {
     let without = if name.starts_with("wasi") {
-        "build it with `--stub-wasi` (Python, JavaScript) or for wasm32-unknown-unknown (Rust)"
+        "build it with `--stub-wasi` (Python, JavaScript) or for wasm32-unknown-unknown (Rust), or leave out what asks for it, such as printf, clocks and files (C)"
     } else {
         "build it for the world `row-transform`, which imports `gristmill:transform/log` and nothing else"
     };

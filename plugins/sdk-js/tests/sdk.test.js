@@ -208,8 +208,8 @@ test("whole columns must be as long as the batch", () => {
   const made = (total) => columns({ name: "c", entity: "id", inputs: { id: text, price: float }, outputs: { total: float }, apply: total });
   assert.deepEqual(run(made(({ price }) => ({ total: price.map((price) => price * 2) })), [{ id: "a", price: 1 }, { id: "b", price: 2 }]).rows, [{ total: 2 }, { total: 4 }]);
   assert.throws(() => run(made(() => ({ total: [1] })), [{ id: "a", price: 1 }, { id: "b", price: 2 }]), /`total` has 1 values for 2 rows/);
-  assert.throws(() => run(made(() => ({ total: [1, "x"] })), [{ id: "a", price: 1 }, { id: "b", price: 2 }]), /row 1: `total` is "x"/);
-  assert.throws(() => run(made(() => ({ total: [1, , ] })), [{ id: "a", price: 1 }, { id: "b", price: 2 }]), /row 1: `total` is missing/);
+  assert.throws(() => run(made(() => ({ total: [1, "x"] })), [{ id: "a", price: 1 }, { id: "b", price: 2 }]), /^Error: TypeError: `total` is "x"/);
+  assert.throws(() => run(made(() => ({ total: [1, , ] })), [{ id: "a", price: 1 }, { id: "b", price: 2 }]), /^Error: TypeError: `total` is missing/);
   assert.throws(() => run(made(() => undefined), [{ id: "a", price: 1 }]), /nothing was returned/);
   assert.throws(() => run(made(() => ({ total: 1 })), [{ id: "a", price: 1 }]), /expected an array/);
 });
@@ -229,7 +229,7 @@ test("whole columns are arrays or typed arrays, of every kind, with nulls where 
     { ...empty, real: NaN, small: 1, big: 1n, words: "bü" },
   ]);
   const half = columns({ name: "c", entity: "id", inputs: { id: text }, outputs: { out: text }, apply: () => ({ out: ["a", "\ud800"] }) });
-  assert.throws(() => run(half, [{ id: "a" }, { id: "b" }]), /row 1: `out` is .*halves/);
+  assert.throws(() => run(half, [{ id: "a" }, { id: "b" }]), /^Error: TypeError: `out` is .*halves/);
 });
 
 test("a state goes from event to event and from batch to batch", () => {

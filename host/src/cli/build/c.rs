@@ -33,7 +33,7 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
         (None, None) => return Err(missing()),
     };
     command.args(["-mexec-model=reactor", "-std=c11", "-O2", "-s", STACK, "-I"]).arg(sdk).arg(&plugin.source).arg("-o").arg(&out);
-    tools::run(&mut command)?;
+    tools::run(&mut command).map_err(explained)?;
     Ok(written(&out, "the C compiler")?)
 }
 
@@ -44,4 +44,21 @@ pub(super) fn zig(folder: &Path) -> Option<PathBuf> {
 
 pub(super) fn missing() -> Failure {
     Failure::Wrong(anyhow!("no compiler for WebAssembly is installed. Get one with\n\n{HOW}\n"))
+}
+
+/// Puts what an unknown kind means before what the compiler says of the header's macros, which names neither the kind nor the choice.
+fn explained(error: anyhow::Error) -> anyhow::Error {
+    let said = error.to_string();
+    let name = |text: &str| text.split(|char: char| !char.is_ascii_alphanumeric() && char != '_').next().unwrap_or_default().to_owned();
+    match said.split_once("GM_CTYPE_").map(|(_, kind)| name(kind)) {
+        Some(kind) => {
+            error.context(format!("there is no kind `{kind}`: a FIELD is boolean, integer, float, text, bytes, timestamp or vector"))
+        }
+        None => match said.split_once("undeclared identifier 'GM_").map(|(_, kind)| name(kind)) {
+            Some(kind) => error.context(format!(
+                "there is no `GM_{kind}`: a setting is GM_boolean, GM_integer, GM_float or GM_text, a verdict GM_ROW, GM_SKIP or GM_END"
+            )),
+            None => error,
+        },
+    }
 }

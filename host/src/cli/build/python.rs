@@ -19,6 +19,19 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
     let mut command = tools::command(&tool, &plugin.folder);
     command.args(["-q", "-w", &plugin.world, "componentize", "--stub-wasi", "-p"]).arg(sdk.join("src"));
     command.arg("-p").arg(plugin.folder.join(&plugin.source).parent().unwrap_or(&plugin.folder)).arg(module).arg("-o").arg(&out);
-    tools::run(&mut command)?;
+    tools::run(&mut command).map_err(|error| explained(error, plugin))?;
     Ok(written(&out, "componentize-py")?)
+}
+
+/// The tool asks the module for the class of the world that it was told; an SDK's decorator has made the one of the other world, or none was used.
+fn explained(error: anyhow::Error, plugin: &Plugin) -> anyhow::Error {
+    let said = error.to_string();
+    let advice = if said.contains("has no attribute 'Transform'") {
+        "it has no `@transform` function; if it has a `@fold`, write `world = \"stateful-transform\"` into plugin.toml"
+    } else if said.contains("has no attribute 'Fold'") {
+        "it has no `@fold` function; if it has a `@transform`, write `world = \"row-transform\"` into plugin.toml"
+    } else {
+        return error;
+    };
+    anyhow!("{} does not fit the world `{}`: {advice}", plugin.source.display(), plugin.world)
 }

@@ -63,7 +63,7 @@ _TYPES = {"boolean": bool, "integer": int, "float": float, "text": str, "bytes":
 
 
 def write(name: str, kind: Kind, values: list) -> wire.Column:
-    """A column of these values; fails with a TypeError or ValueError that names the output and the row."""
+    """A column of these values; fails with a TypeError or ValueError that names the output, not the row: its index says nothing once a host has halved the batch."""
     rows = len(values)
     validity = None
     # The types of a column say, all at once, whether each value has to be looked at. Nearly always there is one, and counting it is the cheapest look.
@@ -71,7 +71,7 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
     found = {expected} if operator.countOf(map(type, values), expected) == rows else set(map(type, values))
     if type(None) in found:
         if not kind.nullable:
-            raise ValueError(f"`{name}`{_of(values.index(None), rows)} is None; hint it with `| None` if null is legal")
+            raise ValueError(f"`{name}` is None; hint it with `| None` if null is legal")
         bits = bytearray((rows + 7) // 8)
         for row, value in enumerate(values):
             if value is not None:
@@ -84,17 +84,12 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
         found.discard(type(None))
     plain = found <= {expected} and not kind.as_datetime
     if not plain or (kind.name in ("integer", "timestamp") and not _are_64_bit(values)):
-        for row, value in enumerate(values):
+        for value in values:
             problem = _problem(kind, value)
             if problem:
-                raise TypeError(f"`{name}`{_of(row, rows)} is {_shown(value)}; {problem}")
+                raise TypeError(f"`{name}` is {_shown(value)}; {problem}")
         plain = False
     return wire.Column(_pack(kind, values, plain), validity)
-
-
-def _of(row: int, rows: int) -> str:
-    """Which row; of an event that stands alone there is no need to say."""
-    return f" of row {row}" if rows > 1 else ""
 
 
 def _are_64_bit(values: list[int]) -> bool:
