@@ -75,7 +75,7 @@ impl Edge {
             && let Err(refused) = local::check(request.method(), request.headers(), is_invited)
         {
             let asked = Asked::unrouted(request.headers(), caller);
-            return self.around.refuse(asked, refused, request.into_body()).await;
+            return Box::pin(self.around.refuse(asked, refused, request.into_body())).await;
         }
         if request.method() == Method::POST && request.uri().path() == features::QUERY_PATH {
             // Nearly all requests are queries, and their way through the router would take longer than many an answer.
@@ -86,14 +86,15 @@ impl Edge {
                     let answer = features::query(shared, &caller, wants_arrow, request.into_body());
                     self.around.answer(asked, turn.map(Arc::new), answer).await
                 }
-                Err(refused) => self.around.refuse(asked, refused, request.into_body()).await,
+                // What happens seldom has no place in the future of every query, which is moved about.
+                Err(refused) => Box::pin(self.around.refuse(asked, refused, request.into_body())).await,
             };
         }
         request.extensions_mut().insert(caller);
         if let Err(never) = poll_fn(|context| Service::<Request>::poll_ready(&mut self.router, context)).await {
             match never {}
         }
-        self.router.call(request.map(Body::new)).await.unwrap_or_else(|never| match never {})
+        Box::pin(self.router.call(request.map(Body::new))).await.unwrap_or_else(|never| match never {})
     }
 }
 

@@ -180,7 +180,7 @@ async fn answer<'e>(
         Layout::Columns => ("application/json", columns::write(plan, entities, &looked, wanted.provenance)?),
         Layout::Arrow => (arrow::MEDIA_TYPE, arrow::write(plan, entities, &looked, wanted.provenance)?),
     };
-    Ok(([(header::CONTENT_TYPE, media_type), (header::VARY, "accept")], body).into_response())
+    Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
 }
 
 /// What the store has for each view of each entity.
