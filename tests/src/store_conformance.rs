@@ -90,6 +90,15 @@ async fn read_one(store: &Arc<dyn OnlineStore>, key: &[u8]) -> Option<Vec<u8>> {
     store.read(&[key.to_vec()]).await.unwrap().remove(0).map(|row| row.to_vec())
 }
 
+/// The store after a restart, if it lasts over one.
+fn opened_again(store: Arc<dyn OnlineStore>, factory: &dyn Factory) -> Arc<dyn OnlineStore> {
+    if !factory.durable() {
+        return store;
+    }
+    drop(store);
+    factory.open()
+}
+
 async fn rows_round_trip(factory: Box<dyn Factory>) {
     let mut store = factory.open();
     let (one, two) = (row(version(5, 1), b"one"), row(version(-3, 2), b"two\0\xff"));
@@ -265,12 +274,7 @@ async fn puts_replace_whatever_is_there_and_take_away(factory: Box<dyn Factory>)
     first.commit(&commit_of_puts(2, puts())).await.unwrap();
     first.commit(&commit_of_puts(2, [put(b"v:a", Some(&entity), None)])).await.unwrap();
     drop(first);
-    let store = if factory.durable() {
-        drop(store);
-        factory.open()
-    } else {
-        store
-    };
+    let store = opened_again(store, &*factory);
     assert_eq!(read_one(&store, b"v:a").await.unwrap(), older);
     assert_eq!(read_one(&store, b"~v:a").await, None);
     assert_eq!(read_one(&store, b"~v:b").await.unwrap(), long);
@@ -283,12 +287,7 @@ async fn rows_after_an_entity_are_compared_with_it(factory: Box<dyn Factory>) {
     let entity = [&[ENTITY_FORMAT][..], &version(9, 1).to_bytes(), &[0, 0, 0, 1], b"entity"].concat();
     first.commit(&commit_of_puts(1, [put(b"v:a", Some(&entity), None), put(b"v:b", Some(&entity), None)])).await.unwrap();
     drop(first);
-    let store = if factory.durable() {
-        drop(store);
-        factory.open()
-    } else {
-        store
-    };
+    let store = opened_again(store, &*factory);
     // The view keeps no more than rows from now on.
     let mut second = writer(&store).await;
     let rows = [(b"v:a", version(8, 1), row(version(8, 1), b"late")), (b"v:b", version(10, 1), row(version(10, 1), b"newer"))];

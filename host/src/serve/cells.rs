@@ -1,7 +1,7 @@
 //! What was found for an entity, value by value, for answers that are not rows of JSON.
 
 use super::error::ApiError;
-use super::look::{Looked, Looking};
+use super::look::{Looked, Looking, MadeBy};
 use super::plan::{Mapping, Plan};
 use crate::model::{FeatureRow, Status, Timestamp, Value};
 
@@ -10,13 +10,16 @@ pub(super) struct Cell<'r> {
     pub(super) value: Option<Value<'r>>,
     pub(super) status: Status,
     pub(super) event_time: Option<Timestamp>,
+    /// Where the value comes from, if there is one.
+    pub(super) made_by: Option<MadeBy>,
 }
 
 /// Hands the cells of one entity to `take`, each with its column, in the order of the plan's columns; `found` has one part for each view.
 pub(super) fn each(plan: &Plan, found: &[Looked], mut take: impl FnMut(usize, Cell<'_>) -> Result<(), ApiError>) -> Result<(), ApiError> {
     for run in &plan.runs {
         let looking = found.get(run.view).map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
-        let absent = |status, event_time| Cell { value: None, status, event_time };
+        let made_by = found.get(run.view).and_then(|looked| looked.made(run));
+        let absent = |status, event_time| Cell { value: None, status, event_time, made_by };
         match looking {
             Some(Looking::Found(row, mapping, event_time)) => {
                 let values = values(row, mapping)?;
@@ -24,7 +27,7 @@ pub(super) fn each(plan: &Plan, found: &[Looked], mut take: impl FnMut(usize, Ce
                 for (column, position) in run.columns.clone().zip(positions) {
                     let value = position.and_then(|position| *values.get(position)?);
                     let status = if value.is_some() { Status::Present } else { Status::Null };
-                    take(column, Cell { value, status, event_time: *event_time })?;
+                    take(column, Cell { value, status, event_time: *event_time, made_by })?;
                 }
             }
             Some(Looking::TooOld(time)) => {

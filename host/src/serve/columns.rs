@@ -36,14 +36,12 @@ pub(super) fn write<E: AsRef<str>>(
             push_value(&mut lists.values, cell.value);
             push_status(&mut lists.statuses, cell.status);
             push_time(&mut lists.event_times, cell.event_time);
-            let view = plan.columns.get(column).map_or(0, |column| column.view);
-            tally.count(view, cell.status);
+            tally.count(plan.columns.get(column).map_or(0, |column| column.view), cell.status);
             if provenance {
                 if index > 0 {
                     lists.provenance.push(b',');
                 }
-                let made_by = found.get(view).and_then(|looked| looked.made_by).filter(|_| cell.event_time.is_some());
-                push_made_by(&mut lists.provenance, made_by);
+                push_made_by(&mut lists.provenance, cell.made_by);
             }
             // Nothing else has a length of its own.
             bytes += lists.values.len() - before + 160;

@@ -83,7 +83,8 @@ impl Edge {
             let wants_arrow = features::wants_arrow(request.headers());
             return match self.around.admit(&asked) {
                 Ok(turn) => {
-                    let answer = features::query(shared, &caller, wants_arrow, request.into_body());
+                    // On the heap, because it is large and would be moved from one future into the next.
+                    let answer = Box::pin(features::query(shared, &caller, wants_arrow, request.into_body()));
                     self.around.answer(asked, turn.map(Arc::new), answer).await
                 }
                 // What happens seldom has no place in the future of every query, which is moved about.
