@@ -104,11 +104,12 @@ fn killed(folder: &Path, config: &str, seed: u64, events: &[Value]) {
 fn finished(host: Host, events: &[Value]) {
     let expected = expected(events);
     assert_ne!(served(&host, &oracle(events)), expected, "the host was done before it was killed for the last time");
+    let count = |all: &BTreeMap<String, Vec<u64>>| all.values().filter_map(|values| values.first()).sum::<u64>();
     let mut seen = BTreeMap::new();
-    wait_for("the features to change no more", || {
-        let lag = host.metric("gristmill_lag_entries") + host.metric("gristmill_pending_entries");
-        let before = std::mem::replace(&mut seen, served(&host, &oracle(events)));
-        (lag == 0.0 && !before.is_empty() && before == seen && host.metric("gristmill_entries_read_total") > 0.0).then_some(())
+    // The measures of the stream are from a moment ago: what was counted is not.
+    wait_for("every event to be counted", || {
+        seen = served(&host, &oracle(events));
+        (count(&seen) >= count(&expected)).then_some(())
     });
     let wrong: Vec<_> =
         expected.iter().filter(|(id, values)| seen.get(*id) != Some(values)).map(|(id, values)| (id, values, seen.get(id))).collect();
