@@ -16,11 +16,9 @@
 //!
 //! Decoding and Wasm calls block, so they run on a thread of their own, while the loop keeps the lease: a batch may take longer than the lease lasts.
 
-mod apply;
 mod batch;
 mod binding;
 mod collect;
-mod decode;
 mod fold;
 mod keep;
 mod owed;
@@ -44,7 +42,6 @@ use crate::telemetry::{Stage, StreamTelemetry};
 
 use batch::Built;
 pub use binding::{Binding, Transforms};
-pub use decode::{Decoded, DefaultError, Fault, Plan, Wanted};
 use owed::Owed;
 use read_ahead::ReadAhead;
 use stored::Stored;

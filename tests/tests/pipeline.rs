@@ -111,7 +111,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
     let view = View {
         name: "view".into(),
         doc: String::new(),
-        stream: "events".into(),
+        stream: Some("events".into()),
         component: transform.digest(),
         version: spec.version.clone(),
         entity,
@@ -119,6 +119,8 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         windows: aggregation::fields(&spec.outputs, &kept.aggregations).unwrap(),
         kept: kept.clone(),
         max_age_secs: None,
+        request: Vec::new(),
+        uses: Vec::new(),
     };
     let schema = Schema {
         view: view.name.clone(),

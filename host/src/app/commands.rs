@@ -67,6 +67,16 @@ impl Core {
         options.expire_secs = binding.expire_secs.or(options.expire_secs);
         options.history_secs = binding.history_secs.unwrap_or(options.history_secs);
         options.exact = binding.exact.unwrap_or(options.exact);
+        options.at = binding.at.unwrap_or(options.at);
+        options.fallback.kind = binding.fallback.unwrap_or(options.fallback.kind);
+        if let Some(text) = binding.fallback_values {
+            options.fallback.values = serde_json::from_str(&text)
+                .map_err(|error| unusable(&anyhow::anyhow!("`fallback_values`: {error}; give a JSON object")))?;
+        }
+        if let Some(text) = binding.inputs {
+            options.inputs = serde_json::from_str(&text)
+                .map_err(|error| unusable(&anyhow::anyhow!("`inputs`: {error}; give a JSON object of {{\"from\":…}} by input")))?;
+        }
         if let Some(text) = binding.aggregations {
             options.aggregations =
                 serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
@@ -89,8 +99,12 @@ impl Core {
         let registry = self.registry.lock().await;
         let workers = self.workers.lock().await;
         let running = registry.active.iter().map(|(name, active)| {
-            let health = workers.get(&active.binding.view.stream).map(|worker| worker.health.borrow().clone());
-            info(name, active, &health.unwrap_or(Health::Stopped))
+            let health = active.bound.stream().map(|stream| {
+                let health = workers.get(stream).map(|worker| worker.health.borrow().clone());
+                health.unwrap_or(Health::Stopped)
+            });
+            // What answers requests works as long as the host does.
+            info(name, active, &health.unwrap_or(Health::Running))
         });
         let refused = registry.refused.iter().map(|(name, reason)| TransformInfo {
             name: name.clone(),
@@ -186,13 +200,13 @@ fn info(name: &str, active: &Active, health: &Health) -> TransformInfo {
         state,
         reason,
         refused: active.refused.clone(),
-        stream: Some(active.binding.view.stream.clone()),
-        component: Some(active.binding.transform.digest()),
+        stream: active.bound.stream().map(str::to_owned),
+        component: Some(active.bound.transform().digest()),
         origin: Some(match active.origin {
             Origin::Declared => "declared",
             Origin::Pushed => "pushed",
         }),
-        spec: Some(active.binding.transform.spec().as_ref().clone()),
+        spec: Some(active.bound.transform().spec().as_ref().clone()),
     }
 }
 

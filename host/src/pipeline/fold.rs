@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::apply::{Applied, reason};
 use super::collect::Origins;
 use crate::model::{Batch, Column, Disposition, Packed, Reason, Validity, Values};
-use crate::transform::{Error, Folded, Output, Transform};
+use crate::transform::{Applied, Error, Folded, Output, Transform};
 
 /// The rows of one entity in a batch.
 struct Group {
@@ -29,7 +28,7 @@ pub(super) fn fold(transform: &Transform, origins: &Origins<'_>, states: &mut Ha
                     Err(error) if error.disposition() != Disposition::Reject => return Err(error),
                     Err(error) => {
                         let rows = group.iter().flat_map(|group| &group.rows);
-                        applied.given_up.extend(rows.map(|row| (*row as usize, reason(&error), error.to_string())));
+                        applied.given_up.extend(rows.map(|row| (*row as usize, error.reason(), error.to_string())));
                     }
                 }
             }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::apply::{Applied, reason};
 use super::batch::Error;
 use super::binding::Binding;
 use super::collect::Origins;
@@ -10,7 +9,7 @@ use super::fold::fold;
 use super::stored::Stored;
 use crate::model::{Column, Disposition, Packed, Put, Puts, Reason, StoredState, Timestamp, Values, state_key};
 use crate::online_store;
-use crate::transform::World;
+use crate::transform::{Applied, World};
 
 /// States by entity key.
 type States = HashMap<Vec<u8>, Vec<u8>>;
@@ -121,7 +120,7 @@ fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> R
         Err(error) if error.disposition() != Disposition::Reject => Err(error.into()),
         Err(error) if states.len() <= 1 => {
             let message = format!("the entity's state of version {from} could not be taken over: {error}");
-            let why = (reason(&error), message);
+            let why = (error.reason(), message);
             read.unusable.extend(states.into_iter().map(|(entity, _)| (entity, why.clone())));
             Ok(())
         }
