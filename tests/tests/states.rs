@@ -231,6 +231,35 @@ fn killed_with_embedded_stream_and_store() {
     killed(folder.path(), &config, 25, &events);
 }
 
+#[test]
+fn replays_at_the_same_time_count_every_event_once() {
+    let server = RedisServer::start();
+    for store in ["type = \"embedded\"".to_owned(), "type = \"memory\"".to_owned(), redis_store(&server)] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tutorial.wasm"), component("tutorial")).unwrap();
+        let config = format!(
+            "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\n{store}\n\n[transforms.tutorial]\ncomponent = \"tutorial.wasm\"\n\
+             aggregations = [{{ feature = \"n\", column = \"feature1\", function = \"count\" }}, {{ feature = \"sum\", column = \"feature1\", function = \"sum\" }}]\n"
+        );
+        let host = Host::start(folder.path(), &config).unwrap();
+        let events: Vec<Value> = (0..60).map(|index| if index % 2 == 0 { json!({"id": "a", "value": 1}) } else { json!({"id": "a"}) }).collect();
+        assert_eq!(host.post("/v1/streams/mystream/events", &json!(events).to_string()).unwrap().0, 200);
+        wait_for("half of them to be dead letters", || (host.metric("gristmill_dead_letters_kept") == 30.0).then_some(()));
+        // What was missing has a default now.
+        let path = "/v1/transforms/tutorial?inputs=%7B%22value%22%3A%7B%22default%22%3A%225%22%7D%7D";
+        assert_eq!(host.send("PUT", path, Some(&component("tutorial"))).unwrap().status, 200);
+        let replayed: u64 = std::thread::scope(|scope| {
+            let replay = || host.post("/v1/dead-letters/replay", r#"{"transform": "tutorial"}"#).unwrap().1["settled"].as_u64().unwrap();
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(replay)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        assert_eq!(replayed, 30);
+        let answer = host.get("/v1/features/tutorial?id=a&features=n,sum").unwrap().1;
+        assert_eq!(answer["results"][0]["values"], json!([60, 360.0]), "{store}");
+        host.stop();
+    }
+}
+
 fn component(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(format!("target/components/{name}.wasm"))).unwrap()
 }
