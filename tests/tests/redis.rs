@@ -152,7 +152,13 @@ async fn a_reader_whose_place_was_taken_is_handed_nothing_more() {
         let stale = Arc::clone(&stale);
         async move { stale.read(100).await }
     });
-    while server.ask::<String>("CLIENT LIST").lines().filter(|client| client.contains("cmd=xreadgroup") && client.contains("flags=b")).count() == 0 {
+    while server
+        .ask::<String>("CLIENT LIST")
+        .lines()
+        .filter(|client| client.contains("cmd=xreadgroup") && client.contains("flags=b"))
+        .count()
+        == 0
+    {
         tokio::task::yield_now().await;
     }
     let source = open(&server, options("b"));

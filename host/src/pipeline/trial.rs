@@ -65,7 +65,7 @@ impl<'t> Trial<'t> {
             World::StatefulTransform | World::MigratingTransform => {
                 let ids: Vec<_> = kept.iter().filter_map(|row| Some(entries.get(*row as usize)?.id)).collect();
                 let origins = Origins { batch: &batch, entity: &self.entity, event_time: None, entries: &ids };
-                fold(self.transform, &origins, &mut self.states)?
+                fold(self.transform, &origins, &mut self.states, BISECT_TIME_MAX)?
             }
         };
         for (row, reason, message) in applied.given_up {
