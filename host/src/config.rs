@@ -3,6 +3,7 @@
 //! Secrets never stand in the file: a setting that may hold one has a twin that names an environment variable (`url_env`).
 
 mod access;
+mod feast;
 mod problems;
 mod secret;
 mod sections;
@@ -17,12 +18,13 @@ use std::path::{Path, PathBuf};
 use crate::model::{is_name, is_stream_name};
 
 pub use access::{Tls, Token};
+pub use feast::{Feast, WrittenView};
 use problems::Document;
 pub use problems::{Error, Problem};
 pub use secret::Secret;
 pub use sections::{DeadLetters, Engine, HostSection, Http, LogFormat};
 pub use service::ServiceSection;
-pub use store::{Durability, EmbeddedStore, RedisStore, Store};
+pub use store::{Durability, EmbeddedStore, FeastRedisStore, RedisStore, Store};
 pub use stream::{Consumers, PlaceKept, Start, Stream, StreamSource};
 pub use transform::Transform;
 
@@ -50,6 +52,10 @@ pub struct Config {
     pub transforms: BTreeMap<String, Transform>,
     /// Feature services by name, or by name and version.
     pub services: BTreeMap<String, ServiceSection>,
+    /// Feast's own protocol.
+    pub feast: Feast,
+    /// Views that are written over HTTP instead of computed, by name.
+    pub views: BTreeMap<String, WrittenView>,
 }
 
 impl Config {
@@ -85,8 +91,11 @@ impl Config {
     fn check(&mut self, document: &Document<'_>) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut complain = |key: String, message: String| problems.push(Problem { key, message });
-        if let Store::Redis(redis) = &mut self.store {
+        if let Some(redis) = self.store.redis_mut() {
             redis.check("store", &mut complain);
+        }
+        if let Store::FeastRedis(FeastRedisStore { key_ttl_secs: Some(secs), .. }) = &self.store {
+            within("store.key_ttl_secs".into(), *secs, 1..=u64::MAX, &mut complain);
         }
         self.http.check("http", &mut complain);
         self.engine.check("engine", &mut complain);
@@ -104,7 +113,7 @@ impl Config {
                 complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
             }
             stream.check(&key, &document.keys(&key), &mut complain);
-            if stream.consumers == Consumers::Competing && !matches!(self.store, Store::Redis(_)) {
+            if stream.consumers == Consumers::Competing && self.store.redis().is_none() {
                 let reason = "competing consumers need store.type = \"redis\": any other store is each host's own, and would have a part of the features";
                 complain(format!("{key}.consumers"), reason.into());
             }
@@ -119,6 +128,13 @@ impl Config {
         }
         for (name, service) in &self.services {
             service.check(name, self.http.features_max, &mut complain);
+        }
+        self.feast.check("feast", &mut complain);
+        for (name, view) in &self.views {
+            view.check(name, &mut complain);
+            if self.transforms.contains_key(name) {
+                complain(format!("views.{name}"), format!("[transforms.{name}] computes a view of this name; rename one of them"));
+            }
         }
         problems
     }

@@ -119,6 +119,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         windows: aggregation::fields(&spec.outputs, &kept.aggregations).unwrap(),
         kept: kept.clone(),
         max_age_secs: None,
+        types: Default::default(),
     };
     let schema = Schema {
         view: view.name.clone(),

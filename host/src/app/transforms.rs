@@ -90,6 +90,9 @@ impl Core {
         if !is_name(name) {
             bail!("{name:?} cannot name a transform; use 1 to 63 ASCII letters, digits and `_`, not starting with a digit");
         }
+        if self.written.contains_key(name) {
+            bail!("`{name}` is a view that is written over HTTP, and cannot be computed too; use another name");
+        }
         let in_force = self.registry.lock().await.active.get(name).cloned();
         let options = options.or_else(|| in_force.as_ref().map(|active| active.options.clone()));
         let options = options.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
@@ -287,8 +290,9 @@ impl Core {
     }
 
     pub(super) fn publish(&self, registry: &Registry) {
-        let views = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(&active.binding.view))).collect();
-        self.catalog.store(Arc::new(Catalog { views, services: registry.services.all() }));
+        let computed = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(&active.binding.view)));
+        let written = self.written.iter().map(|(name, written)| (name.clone(), Arc::clone(&written.view)));
+        self.catalog.store(Arc::new(Catalog { views: computed.chain(written).collect(), services: registry.services.all() }));
     }
 }
 
@@ -318,6 +322,7 @@ pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOption
         windows,
         kept,
         max_age_secs: options.max_age_secs,
+        types: BTreeMap::new(),
     })
 }
 

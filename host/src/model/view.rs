@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregation, Column, Field, Kind, Services, Timestamp, Values};
+use super::{Aggregation, Column, FeastType, Field, Kind, Services, Timestamp, Values};
 
 /// SHA-256 of a component's bytes: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,9 +103,9 @@ pub struct View {
     pub name: String,
     /// For people.
     pub doc: String,
-    /// The stream its events come from.
+    /// The stream its events come from; empty for a view that is written over HTTP.
     pub stream: String,
-    /// The component that writes it.
+    /// The component that writes it; zeroes for a view that is written over HTTP.
     pub component: Digest,
     /// The component's own version.
     pub version: String,
@@ -121,6 +121,16 @@ pub struct View {
     pub kept: Kept,
     /// Age in seconds beyond which a row is no answer any more, by event time.
     pub max_age_secs: Option<u64>,
+    /// Feast's words for the types of entity and features, where the view was declared in them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, FeastType>,
+}
+
+impl View {
+    /// Whether rows are written into it over HTTP, instead of computed from a stream.
+    pub fn is_written(&self) -> bool {
+        self.stream.is_empty()
+    }
 }
 
 /// All views and services served now. Immutable: a change makes a new one.
