@@ -166,8 +166,21 @@ fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edg
     let room = body::Room::all();
     let schemas = Default::default();
     let row_writer = feast::RowWriter::default();
-    let shared =
-        Shared { state, access, cors, is_local, stopped, feature_plans, view_plans, service_plans, feast_plans, row_writer, pieces, room, schemas };
+    let shared = Shared {
+        state,
+        access,
+        cors,
+        is_local,
+        stopped,
+        feature_plans,
+        view_plans,
+        service_plans,
+        feast_plans,
+        row_writer,
+        pieces,
+        room,
+        schemas,
+    };
     Edge::new(routes, operations, Arc::new(shared))
 }
 

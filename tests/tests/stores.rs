@@ -71,7 +71,12 @@ struct Redis(RedisServer, Option<FeastLayout>);
 
 impl Factory for Redis {
     fn open(&self) -> Arc<dyn OnlineStore> {
-        let options = redis::Options { prefix: "test".into(), dead_letters_max: self.dead_letters_max(), streams: BTreeMap::new(), feast: self.1.clone() };
+        let options = redis::Options {
+            prefix: "test".into(),
+            dead_letters_max: self.dead_letters_max(),
+            streams: BTreeMap::new(),
+            feast: self.1.clone(),
+        };
         Arc::new(RedisStore::new(&self.0.url(), options).unwrap())
     }
 

@@ -69,7 +69,10 @@ impl WrittenView {
         }
         for (field, feast_type) in &self.entity {
             if feast_type.is_list || feast_type.kind() == Kind::Float {
-                complain(format!("{key}.entity.{field}"), format!("{feast_type} cannot be a join key; use String, an integer, Bytes or Bool"));
+                complain(
+                    format!("{key}.entity.{field}"),
+                    format!("{feast_type} cannot be a join key; use String, an integer, Bytes or Bool"),
+                );
             }
         }
         if let Some(both) = self.entity.keys().find(|field| self.features.contains_key(*field)) {

@@ -74,9 +74,9 @@ pub fn field(reference: &str) -> [u8; 4] {
 fn murmur3(bytes: &[u8]) -> u32 {
     let scramble = |word: u32| word.wrapping_mul(0xcc9e_2d51).rotate_left(15).wrapping_mul(0x1b87_3593);
     let (words, rest) = bytes.as_chunks::<4>();
-    let mixed = words.iter().fold(0_u32, |hash, word| {
-        (hash ^ scramble(u32::from_le_bytes(*word))).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64)
-    });
+    let mixed = words
+        .iter()
+        .fold(0_u32, |hash, word| (hash ^ scramble(u32::from_le_bytes(*word))).rotate_left(13).wrapping_mul(5).wrapping_add(0xe654_6b64));
     let tail = rest.iter().rev().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
     let mut hash = mixed ^ scramble(tail) ^ bytes.len() as u32;
     hash = (hash ^ (hash >> 16)).wrapping_mul(0x85eb_ca6b);

@@ -226,7 +226,8 @@ fn refuse_computed(shared: &Shared, caller: &Caller, name: &str) -> Result<(), F
     if view_of(&shared.state.catalog.load(), caller, name).is_err() {
         return Ok(());
     }
-    let message = format!("view {name} is computed by a transform; send events to its stream, or declare a view of another name in [views]");
+    let message =
+        format!("view {name} is computed by a transform; send events to its stream, or declare a view of another name in [views]");
     Err(FeastError::Plain(StatusCode::CONFLICT, message))
 }
 

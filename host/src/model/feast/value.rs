@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::protobuf::{Wire, fields, push_bytes_field, push_varint, push_varint_field, take_fixed, take_varint};
+use super::protobuf::{Wire, fields, push_bytes_field, push_varint, take_fixed, take_varint};
 use super::push_number;
 use crate::model::{FeastType, Field, Kind, OwnedValue, Scalar, Timestamp, Value};
 
@@ -36,66 +36,66 @@ const SET: [(u64, Scalar); 8] = [
 /// JSON, UUID, decimal: texts.
 const TEXTS: [u64; 3] = [32, 36, 44];
 
-const SCALARS: [Scalar; 8] = [
-    Scalar::Bytes,
-    Scalar::String,
-    Scalar::Int32,
-    Scalar::Int64,
-    Scalar::Float64,
-    Scalar::Float32,
-    Scalar::Bool,
-    Scalar::UnixTimestamp,
-];
+const SCALARS: [Scalar; 8] =
+    [Scalar::Bytes, Scalar::String, Scalar::Int32, Scalar::Int64, Scalar::Float64, Scalar::Float32, Scalar::Bool, Scalar::UnixTimestamp];
 
 /// Appends a value; nothing for null. Where a type was declared it says how wide numbers are; otherwise they are as wide as ours.
 pub fn encode(out: &mut Vec<u8>, value: Option<Value<'_>>, declared: Option<FeastType>) {
-    let Some(value) = value else { return };
-    let of = |kind: Kind| match declared {
+    let scalar_of = |kind: Kind| match declared {
         Some(declared) if declared.scalar.kind() == kind => declared.scalar,
         _ => natural(kind),
     };
     match value {
-        Value::Vector(_) | Value::Numbers(_) => {
-            let mut numbers = Vec::new();
-            match value {
-                Value::Numbers(values) => values.iter().for_each(|number| numbers.extend_from_slice(&number.to_le_bytes())),
-                Value::Vector(bytes) => numbers.extend_from_slice(bytes),
-                _ => {}
-            }
+        None => {}
+        Some(Value::Numbers(numbers)) => {
+            let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
             push_list(out, Scalar::Float32, &numbers);
         }
-        Value::List(kind, mut values) => {
-            let (scalar, mut items) = (of(kind), Vec::new());
+        Some(Value::Vector(numbers)) => push_list(out, Scalar::Float32, numbers),
+        Some(Value::List(kind, mut values)) => {
+            let (scalar, mut items) = (scalar_of(kind), Vec::new());
             while let Some(value) = Value::unpack(kind, &mut values) {
-                match scalar {
-                    Scalar::Bytes | Scalar::String => push_bytes_field(&mut items, 1, raw(&value)),
-                    _ => push_bare(&mut items, scalar, value),
-                }
+                push_item(&mut items, scalar, value);
             }
-            match scalar {
-                Scalar::Bytes | Scalar::String => push_bytes_field(out, number_of(scalar) + LIST, &items),
-                _ => push_list(out, scalar, &items),
+            if matches!(scalar, Scalar::Bytes | Scalar::String) {
+                push_bytes_field(out, number_of(scalar) + LIST, &items);
+            } else {
+                push_list(out, scalar, &items);
             }
         }
-        Value::Text(_) | Value::Bytes(_) => {
-            let is_text = matches!(value, Value::Text(_));
-            push_bytes_field(out, number_of(if is_text { Scalar::String } else { Scalar::Bytes }), raw(&value));
-        }
-        Value::Boolean(_) | Value::Integer(_) | Value::Float(_) | Value::Timestamp(_) => {
-            let scalar = of(match value {
-                Value::Boolean(_) => Kind::Boolean,
-                Value::Float(_) => Kind::Float,
-                Value::Timestamp(_) => Kind::Timestamp,
-                _ => Kind::Integer,
-            });
-            let wire = match scalar {
-                Scalar::Float64 => 1,
-                Scalar::Float32 => 5,
-                _ => 0,
-            };
-            push_varint(out, number_of(scalar) << 3 | wire);
-            push_bare(out, scalar, value);
-        }
+        Some(Value::Text(text)) => push_bytes_field(out, number_of(Scalar::String), text.as_bytes()),
+        Some(Value::Bytes(bytes)) => push_bytes_field(out, number_of(Scalar::Bytes), bytes),
+        Some(value @ Value::Boolean(_)) => push_scalar(out, Scalar::Bool, value),
+        Some(value @ Value::Integer(_)) => push_scalar(out, scalar_of(Kind::Integer), value),
+        Some(value @ Value::Float(_)) => push_scalar(out, scalar_of(Kind::Float), value),
+        Some(value @ Value::Timestamp(_)) => push_scalar(out, Scalar::UnixTimestamp, value),
+    }
+}
+
+/// Appends a number with its field.
+fn push_scalar(out: &mut Vec<u8>, scalar: Scalar, value: Value<'_>) {
+    let wire = match scalar {
+        Scalar::Float64 => 1,
+        Scalar::Float32 => 5,
+        Scalar::Bytes | Scalar::String => 2,
+        Scalar::Int32 | Scalar::Int64 | Scalar::Bool | Scalar::UnixTimestamp => 0,
+    };
+    push_varint(out, number_of(scalar) << 3 | wire);
+    push_item(out, scalar, value);
+}
+
+/// Appends a value as it stands in a list: texts and bytes each in a field, numbers bare.
+fn push_item(out: &mut Vec<u8>, scalar: Scalar, value: Value<'_>) {
+    match value {
+        Value::Float(number) if scalar == Scalar::Float32 => out.extend_from_slice(&(number as f32).to_le_bytes()),
+        Value::Float(number) => out.extend_from_slice(&number.to_le_bytes()),
+        Value::Boolean(truth) => out.push(u8::from(truth)),
+        Value::Integer(number) => push_number(out, number),
+        Value::Timestamp(moment) => push_number(out, moment.0.div_euclid(1_000_000)),
+        Value::Text(text) => push_bytes_field(out, 1, text.as_bytes()),
+        Value::Bytes(bytes) => push_bytes_field(out, 1, bytes),
+        // Lists have no lists in them.
+        Value::Vector(_) | Value::Numbers(_) | Value::List(..) => {}
     }
 }
 
@@ -108,26 +108,6 @@ fn natural(kind: Kind) -> Scalar {
         Kind::Timestamp => Scalar::UnixTimestamp,
         Kind::Bytes => Scalar::Bytes,
         Kind::Text | Kind::List => Scalar::String,
-    }
-}
-
-fn raw<'v>(value: &Value<'v>) -> &'v [u8] {
-    match value {
-        Value::Text(text) => text.as_bytes(),
-        Value::Bytes(bytes) => bytes,
-        _ => &[],
-    }
-}
-
-/// Appends a number without its field.
-fn push_bare(out: &mut Vec<u8>, scalar: Scalar, value: Value<'_>) {
-    match (value, scalar) {
-        (Value::Float(number), Scalar::Float32) => out.extend_from_slice(&(number as f32).to_le_bytes()),
-        (Value::Float(number), _) => out.extend_from_slice(&number.to_le_bytes()),
-        (Value::Boolean(truth), _) => out.push(u8::from(truth)),
-        (Value::Integer(number), _) => push_number(out, number),
-        (Value::Timestamp(moment), _) => push_number(out, moment.0.div_euclid(1_000_000)),
-        _ => {}
     }
 }
 

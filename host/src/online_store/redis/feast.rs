@@ -15,9 +15,7 @@ use redis::{FromRedisValue, Pipeline, Value as Reply};
 
 use super::{Error, RedisStore, Shared};
 use crate::model::feast::{self, FeastKey};
-use crate::model::{
-    EntryId, FeastType, FeatureRow, Field, Header, Kind, OwnedValue, RowRef, Scalar, Schema, SchemaId, Timestamp, Version,
-};
+use crate::model::{EntryId, FeastType, FeatureRow, Field, Header, Kind, OwnedValue, RowRef, Scalar, Schema, SchemaId, Timestamp, Version};
 use crate::resp::Commands;
 
 /// How rows are laid out for Feast.
@@ -146,7 +144,10 @@ impl Known {
         if schema.kept.is_nothing() {
             known.in_force.insert(view, laid);
         } else {
-            tracing::warn!(view = schema.view, "keeps windows or history, which Feast's layout has no place for: only this host's own interfaces read it");
+            tracing::warn!(
+                view = schema.view,
+                "keeps windows or history, which Feast's layout has no place for: only this host's own interfaces read it"
+            );
             known.in_force.remove(&view);
         }
     }
@@ -182,19 +183,20 @@ impl RedisStore {
         for key in keys {
             let laid = self.shared.laid.in_force(key);
             let hash = laid.as_ref().and_then(|laid| laid.key(&layout.project, key));
-            let command = match (&laid, hash) {
-                (Some(laid), Some(hash)) => {
-                    let command = pipeline.cmd("HMGET").arg(hash);
-                    laid.fields.iter().for_each(|field| drop(command.arg(field.as_slice())));
-                    command.arg(laid.time_field.as_slice()).arg(laid.own_field.as_slice());
-                    laid.clone()
+            asked.push(match laid.zip(hash) {
+                Some((laid, hash)) => {
+                    pipeline.cmd("HMGET").arg(hash);
+                    for field in &laid.fields {
+                        pipeline.arg(field.as_slice());
+                    }
+                    pipeline.arg(laid.time_field.as_slice()).arg(laid.own_field.as_slice());
+                    Some(laid)
                 }
-                _ => {
+                None => {
                     pipeline.cmd("GET").arg([prefix.as_bytes(), key].concat());
                     None
                 }
-            };
-            asked.push(command);
+            });
         }
         let replies: Vec<Reply> = self.shared.ask_all(&pipeline, "HMGET").await?;
         let now = Timestamp::now();
@@ -319,7 +321,9 @@ pub(super) fn push_rows(commands: &mut Commands, layout: &FeastLayout, rows: &[(
     let words: usize = rows.iter().map(|(_, laid, _)| 6 + laid.fields.len() * 2).sum();
     let ttl = layout.key_ttl_secs.map_or(String::new(), |secs| secs.to_string());
     commands.begin(4 + words).arg(b"EVAL").arg(MERGE.as_bytes()).arg(rows.len().to_string().as_bytes());
-    rows.iter().for_each(|(_, _, hash)| drop(commands.arg(hash)));
+    for (_, _, hash) in rows {
+        commands.arg(hash);
+    }
     commands.arg(ttl.as_bytes());
     for (row, laid, _) in rows {
         // What is no row was not put under this schema.

@@ -5,7 +5,6 @@
 //! in the store or older than what is. A row has no entry in any stream; the moment of the write stands for its id, so that of two rows of the same event
 //! time the one that was sent later counts.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -56,9 +55,8 @@ pub(super) fn read<'b>(target: &Written, frame: &Columns<'b>, rows: usize) -> Re
         let mut values = Vec::with_capacity(features.len());
         for (field, feast_type, column) in &features {
             let json = column.get(row).map_or("null", |raw| raw.get());
-            let value = sent(*feast_type, json).ok_or_else(|| {
-                FeastError::plain(format!("row {row}: '{}' is {}; expected {feast_type}", field.name, shown(json)))
-            })?;
+            let value = sent(*feast_type, json)
+                .ok_or_else(|| FeastError::plain(format!("row {row}: '{}' is {}; expected {feast_type}", field.name, shown(json))))?;
             bytes += json.len();
             values.push(value);
         }
