@@ -175,7 +175,7 @@ impl OnlineStore for RedisStore {
         call.key(self.shared.key("schemas")).arg(text);
         let id: u32 = call.invoke_async(&mut self.shared.queries.clone()).await.map_err(|error| self.shared.failed("EVAL", &error))?;
         if let Some(layout) = &self.shared.options.feast {
-            self.shared.laid.take(layout, SchemaId(id), schema);
+            self.shared.laid.take(layout, SchemaId(id), schema, &self.shared.all_schemas().await?);
         }
         Ok(SchemaId(id))
     }

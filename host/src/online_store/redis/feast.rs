@@ -4,7 +4,9 @@
 //! What Feast has no place for stands beside it in a field of ours, `_gristmill:VIEW`: the row's version with its entry id, its schema, and when it expires.
 //! It counts as long as its event time is that of `_ts:VIEW`; otherwise somebody else has written the row since. Whoever else writes does
 //! not tell us, so every row is compared with what is stored, by a script in the commit's transaction. States, and views that keep more than their newest row, have no
-//! place in the hash and are kept as in any Redis store.
+//! place in the hash and are kept as in any Redis store; of a view that has had both, the newer of the two counts.
+
+mod merge;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,7 +18,7 @@ use redis::{FromRedisValue, Pipeline, Value as Reply};
 use super::{Error, RedisStore, Shared};
 use crate::model::feast::{self, FeastKey};
 use crate::model::{EntryId, FeastType, FeatureRow, Field, Header, Kind, OwnedValue, RowRef, Scalar, Schema, SchemaId, Timestamp, Version};
-use crate::resp::Commands;
+pub(super) use merge::push_rows;
 
 /// How rows are laid out for Feast.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,8 +40,16 @@ pub(super) struct Known {
 #[derive(Default)]
 struct Schemas {
     by_id: HashMap<SchemaId, Arc<Laid>>,
-    /// In force, by view.
-    in_force: BTreeMap<Vec<u8>, Arc<Laid>>,
+    /// Views that have rows in Feast's layout, or had them.
+    views: BTreeMap<Vec<u8>, LaidView>,
+}
+
+#[derive(Clone)]
+struct LaidView {
+    /// Its newest schema of rows.
+    laid: Arc<Laid>,
+    /// Whether it also keeps, or kept, windows or history: then its newest row may stand in either place.
+    in_both: bool,
 }
 
 /// One schema as Feast has it.
@@ -135,30 +145,42 @@ impl Own {
 }
 
 impl Known {
-    /// Takes a schema into force, if its rows have a place in Feast's layout.
-    pub(super) fn take(&self, layout: &FeastLayout, id: SchemaId, schema: &Schema) {
-        let laid = Arc::new(Laid::new(layout, id, schema));
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.by_id.insert(id, Arc::clone(&laid));
-        let view = schema.view.clone().into_bytes();
-        if schema.kept.is_nothing() {
-            known.in_force.insert(view, laid);
-        } else {
+    /// Takes a schema into force; `all` are those that rows may have been written under.
+    pub(super) fn take(&self, layout: &FeastLayout, id: SchemaId, schema: &Schema, all: &[(SchemaId, Schema)]) {
+        if !schema.kept.is_nothing() {
+            let view = &schema.view;
             tracing::warn!(
-                view = schema.view,
+                view,
                 "keeps windows or history, which Feast's layout has no place for: only this host's own interfaces read it"
             );
-            known.in_force.remove(&view);
+        }
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.learn(layout, all);
+        let of_view = || all.iter().filter(|(_, other)| other.view == schema.view);
+        let in_both = of_view().any(|(_, other)| other.kept.is_nothing()) && of_view().any(|(_, other)| !other.kept.is_nothing());
+        let newest = of_view().filter(|(_, other)| other.kept.is_nothing()).map(|(id, _)| *id).max();
+        let laid = if schema.kept.is_nothing() { Some(id) } else { newest }.and_then(|id| known.by_id.get(&id).cloned());
+        if let Some(laid) = laid {
+            known.views.insert(schema.view.clone().into_bytes(), LaidView { laid, in_both });
         }
     }
 
-    fn in_force(&self, key: &[u8]) -> Option<Arc<Laid>> {
+    fn view(&self, key: &[u8]) -> Option<LaidView> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.in_force.get(super::transaction::view_of(key)).cloned()
+        known.views.get(super::transaction::view_of(key)).cloned()
     }
 
     fn by_id(&self, id: SchemaId) -> Option<Arc<Laid>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&id).cloned()
+    }
+}
+
+impl Schemas {
+    /// Remembers the schemas of rows; those of windows and history have no place in hashes.
+    fn learn(&mut self, layout: &FeastLayout, all: &[(SchemaId, Schema)]) {
+        for (id, schema) in all.iter().filter(|(_, schema)| schema.kept.is_nothing()) {
+            self.by_id.entry(*id).or_insert_with(|| Arc::new(Laid::new(layout, *id, schema)));
+        }
     }
 }
 
@@ -179,34 +201,34 @@ impl RedisStore {
     pub(super) async fn read_laid(&self, layout: &FeastLayout, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
         let prefix = self.shared.key("row:");
         let mut pipeline = Pipeline::new();
-        let mut asked: Vec<Option<Arc<Laid>>> = Vec::with_capacity(keys.len());
+        let mut asked: Vec<(Option<Arc<Laid>>, bool)> = Vec::with_capacity(keys.len());
         for key in keys {
-            let laid = self.shared.laid.in_force(key);
-            let hash = laid.as_ref().and_then(|laid| laid.key(&layout.project, key));
-            asked.push(match laid.zip(hash) {
-                Some((laid, hash)) => {
-                    pipeline.cmd("HMGET").arg(hash);
-                    for field in &laid.fields {
-                        pipeline.arg(field.as_slice());
-                    }
-                    pipeline.arg(laid.time_field.as_slice()).arg(laid.own_field.as_slice());
-                    Some(laid)
+            let view = self.shared.laid.view(key);
+            let hash = view.as_ref().and_then(|view| view.laid.key(&layout.project, key));
+            let in_both = hash.is_none() || view.as_ref().is_some_and(|view| view.in_both);
+            let laid = view.zip(hash).map(|(LaidView { laid, .. }, hash)| {
+                pipeline.cmd("HMGET").arg(hash);
+                for field in &laid.fields {
+                    pipeline.arg(field.as_slice());
                 }
-                None => {
-                    pipeline.cmd("GET").arg([prefix.as_bytes(), key].concat());
-                    None
-                }
+                pipeline.arg(laid.time_field.as_slice()).arg(laid.own_field.as_slice());
+                laid
             });
+            if in_both {
+                pipeline.cmd("GET").arg([prefix.as_bytes(), key].concat());
+            }
+            asked.push((laid, in_both));
         }
         let replies: Vec<Reply> = self.shared.ask_all(&pipeline, "HMGET").await?;
-        let now = Timestamp::now();
+        let (now, mut replies) = (Timestamp::now(), replies.into_iter());
+        let mut next = || replies.next().ok_or_else(|| Error::Corrupt("the server answered fewer commands than it was sent".into()));
+        let odd = |error: redis::ParsingError| Error::Corrupt(error.to_string());
         let mut rows = Vec::with_capacity(keys.len());
-        for (laid, reply) in asked.into_iter().zip(replies) {
-            let odd = |error: redis::ParsingError| Error::Corrupt(error.to_string());
-            rows.push(match laid {
-                None => Option::<Vec<u8>>::from_redis_value(reply).map_err(odd)?.map(Bytes::from),
+        for (laid, in_both) in asked {
+            let in_hash = match laid {
+                None => None,
                 Some(laid) => {
-                    let values = Vec::<Option<Vec<u8>>>::from_redis_value(reply).map_err(odd)?;
+                    let values = Vec::<Option<Vec<u8>>>::from_redis_value(next()?).map_err(odd)?;
                     let own = values.last().and_then(|own| Own::read(own.as_deref()?));
                     let of = match own.map(|own| own.schema).filter(|schema| *schema != laid.id) {
                         Some(schema) => self.shared.laid_of(layout, schema, &laid).await?,
@@ -214,10 +236,18 @@ impl RedisStore {
                     };
                     laid.row(&of, &values, now)?
                 }
-            });
+            };
+            let packed = if in_both { Option::<Vec<u8>>::from_redis_value(next()?).map_err(odd)? } else { None };
+            rows.push(newer(packed.map(Bytes::from), in_hash));
         }
         Ok(rows)
     }
+}
+
+/// The one with the greater version. Of equal ones the first, which may have more than a row.
+fn newer(packed: Option<Bytes>, in_hash: Option<Bytes>) -> Option<Bytes> {
+    let version = |row: &Option<Bytes>| Header::read(row.as_deref()?).ok().map(|header| header.version);
+    if version(&in_hash) > version(&packed) { in_hash } else { packed }
 }
 
 impl Shared {
@@ -228,9 +258,7 @@ impl Shared {
         }
         let all = self.all_schemas().await?;
         let mut known = self.laid.known.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, schema) in all {
-            known.by_id.entry(id).or_insert_with(|| Arc::new(Laid::new(layout, id, &schema)));
-        }
+        known.learn(layout, &all);
         Ok(known.by_id.get(&id).unwrap_or(in_force).clone())
     }
 
@@ -238,112 +266,8 @@ impl Shared {
     pub(super) fn laid_row(&self, row: &RowRef<'_>) -> Option<(Arc<Laid>, Vec<u8>)> {
         let layout = self.options.feast.as_ref()?;
         let header = Header::read(row.packed).ok()?;
-        self.laid.in_force(row.key)?;
         let laid = self.laid.by_id(header.schema)?;
         let hash = laid.key(&layout.project, row.key)?;
         Some((laid, hash))
-    }
-}
-
-/// Puts rows into their hashes unless what is there has the same or a newer version. Event times are compared as protobuf has them: a negative number of
-/// seconds has ten groups of seven bits. A key that is no hash is told of once all others are done, because Redis does not roll back.
-const MERGE: &str = "
-local function decode(time)
-  local seconds, nanos, at = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 0, 1
-  while at <= #time do
-    local tag, groups, byte = string.byte(time, at), {}, 0
-    at = at + 1
-    repeat
-      byte = string.byte(time, at) or 0
-      at = at + 1
-      groups[#groups + 1] = byte % 128
-    until byte < 128 or #groups == 10
-    if tag == 8 then
-      for i = 1, #groups do seconds[i] = groups[i] end
-    elseif tag == 16 then
-      for i = #groups, 1, -1 do nanos = nanos * 128 + groups[i] end
-    end
-  end
-  return seconds, nanos
-end
-local function compare(a, b)
-  local as, an = decode(a)
-  local bs, bn = decode(b)
-  if (as[10] > 0) ~= (bs[10] > 0) then return as[10] > 0 and -1 or 1 end
-  for i = 10, 1, -1 do
-    if as[i] ~= bs[i] then return as[i] < bs[i] and -1 or 1 end
-  end
-  if an == bn then return 0 end
-  return an < bn and -1 or 1
-end
-local function bytes_less(a, b, from, to)
-  for i = from, to do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then return x < y end
-  end
-  return false
-end
-local ttl, at, failed = ARGV[1], 2, nil
-for k = 1, #KEYS do
-  local count, time_field, time, own_field, own = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local old = redis.pcall('HMGET', KEYS[k], time_field, own_field)
-  if old.err then
-    failed = old.err
-  else
-    local newer = not old[1]
-    if old[1] then
-      local order = compare(old[1], time)
-      local ours = old[2]
-      if order < 0 then
-        newer = true
-      elseif order == 0 and ours and #ours >= 24 and string.sub(ours, 1, 8) == string.sub(own, 1, 8) then
-        newer = bytes_less(ours, own, 9, 24)
-      end
-    end
-    if newer then
-      redis.call('HSET', KEYS[k], time_field, time, own_field, own)
-      for first = at + 5, at + 4 + 2 * count, 4000 do
-        redis.call('HSET', KEYS[k], unpack(ARGV, first, math.min(first + 3999, at + 4 + 2 * count)))
-      end
-      if ttl ~= '' then redis.call('EXPIRE', KEYS[k], ttl) end
-    end
-  end
-  at = at + 5 + 2 * count
-end
-if failed then return redis.error_reply(failed) end
-return #KEYS";
-
-/// Queues rows for their hashes.
-pub(super) fn push_rows(commands: &mut Commands, layout: &FeastLayout, rows: &[(RowRef<'_>, Arc<Laid>, Vec<u8>)]) {
-    if rows.is_empty() {
-        return;
-    }
-    let words: usize = rows.iter().map(|(_, laid, _)| 6 + laid.fields.len() * 2).sum();
-    let ttl = layout.key_ttl_secs.map_or(String::new(), |secs| secs.to_string());
-    commands.begin(4 + words).arg(b"EVAL").arg(MERGE.as_bytes()).arg(rows.len().to_string().as_bytes());
-    for (_, _, hash) in rows {
-        commands.arg(hash);
-    }
-    commands.arg(ttl.as_bytes());
-    for (row, laid, _) in rows {
-        // What is no row was not put under this schema.
-        let packed = FeatureRow::new(Bytes::copy_from_slice(row.packed)).ok();
-        let header = packed.as_ref().map_or(Header { version: row.version, schema: laid.id }, |packed| packed.header);
-        let values = packed.iter().flat_map(|packed| packed.values(laid.features.iter().map(|field| field.kind)));
-        let mut values: Vec<Vec<u8>> = values
-            .zip(&laid.features)
-            .map(|(value, field)| {
-                let mut bytes = Vec::new();
-                feast::encode(&mut bytes, value.unwrap_or_default(), laid.types.get(&field.name).copied());
-                bytes
-            })
-            .collect();
-        values.resize(laid.fields.len(), Vec::new());
-        commands.arg(laid.fields.len().to_string().as_bytes());
-        commands.arg(&laid.time_field).arg(&feast::encode_time(row.version.event_time));
-        commands.arg(&laid.own_field).arg(&Own::write(header, row.expires_at));
-        for (field, value) in laid.fields.iter().zip(&values) {
-            commands.arg(field).arg(value);
-        }
     }
 }

@@ -66,8 +66,9 @@ impl IntoResponse for FeastError {
     fn into_response(self) -> Response {
         let (status, body) = match self {
             FeastError::Known { status, class, message } => {
-                let inner = json!({"module": "feast.errors", "class": class.as_str(), "message": message});
-                (status, Value::String(inner.to_string()))
+                // Written as Python writes it, member by member.
+                let inner = format!("{{\"module\": \"feast.errors\", \"class\": \"{}\", \"message\": {}}}", class.as_str(), json!(message));
+                (status, Value::String(inner))
             }
             FeastError::Plain(status, message) => (status, Value::String(message)),
             FeastError::Invalid(detail) => (StatusCode::UNPROCESSABLE_ENTITY, json!({"detail": [*detail]})),
