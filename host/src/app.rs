@@ -93,6 +93,7 @@ impl Host {
     pub async fn start(config: Config) -> anyhow::Result<Host> {
         access::may_listen(&config)?;
         let tls = access::tls(&config)?;
+        let config = config.with_registry().map_err(anyhow::Error::msg)?;
         let core = Arc::new(Core::open(config).await?);
         core.open_streams().await?;
         core.install_declared().await?;

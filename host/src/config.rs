@@ -5,6 +5,7 @@
 mod access;
 mod feast;
 mod problems;
+mod registry;
 mod secret;
 mod sections;
 mod service;
@@ -75,7 +76,9 @@ impl Config {
         // A section in which something is already wrong is not complained about twice: what is missing there is what was misspelt.
         let troubled: Vec<String> = problems.iter().map(|problem| section(&problem.key).to_owned()).collect();
         let found = config.check(&document).into_iter();
-        problems.extend(found.filter(|problem| !troubled.iter().any(|troubled| troubled == section(&problem.key))));
+        problems.extend(
+            found.filter(|problem| !troubled.iter().any(|troubled| [section(&problem.key), &problem.key].contains(&troubled.as_str()))),
+        );
         if problems.is_empty() { Ok(config) } else { Err(document.error(problems)) }
     }
 
@@ -84,6 +87,7 @@ impl Config {
         resolve(&mut self.host.data_folder);
         self.host.transforms_folder.iter_mut().for_each(resolve);
         self.http.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]).for_each(resolve);
+        self.feast.registry.iter_mut().for_each(resolve);
         self.transforms.values_mut().for_each(|transform| resolve(&mut transform.component));
     }
 

@@ -47,7 +47,7 @@ fn view(name: &str, section: &WrittenView) -> View {
         name: name.to_owned(),
         doc: section.doc.clone(),
         stream: String::new(),
-        component: Digest([0; 32]),
+        component: Digest::NONE,
         version: String::new(),
         entity: section.entity.iter().map(field(false)).collect(),
         features: section.features.iter().map(field(true)).collect(),
@@ -60,7 +60,8 @@ fn view(name: &str, section: &WrittenView) -> View {
 
 /// How a store lays rows out for Feast. Types count as they were declared.
 pub(super) fn layout(config: &Config, key_ttl_secs: Option<u64>) -> FeastLayout {
-    let types = config.views.iter().map(|(name, section)| (name.clone(), view(name, section).types)).collect();
+    let written = config.views.iter().map(|(name, section)| (name.clone(), view(name, section).types));
+    let types = config.feast.types.clone().into_iter().chain(written).collect();
     FeastLayout { project: config.feast.project.clone(), key_ttl_secs, types }
 }
 

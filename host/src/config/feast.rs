@@ -1,6 +1,7 @@
 //! `[feast]` and `[views.NAME]`: Feast's own protocol, and the views that are written through it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +19,16 @@ pub struct Feast {
     pub project: String,
     /// Which statuses stand in answers.
     pub statuses: FeastStatuses,
+    /// A registry file, whose views and services are taken in when the host starts.
+    pub registry: Option<PathBuf>,
+    /// Feast's words for the types of views that transforms compute, by view and field; out of the registry.
+    #[serde(skip)]
+    pub types: BTreeMap<String, BTreeMap<String, FeastType>>,
 }
 
 impl Default for Feast {
     fn default() -> Feast {
-        Feast { project: "default".into(), statuses: FeastStatuses::Feast }
+        Feast { project: "default".into(), statuses: FeastStatuses::Feast, registry: None, types: BTreeMap::new() }
     }
 }
 

@@ -2,11 +2,13 @@
 //! `tests/cases/feast` holds its bytes against these functions.
 
 pub mod protobuf;
+mod registry;
 mod value;
 
 use protobuf::{push_varint, push_varint_field};
 
 use super::Timestamp;
+pub use registry::{RegisteredService, RegisteredView, Registry};
 pub use value::{decode, encode};
 
 /// A join key's value as Feast keys have it.

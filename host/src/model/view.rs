@@ -10,6 +10,11 @@ use super::{Aggregation, Column, FeastType, Field, Kind, Services, Timestamp, Va
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// Of no component: of what is written over HTTP.
+    pub const NONE: Digest = Digest([0; 32]);
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))

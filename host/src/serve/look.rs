@@ -107,7 +107,8 @@ impl PlannedView {
         {
             return Looked::outside_history();
         }
-        let made_by = Some(MadeBy { component: mapping.component, version: row.header.version });
+        let made_by = MadeBy { component: mapping.component, version: row.header.version };
+        let made_by = (made_by.component != Digest::NONE).then_some(made_by);
         Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing(), made_by }
     }
 

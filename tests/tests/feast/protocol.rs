@@ -2,7 +2,11 @@
 //! otherwise also what and why.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use gristmill::model::Timestamp;
+use gristmill::model::feast::Registry;
+use gristmill_tests::host::Host;
 use gristmill_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
 
@@ -105,9 +109,9 @@ fn strict_statuses_say_what_is_missing_and_what_is_old() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let text = format!("[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n[feast]\nstatuses = \"{statuses}\"\n{config}");
-        let host = gristmill_tests::host::Host::start(folder.path(), &text).unwrap();
-        let now = gristmill::model::Timestamp::now();
-        let (now, old) = (now.to_string(), gristmill::model::Timestamp(now.0 - 90_000_000).to_string());
+        let host = Host::start(folder.path(), &text).unwrap();
+        let now = Timestamp::now();
+        let (now, old) = (now.to_string(), Timestamp(now.0 - 90_000_000).to_string());
         let df = json!({"id": [1, 2, 3], "x": [1, null, 3], "y": [1, 2, 3], "event_timestamp": [now, now, old]});
         ask(&host, "/push", &json!({"push_source_name": "aged", "df": df}));
         let answer = ask(&host, "/get-online-features", &json!({"features": ["aged:x"], "entities": {"id": [1, 2, 99, 3]}}));
@@ -184,11 +188,75 @@ fn what_comes_from_a_hostile_client_is_refused_by_name() {
     host.stop();
 }
 
-fn refused(host: &gristmill_tests::host::Host, path: &str, body: &str, status: u16, part: &str) {
+fn refused(host: &Host, path: &str, body: &str, status: u16, part: &str) {
     let answer = host.send("POST", path, Some(body.as_bytes())).unwrap();
     let text = String::from_utf8_lossy(&answer.body);
     let shown: String = body.chars().take(200).collect();
     assert_eq!(answer.status, status, "{path} {shown}: {text}");
     assert!(serde_json::from_slice::<Value>(&answer.body).is_ok(), "Feast's client reads every answer as JSON: {text}");
     assert!(text.to_lowercase().contains(&part.to_lowercase()) && text.len() < 2_000, "{path} {shown}: {part} is not in {text}");
+}
+
+#[test]
+fn a_registry_gives_views_services_and_types() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/feast");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(cases.join("registry.db"), folder.path().join("registry.db")).unwrap();
+    let config = |more: &str| {
+        format!(
+            "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n[feast]\nproject = \"labfraud\"\nregistry = \"registry.db\"\n{more}"
+        )
+    };
+    let host = Host::start(folder.path(), &config("statuses = \"strict\"\n")).unwrap();
+    let (_, views) = host.get("/v1/views").unwrap();
+    let views: BTreeMap<&str, &Value> =
+        views["views"].as_array().unwrap().iter().map(|view| (view["name"].as_str().unwrap(), view)).collect();
+    let names: Vec<&str> = views.keys().copied().collect();
+    assert_eq!(
+        names,
+        ["driver_merchant_stats", "driver_stats", "merchant_stats", "zone_stats"],
+        "those that are online and have an entity"
+    );
+    let types = json!({"driver_id": "Int64", "conv_rate": "Float32", "avg_amount": "Float64", "trips_today": "Int64", "tier": "String",
+        "is_active": "Bool", "recent_amounts": "Array(Float64)", "last_login": "UnixTimestamp"});
+    assert_eq!((&views["driver_stats"]["types"], &views["driver_stats"]["max_age_secs"]), (&types, &json!(7_200)));
+    assert_eq!(views["driver_merchant_stats"]["max_age_secs"], json!(null), "no ttl is no bound");
+    assert_eq!(views["zone_stats"]["types"], json!({"zone_id": "Int32", "load": "Int32", "blob": "Bytes"}), "what is kept of it");
+    let (_, services) = host.get("/v1/services").unwrap();
+    let fraud = json!({"services": [{"name": "fraud_svc", "version": 1, "features": ["driver_stats:conv_rate", "driver_stats:tier",
+        "merchant_stats:risk_score", "driver_merchant_stats:pair_count", "driver_merchant_stats:pair_amount"]}]});
+    assert_eq!(services, fraud, "without one that renames views, and one of types that are not kept");
+    let now = Timestamp::now().to_string();
+    let df = json!({"merchant_code": ["m"], "risk_score": [0.5], "category": ["x"], "event_timestamp": [now]});
+    ask(&host, "/push", &json!({"push_source_name": "merchant_push", "df": df}));
+    let answer = ask(
+        &host,
+        "/get-online-features",
+        &json!({"feature_service": "fraud_svc", "entities": {"driver_id": [1], "merchant_code": ["m"]}}),
+    );
+    assert_eq!((&answer["results"][4]["values"], &answer["results"][4]["statuses"]), (&json!([0.5]), &json!(["PRESENT"])));
+    host.stop();
+    // Feast's own server leaves the ttl aside, and so does a host that answers as it does. What the file says itself counts.
+    let own = "[views.merchant_stats]\nentity = { code = \"Int64\" }\nfeatures = { x = \"Int64\" }\n";
+    let host = Host::start(folder.path(), &config(own)).unwrap();
+    let (_, view) = host.get("/v1/views/driver_stats").unwrap();
+    assert_eq!(view["max_age_secs"], json!(null));
+    let (_, view) = host.get("/v1/views/merchant_stats").unwrap();
+    assert_eq!(view["types"], json!({"code": "Int64", "x": "Int64"}));
+    assert_eq!(host.get("/v1/services").unwrap().1, json!({"services": []}), "what it asks for is not served here");
+    host.stop();
+    let whole = std::fs::read(cases.join("registry.db")).unwrap();
+    for (bytes, part) in [
+        (&whole[..whole.len() - 1], "no Feast registry"),
+        (b"SQLite format 3\0".as_slice(), "registry_type"),
+        (b"".as_slice(), "has no views in project `labfraud`"),
+    ] {
+        std::fs::write(folder.path().join("registry.db"), bytes).unwrap();
+        let error = Host::start(folder.path(), &config("")).err().expect("the host does not start").to_string();
+        assert!(error.contains("feast.registry") && error.contains(part), "{error}");
+    }
+    for end in 0..whole.len() {
+        // Whatever is cut off, reading ends.
+        let _ = Registry::read(&whole[..end]);
+    }
 }

@@ -20,6 +20,9 @@ use crate::serve::State;
 use crate::serve::error::ApiError;
 use crate::serve::join_keys::{Given, key};
 
+/// What Feast's client calls the event time.
+const CLIENTS_TIMESTAMP_FIELD: &str = "event_timestamp";
+
 /// One row, not yet packed.
 pub(super) struct Row<'b> {
     key: Vec<u8>,
@@ -36,7 +39,9 @@ pub(super) fn read<'b>(target: &Written, frame: &Columns<'b>, rows: usize) -> Re
             FeastError::plain(format!("view {} needs a column '{name}'; given are '{}'", view.name, shown(&given.join("', '"))))
         })
     };
-    let times = column(&target.timestamp_field)?;
+    // Feast's client calls it by one name, whatever its source does.
+    let times = frame.column(CLIENTS_TIMESTAMP_FIELD).filter(|_| frame.column(&target.timestamp_field).is_none());
+    let times = times.map_or_else(|| column(&target.timestamp_field), Ok)?;
     for field in &view.entity {
         column(&field.name)?;
     }
