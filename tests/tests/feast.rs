@@ -3,8 +3,11 @@
 mod feast {
     pub mod bytes;
     pub mod protocol;
+    pub mod sdk;
     pub mod store;
 }
+
+use feast::store;
 
 use std::path::Path;
 

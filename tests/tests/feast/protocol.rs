@@ -214,7 +214,7 @@ fn a_registry_gives_views_services_and_types() {
     let names: Vec<&str> = views.keys().copied().collect();
     assert_eq!(
         names,
-        ["driver_merchant_stats", "driver_stats", "merchant_stats", "zone_stats"],
+        ["driver_merchant_stats", "driver_stats", "merchant_stats", "tutorial", "zone_stats"],
         "those that are online and have an entity"
     );
     let types = json!({"driver_id": "Int64", "conv_rate": "Float32", "avg_amount": "Float64", "trips_today": "Int64", "tier": "String",

@@ -220,11 +220,15 @@ fn whole(server: &RedisServer) -> Vec<i64> {
     keys.iter().map(time_of).collect()
 }
 
-const TUTORIAL: &str = "[streams.mystream]\n[transforms.tutorial]\ncomponent = \"tutorial.wasm\"\nstream = \"mystream\"\n";
+pub const TUTORIAL: &str = "[streams.mystream]\n[transforms.tutorial]\ncomponent = \"tutorial.wasm\"\nstream = \"mystream\"\n";
 
-fn with_tutorial(folder: &TempDir, server: &RedisServer, more: &str) -> Host {
+pub fn put_tutorial(folder: &TempDir) {
     let prebuilt = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/prebuilt/tutorial.wasm");
     std::fs::copy(prebuilt, folder.path().join("tutorial.wasm")).unwrap();
+}
+
+fn with_tutorial(folder: &TempDir, server: &RedisServer, more: &str) -> Host {
+    put_tutorial(folder);
     host_in(folder, &laid_out(server), &format!("{TUTORIAL}{more}"))
 }
 
@@ -233,7 +237,7 @@ fn feature1(host: &Host, id: &str) -> Value {
         .clone()
 }
 
-fn ingest(host: &Host, id: &str, value: i64) {
+pub fn ingest(host: &Host, id: &str, value: i64) {
     let (status, answer) = host.post("/v1/streams/mystream/events", &json!({"id": id, "value": value}).to_string()).unwrap();
     assert_eq!(status, 200, "{answer}");
     wait_for("the event", || (feature1(host, id) == json!(value as f64 * 2.0)).then_some(()));
