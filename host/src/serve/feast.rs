@@ -195,6 +195,8 @@ pub(super) async fn push(
     }
     let targets: Vec<&Arc<Written>> = shared.state.feast.written.values().filter(|written| *written.push_source == *source).collect();
     if targets.is_empty() {
+        // Who is limited to some views is not told which other names there are.
+        caller.may_view(&source)?;
         refuse_computed(&shared, &caller, &source)?;
         let message = format!("Unable to find push source '{}'.", shown(&source));
         return Err(FeastError::known(StatusCode::UNPROCESSABLE_ENTITY, Class::PushSourceNotFound, message));
@@ -211,6 +213,7 @@ pub(super) async fn write_to_online_store(
     let Whole(body, _room) = body?;
     let members = Members::read(&body)?;
     let view = members.required_text("feature_view_name")?;
+    caller.may_view(&view)?;
     let frame = members.columns("df")?;
     let Some(target) = shared.state.feast.written.get(&*view) else {
         refuse_computed(&shared, &caller, &view)?;

@@ -178,6 +178,10 @@ fn what_comes_from_a_hostile_client_is_refused_by_name() {
     }
     refused(&host, get, r#"{"entities":{"driver_id":["\ud800"]},"features":["driver_stats:tier"]}"#, 400, "driver_id");
     refused(&host, push, r#"{"push_source_name":"merchant_push","df":{"a":[1],"a":[2]}}"#, 400, "twice");
+    let columns: Vec<String> = (0..100_000).map(|number| format!("\"c{number}\":[]")).collect();
+    for (path, rest) in [(get, r#""features":["driver_stats:tier"],"entities":"#), (push, r#""push_source_name":"merchant_push","df":"#)] {
+        refused(&host, path, &format!("{{{rest}{{{}}}}}", columns.join(",")), 400, "100000 columns");
+    }
     let twice = json!({"features": vec!["driver_stats:tier"; 2], "entities": {"driver_id": [1]}}).to_string();
     refused(&host, get, &twice, 400, "Duplicate");
     assert_eq!(

@@ -137,7 +137,7 @@ pub(super) fn write(
 /// The columns that are join keys, first among the results; those that are none are left out.
 fn join_keys<'n>(plan: &Plan, layout: &Layout, entities: &'n Columns<'_>) -> Result<(Vec<&'n str>, Vec<Lists>), FeastError> {
     let (mut names, mut all) = (Vec::new(), Vec::new());
-    for (name, values) in &entities.0 {
+    for (name, values) in &entities.all {
         let fields = plan.views.iter().flat_map(|planned| &planned.view.entity);
         let Some(field) = fields.into_iter().find(|field| field.name == **name) else { continue };
         let mut lists = Lists::default();

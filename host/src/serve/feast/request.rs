@@ -1,7 +1,7 @@
 //! Bodies of Feast's requests, whatever their media type says, and what is wrong with them in FastAPI's words.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -14,8 +14,15 @@ use crate::serve::join_keys::Entity;
 /// The members of a body.
 pub(super) struct Members<'b>(Entity<'b>);
 
+/// Columns that one request may have: all features of several views, with room to spare.
+const COLUMNS_MAX: usize = 8_192;
+
 /// Columns of equal length, in the order given.
-pub(super) struct Columns<'b>(pub(super) Vec<(Cow<'b, str>, Vec<&'b RawValue>)>);
+pub(super) struct Columns<'b> {
+    pub(super) all: Vec<(Cow<'b, str>, Vec<&'b RawValue>)>,
+    /// Where each stands: requests are looked up in for every row.
+    places: HashMap<Cow<'b, str>, usize>,
+}
 
 /// A text that is not copied unless it must be.
 #[derive(Deserialize)]
@@ -84,22 +91,25 @@ impl<'b> Members<'b> {
         let Ok(Entity(members)) = serde_json::from_str(value.get()) else {
             return Err(FeastError::invalid("dict_type", &["body", name], "Input should be a valid dictionary"));
         };
-        let mut columns: Vec<(Cow<'b, str>, Vec<&'b RawValue>)> = Vec::with_capacity(members.len());
+        if members.len() > COLUMNS_MAX {
+            return Err(FeastError::plain(format!("{} columns are sent; {COLUMNS_MAX} are allowed", members.len())));
+        }
+        let mut columns = Columns { all: Vec::with_capacity(members.len()), places: HashMap::with_capacity(members.len()) };
         for (column, values) in members {
-            let values = serde_json::from_str(values.get()).map_err(|_| not_a_list(&["body", name, &column]))?;
-            if columns.iter().any(|(known, _)| *known == column) {
+            let values = serde_json::from_str(values.get()).map_err(|_| not_a_list(&["body", name, super::shown(&column).as_str()]))?;
+            if columns.places.insert(column.clone(), columns.all.len()).is_some() {
                 return Err(FeastError::plain(format!("column {} is given twice", super::shown(&column))));
             }
-            columns.push((column, values));
+            columns.all.push((column, values));
         }
-        Ok(Columns(columns))
+        Ok(columns)
     }
 }
 
 impl<'b> Columns<'b> {
     /// How many rows there are; at least one.
     pub(super) fn rows(&self) -> Result<usize, FeastError> {
-        let mut lengths = self.0.iter().map(|(_, values)| values.len());
+        let mut lengths = self.all.iter().map(|(_, values)| values.len());
         let first = lengths.next().unwrap_or_default();
         if lengths.any(|length| length != first) {
             return Err(FeastError::plain("All arrays must be of the same length: every column needs one value for each row"));
@@ -111,7 +121,7 @@ impl<'b> Columns<'b> {
     }
 
     pub(super) fn column(&self, name: &str) -> Option<&[&'b RawValue]> {
-        self.0.iter().find(|(column, _)| column == name).map(|(_, values)| values.as_slice())
+        self.all.get(*self.places.get(name)?).map(|(_, values)| values.as_slice())
     }
 
     pub(super) fn get(&self, name: &str, row: usize) -> Option<&'b RawValue> {
@@ -120,9 +130,9 @@ impl<'b> Columns<'b> {
 
     /// Feast's client sends a join key that stands in its view's schema too once for each: `[1,2,1,2]` beside `[4,5]`.
     pub(super) fn undouble(&mut self, join_keys: &BTreeSet<&str>) {
-        let others = self.0.iter().filter(|(column, _)| !join_keys.contains(column.as_ref()));
+        let others = self.all.iter().filter(|(column, _)| !join_keys.contains(column.as_ref()));
         let Some(rows) = others.map(|(_, values)| values.len()).next() else { return };
-        for (_, values) in self.0.iter_mut().filter(|(column, _)| join_keys.contains(column.as_ref())) {
+        for (_, values) in self.all.iter_mut().filter(|(column, _)| join_keys.contains(column.as_ref())) {
             let (first, second) = values.split_at(rows.min(values.len()));
             if first.len() == second.len() && first.iter().zip(second).all(|(one, other)| one.get() == other.get()) {
                 values.truncate(rows);
@@ -136,7 +146,7 @@ impl<'b> Columns<'b> {
         if absent.is_empty() {
             return Ok(());
         }
-        let given: Vec<&str> = self.0.iter().map(|(name, _)| name.as_ref()).take(64).collect();
+        let given: Vec<&str> = self.all.iter().map(|(name, _)| name.as_ref()).take(64).collect();
         let (absent, given) = (absent.join("', '"), super::shown(&given.join("', '")));
         Err(FeastError::plain(format!(
             "Missing join key values for keys: ['{absent}']. No values provided for keys: ['{absent}']. Provided join_key_values: ['{given}']"

@@ -35,7 +35,7 @@ pub(super) fn read<'b>(target: &Written, frame: &Columns<'b>, rows: usize) -> Re
     let view = &*target.view;
     let column = |name: &str| {
         frame.column(name).ok_or_else(|| {
-            let given: Vec<&str> = frame.0.iter().map(|(name, _)| name.as_ref()).take(64).collect();
+            let given: Vec<&str> = frame.all.iter().map(|(name, _)| name.as_ref()).take(64).collect();
             FeastError::plain(format!("view {} needs a column '{name}'; given are '{}'", view.name, shown(&given.join("', '"))))
         })
     };
