@@ -84,7 +84,8 @@ impl RedisStore {
             .set_number_of_retries(2);
         let queries =
             ConnectionManager::new_lazy_with_config(client, config).map_err(|error| Error::Config(format!("store.url: {error}")))?;
-        Ok(RedisStore { shared: Arc::new(Shared { address, queries, options, laid: feast::Known::default() }) })
+        let laid = feast::Known::new(&options.prefix);
+        Ok(RedisStore { shared: Arc::new(Shared { address, queries, options, laid }) })
     }
 }
 

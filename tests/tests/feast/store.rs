@@ -263,7 +263,7 @@ fn what_a_stream_computed_stands_in_redis_as_feast_reads_it() {
 #[test]
 fn a_view_goes_from_rows_to_windows_and_back() {
     let (server, folder) = (RedisServer::start(), TempDir::new().unwrap());
-    let windows = "history_secs = 3600\n";
+    let windows = "history_secs = 3600\naggregations = [{ feature = \"n\", column = \"feature1\", function = \"count\" }]\n";
     let host = with_tutorial(&folder, &server, "");
     ingest(&host, "a", 1);
     ingest(&host, "b", 1);
@@ -271,6 +271,9 @@ fn a_view_goes_from_rows_to_windows_and_back() {
     let host = with_tutorial(&folder, &server, windows);
     assert_eq!((feature1(&host, "a"), feature1(&host, "b")), (json!(2.0), json!(2.0)), "rows are still there");
     ingest(&host, "a", 2);
+    ingest(&host, "c", 1);
+    let counts = ask(&host, "/get-online-features", &json!({"features": ["tutorial:n"], "entities": {"id": ["c", "nobody"]}}));
+    assert_eq!(counts["results"][1]["values"], json!([1, 0]), "windows are features like any others");
     host.stop();
     let host = with_tutorial(&folder, &server, "");
     assert_eq!((feature1(&host, "a"), feature1(&host, "b")), (json!(4.0), json!(2.0)), "the newer of the two");

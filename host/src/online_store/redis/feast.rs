@@ -1,10 +1,13 @@
 //! Rows as Feast keeps them: one hash for each entity of a project, shared by all views with the same join keys. In it a field for each feature, and
 //! `_ts:VIEW` with the event time. Feast's own clients read them, and may write them too.
 //!
-//! What Feast has no place for stands beside it in a field of ours, `_gristmill:VIEW`: the row's version with its entry id, its schema, and when it expires.
+//! What Feast has no place for stands beside it in a field of ours, `_PREFIX:VIEW`: the row's version with its entry id, its schema, and when it expires.
 //! It counts as long as its event time is that of `_ts:VIEW`; otherwise somebody else has written the row since. Whoever else writes does
 //! not tell us, so every row is compared with what is stored, by a script in the commit's transaction. States, and views that keep more than their newest row, have no
 //! place in the hash and are kept as in any Redis store; of a view that has had both, the newer of the two counts.
+//!
+//! Feast's own writer reads, compares and then writes in steps of its own: where it writes the same entity at the same moment, an older row of its may
+//! come last. Nothing that is done here can keep it from that.
 
 mod merge;
 
@@ -32,8 +35,9 @@ pub struct FeastLayout {
 }
 
 /// The schemas whose rows are laid out for Feast.
-#[derive(Default)]
 pub(super) struct Known {
+    /// The prefix of this store's own keys: hosts of other prefixes number schemas differently.
+    prefix: String,
     known: RwLock<Schemas>,
 }
 
@@ -65,7 +69,7 @@ pub(super) struct Laid {
 }
 
 impl Laid {
-    fn new(layout: &FeastLayout, id: SchemaId, schema: &Schema) -> Laid {
+    fn new(layout: &FeastLayout, prefix: &str, id: SchemaId, schema: &Schema) -> Laid {
         let view = &schema.view;
         Laid {
             id,
@@ -74,7 +78,7 @@ impl Laid {
             types: layout.types.get(view).cloned().unwrap_or_default(),
             fields: schema.features.iter().map(|field| feast::field(&format!("{view}:{}", field.name))).collect(),
             time_field: format!("_ts:{view}").into_bytes(),
-            own_field: format!("_gristmill:{view}").into_bytes(),
+            own_field: format!("_{prefix}:{view}").into_bytes(),
         }
     }
 
@@ -145,6 +149,10 @@ impl Own {
 }
 
 impl Known {
+    pub(super) fn new(prefix: &str) -> Known {
+        Known { prefix: prefix.to_owned(), known: RwLock::default() }
+    }
+
     /// Takes a schema into force; `all` are those that rows may have been written under.
     pub(super) fn take(&self, layout: &FeastLayout, id: SchemaId, schema: &Schema, all: &[(SchemaId, Schema)]) {
         if !schema.kept.is_nothing() {
@@ -155,7 +163,7 @@ impl Known {
             );
         }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.learn(layout, all);
+        known.learn(layout, &self.prefix, all);
         let of_view = || all.iter().filter(|(_, other)| other.view == schema.view);
         let in_both = of_view().any(|(_, other)| other.kept.is_nothing()) && of_view().any(|(_, other)| !other.kept.is_nothing());
         let newest = of_view().filter(|(_, other)| other.kept.is_nothing()).map(|(id, _)| *id).max();
@@ -177,9 +185,9 @@ impl Known {
 
 impl Schemas {
     /// Remembers the schemas of rows; those of windows and history have no place in hashes.
-    fn learn(&mut self, layout: &FeastLayout, all: &[(SchemaId, Schema)]) {
+    fn learn(&mut self, layout: &FeastLayout, prefix: &str, all: &[(SchemaId, Schema)]) {
         for (id, schema) in all.iter().filter(|(_, schema)| schema.kept.is_nothing()) {
-            self.by_id.entry(*id).or_insert_with(|| Arc::new(Laid::new(layout, *id, schema)));
+            self.by_id.entry(*id).or_insert_with(|| Arc::new(Laid::new(layout, prefix, *id, schema)));
         }
     }
 }
@@ -258,7 +266,7 @@ impl Shared {
         }
         let all = self.all_schemas().await?;
         let mut known = self.laid.known.write().unwrap_or_else(PoisonError::into_inner);
-        known.learn(layout, &all);
+        known.learn(layout, &self.laid.prefix, &all);
         Ok(known.by_id.get(&id).unwrap_or(in_force).clone())
     }
 
