@@ -31,6 +31,9 @@ pub use transform::Transform;
 
 use crate::transform::Limits;
 
+/// A hundred years.
+const KEY_TTL_SECS_MAX: u64 = 3_153_600_000;
+
 /// Everything a host can be told.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -99,7 +102,8 @@ impl Config {
             redis.check("store", &mut complain);
         }
         if let Store::FeastRedis(FeastRedisStore { key_ttl_secs: Some(secs), .. }) = &self.store {
-            within("store.key_ttl_secs".into(), *secs, 1..=u64::MAX, &mut complain);
+            // What Redis takes is less than what a number holds.
+            within("store.key_ttl_secs".into(), *secs, 1..=KEY_TTL_SECS_MAX, &mut complain);
         }
         self.http.check("http", &mut complain);
         self.engine.check("engine", &mut complain);

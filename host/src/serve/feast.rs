@@ -240,7 +240,10 @@ async fn write(shared: &Shared, caller: &Caller, targets: &[&Arc<Written>], mut 
     frame.undouble(&join_keys);
     let (rows, max) = (frame.rows()?, shared.state.limits.entities_max);
     if rows > max {
-        return Err(ApiError::too_large(format!("{rows} rows are sent at once; {max} are allowed")).into());
+        return Err(ApiError::too_large(format!(
+            "{rows} rows are sent at once; {max} are allowed: send fewer, or raise http.entities_max"
+        ))
+        .into());
     }
     let frames = targets.iter().map(|target| rows::read(target, &frame, rows)).collect::<Result<Vec<_>, _>>()?;
     shared.row_writer.commit(&shared.state, targets, frames).await

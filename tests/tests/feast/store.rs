@@ -282,3 +282,22 @@ fn a_view_goes_from_rows_to_windows_and_back() {
     let host = with_tutorial(&folder, &server, windows);
     assert_eq!((feature1(&host, "a"), feature1(&host, "b")), (json!(6.0), json!(2.0)));
 }
+
+#[test]
+fn what_feasts_layout_cannot_tell_apart_is_refused() {
+    let server = RedisServer::start();
+    for (view, part) in [
+        ("pairs", "features `f16095` and `f83047` of view `pairs` have the same 32-bit hash"),
+        ("other", ""),
+        ("keys", "has no keys of that kind"),
+    ] {
+        let entity = if view == "keys" { "Bool" } else { "Int64" };
+        let views = format!("[views.{view}]\nentity = {{ id = \"{entity}\" }}\nfeatures = {{ f16095 = \"Int64\", f83047 = \"Int64\" }}\n");
+        let folder = TempDir::new().unwrap();
+        let config = format!("[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n[store]\n{}\n{views}", laid_out(&server));
+        match Host::start(folder.path(), &config) {
+            Ok(_) => assert!(part.is_empty(), "{view} was not refused"),
+            Err(error) => assert!(!part.is_empty() && error.to_string().contains(part), "{error}"),
+        }
+    }
+}

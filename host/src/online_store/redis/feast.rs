@@ -192,11 +192,20 @@ impl Schemas {
     }
 }
 
-/// Refuses a schema whose entities Feast has no keys for.
+/// Refuses a schema whose entities Feast has no keys for, or of whose features Feast takes one for the other.
 pub(super) fn check(schema: &Schema) -> Result<(), Error> {
+    let view = &schema.view;
+    let mut names = HashMap::new();
+    for feature in schema.features.iter().map(|field| &field.name).filter(|_| schema.kept.is_nothing()) {
+        if let Some(other) = names.insert(feast::field(&format!("{view}:{feature}")), feature) {
+            return Err(Error::Config(format!(
+                "features `{other}` and `{feature}` of view `{view}` have the same 32-bit hash, which is all that a store of type \"feast_redis\" keeps of their names: rename one of them"
+            )));
+        }
+    }
     let has_key = |kind: Kind| matches!(kind, Kind::Integer | Kind::Text | Kind::Bytes);
     if let Some(field) = schema.entity.iter().find(|field| schema.kept.is_nothing() && !has_key(field.kind)) {
-        let (view, name, kind) = (&schema.view, &field.name, field.kind);
+        let (name, kind) = (&field.name, field.kind);
         return Err(Error::Config(format!(
             "the entity of view `{view}` has the {kind} `{name}`, and a store of type \"feast_redis\" has no keys of that kind: make it a text or an integer, or use type = \"redis\""
         )));
