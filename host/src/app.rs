@@ -2,6 +2,7 @@
 
 mod access;
 mod binding_options;
+mod bound;
 pub mod cases;
 mod check;
 mod commands;
@@ -26,8 +27,8 @@ use tokio::task::JoinHandle;
 use crate::changes::{self, Changes};
 use crate::config::{Config, Durability, Store};
 use crate::data_folder::{self, DataFolder};
-use crate::model::Catalog;
 use crate::serve;
+use crate::serve::Catalog;
 use crate::source::embedded::Log;
 use crate::telemetry::Telemetry;
 use crate::transform::{Engine, EngineOptions};

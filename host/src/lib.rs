@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod conformance;
 pub mod data_folder;
+pub mod decode;
 pub mod model;
 pub mod online_store;
 pub mod pipeline;

@@ -16,11 +16,9 @@
 //!
 //! Decoding and Wasm calls block, so they run on a thread of their own, while the loop keeps the lease: a batch may take longer than the lease lasts.
 
-mod apply;
 mod batch;
 mod binding;
 mod collect;
-mod decode;
 mod fold;
 mod keep;
 mod owed;
@@ -29,6 +27,7 @@ mod states;
 mod stored;
 pub mod trial;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,14 +36,13 @@ use futures_like::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::changes::Changes;
-use crate::model::{Commit, DeadLetter, Disposition, EntryId, Format, Partition, Place, Timestamp};
+use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Disposition, EntryId, Format, Partition, Place, Timestamp};
 use crate::online_store::{self, OnlineStore, Writer, Writers};
 use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
 
 use batch::Built;
 pub use binding::{Binding, Transforms};
-pub use decode::{Decoded, DefaultError, Fault, Plan, Wanted};
 use owed::Owed;
 use read_ahead::ReadAhead;
 use stored::Stored;
@@ -106,9 +104,18 @@ pub enum Health {
 /// Dead letters to be tried again by the transform they came from, at their own places.
 pub struct Replay {
     /// All of one transform and of this pipeline's stream.
-    pub letters: Vec<DeadLetter>,
-    /// Receives how many did not become dead letters again, or why nothing was tried.
-    pub reply: oneshot::Sender<Result<u64, String>>,
+    pub ids: BTreeSet<DeadLetterId>,
+    /// Receives what came of it, or why nothing was tried.
+    pub reply: oneshot::Sender<Result<Replayed, String>>,
+}
+
+/// What came of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Replayed {
+    /// Tried again: those that were still there.
+    pub tried: u64,
+    /// Those of them that did not become dead letters again.
+    pub settled: u64,
 }
 
 /// Why a session with a writer and a source ended.
@@ -319,23 +326,32 @@ impl Pipeline {
     }
 
     async fn replay(self: &Arc<Self>, writer: &mut dyn Writer, replay: Replay, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
-        let Replay { letters, reply } = replay;
+        let Replay { ids, reply } = replay;
         let transforms = self.transforms.load_full();
-        let name = letters.first().map(|letter| letter.id.transform.clone()).unwrap_or_default();
+        let name = ids.first().map(|id| id.transform.clone()).unwrap_or_default();
         let Some(only) = transforms.only(self.format.clone(), &name) else {
             // Nobody waiting for the answer is no reason to fail.
             let _ = reply.send(Err(format!("no transform `{name}` runs on this stream; load it first")));
             return Ok(());
         };
+        // Read here and not where they were asked for: another replay may have settled some since, and an event counts once.
+        let query = DeadLetterQuery { ids: Some(ids), limit: usize::MAX, ..DeadLetterQuery::default() };
+        let mut letters = self.store.dead_letters().list(&query).await?;
+        if letters.is_empty() {
+            let _ = reply.send(Ok(Replayed::default()));
+            return Ok(());
+        }
+        // In the order of the stream, as the first time.
+        letters.sort_by_key(|letter| letter.id.entry_id);
         let delivery = Arc::new(batch::redeliver(&letters));
         let mut built = self.build(writer, Arc::new(only), &delivery, shutdown).await?;
         let commit = &mut built.commit;
         commit.number = writer.place().commits + 1;
         let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);
         commit.settled_dead_letters = letters.iter().filter(still_dead).map(|letter| letter.id.clone()).collect();
-        let settled = commit.settled_dead_letters.len() as u64;
+        let outcome = Replayed { tried: letters.len() as u64, settled: commit.settled_dead_letters.len() as u64 };
         self.commit(writer, &mut built, shutdown).await?;
-        let _ = reply.send(Ok(settled));
+        let _ = reply.send(Ok(outcome));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The HTTP edge and the query path: `parse → plan (cached, immutable) → one store read → write the response`.
+//! The HTTP edge and the query path: `parse → plan (cached, immutable) → one store read → compute what is asked of requests → write the response`.
 //!
 //! Administration is not done here: a request that changes the host becomes a [`Command`] to the floor above.
 
@@ -6,10 +6,14 @@ mod access;
 mod arrow;
 mod audit;
 mod body;
+mod brought;
+mod catalog;
 mod cells;
 mod changes;
 mod columns;
 mod command;
+mod compute;
+mod computed;
 mod cors;
 mod edge;
 mod error;
@@ -42,14 +46,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::changes::Changes;
-use crate::model::{Catalog, Format};
+use crate::model::Format;
 use crate::online_store::OnlineStore;
 use crate::source::Appender;
 use crate::telemetry::Telemetry;
 
 use access::Access;
 pub use access::{AccessOptions, Token};
+pub use catalog::Catalog;
 pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
+pub use computed::Computed;
 use cors::Cors;
 use edge::Edge;
 pub use feast::{FeastOptions, Written};

@@ -88,6 +88,14 @@ pub enum Error {
         /// The group.
         group: String,
     },
+    /// Another host reads the stream now.
+    #[error("another host reads the stream `{stream}` with the group `{group}` now; this one stands by")]
+    TakenOver {
+        /// The stream's key.
+        stream: String,
+        /// The group.
+        group: String,
+    },
     /// The server answered something that is not in its protocol.
     #[error("the stream's server sent a reply that makes no sense: {0}")]
     Protocol(String),
@@ -104,7 +112,7 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol(_) => Disposition::Retry,
-            Error::GroupGone { .. } | Error::Log(_) | Error::Config(_) => Disposition::Stop,
+            Error::GroupGone { .. } | Error::TakenOver { .. } | Error::Log(_) | Error::Config(_) => Disposition::Stop,
         }
     }
 }

@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::model::{Reason, Status, Timestamp};
+use crate::model::{Reason, STATUSES, Status, Timestamp};
 use families::{Families, PartLabels, ReasonLabels, RequestLabels, RouteLabels, StageLabels, StreamLabels, TransformLabels, ValueLabels};
 use recent::Recent;
 
@@ -69,7 +69,7 @@ pub struct TransformTelemetry {
 
 /// Values of one view that were served.
 pub struct ServedTelemetry {
-    values: [Counter; 5],
+    values: [Counter; STATUSES],
 }
 
 /// Sums over all streams and transforms, for a progress line.
@@ -270,7 +270,7 @@ impl StreamTelemetry {
 
 impl ServedTelemetry {
     /// Values were served; how many with each status, in the order of [`Status::ALL`].
-    pub fn add(&self, counts: &[u64; 5]) {
+    pub fn add(&self, counts: &[u64; STATUSES]) {
         for (counter, n) in self.values.iter().zip(counts).filter(|(_, n)| **n > 0) {
             counter.inc_by(*n);
         }
@@ -289,6 +289,12 @@ impl TransformTelemetry {
         let labels = ReasonLabels { transform: self.labels.transform.clone(), reason: reason.as_str() };
         self.families.dead_letters.get_or_create(&labels).inc_by(n);
         self.totals.dead_letters.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Rows that it could not compute for requests.
+    pub fn not_computed(&self, reason: Reason, n: u64) {
+        let labels = ReasonLabels { transform: self.labels.transform.clone(), reason: reason.as_str() };
+        self.families.not_computed.get_or_create(&labels).inc_by(n);
     }
 
     /// Time the transform took for a batch.

@@ -1,5 +1,6 @@
 //! The sandbox: components in, transforms out. Only this module and those below it know wasmtime.
 
+mod apply;
 mod bindings;
 mod bounds;
 mod cache;
@@ -19,6 +20,7 @@ use crate::model::{Batch, Column, Digest, Disposition, Spec, one_line};
 use guest_log::GuestLog;
 use instances::Instances;
 
+pub use apply::Applied;
 pub use check::check;
 use check::check_states;
 pub use engine::{Engine, EngineOptions};
@@ -252,7 +254,7 @@ impl Transform {
     /// an instance when more threads call than there are instances.
     pub fn apply(&self, input: &Batch) -> Result<Output, Error> {
         self.check_columns(input)?;
-        self.instances.apply(&self.spec, input)
+        self.instances.apply(&self.spec, input, None)
     }
 
     /// Folds a batch into the states of its entities. Group `g` is the rows `groups[g]..groups[g + 1]` of one entity, in the order of their entries;

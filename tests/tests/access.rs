@@ -180,8 +180,16 @@ fn a_limited_token_names_nothing_beyond_its_reach() {
     }
     let both = json!({"features": ["tutorial:feature1", "doubling:double"], "entities": [{"id": "a", "key": 1}]});
     assert_eq!(ask(&host, Some(&all), "POST /v1/features", Some(&both)).0, 200);
+    // One within reach that is computed from one beyond it.
+    let component = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/components/conformance-reference.wasm");
+    let path = "/v1/transforms/tut_risk?at=request&inputs=%7B%22whole%22%3A%7B%22from%22%3A%22doubling%3Adouble%22%7D%7D";
+    let pushed = host.send_with(&[("authorization", &all.header())], "PUT", path, Some(&std::fs::read(component).unwrap()));
+    assert_eq!(pushed.unwrap().status, 200);
+    let computed = json!({"features": ["tut_risk:whole"], "entities": [{"id": "a", "key": 1}]});
+    assert_eq!(ask(&host, Some(&all), "POST /v1/features", Some(&computed)).0, 200);
     let queries = [
         both,
+        computed,
         json!({"view": "doubling", "entities": [{"key": 1}]}),
         json!({"view": "doubling", "entities": [], "as_of": moment}),
         json!({"view": "nothing", "entities": []}),
@@ -250,8 +258,8 @@ fn a_limited_token_names_nothing_beyond_its_reach() {
         names.collect::<Vec<_>>()
     };
     for (path, list) in [("GET /v1/views", "views"), ("GET /v1/transforms", "transforms")] {
-        assert_eq!(names(&all, path, list), ["doubling", "tutorial"]);
-        assert_eq!(names(&limited, path, list), ["tutorial"]);
+        assert_eq!(names(&all, path, list), ["doubling", "tut_risk", "tutorial"]);
+        assert_eq!(names(&limited, path, list), ["tut_risk", "tutorial"]);
     }
     // What a name may have meant is told as far as the token reaches.
     let (_, answer) = ask(&host, Some(&limited), "GET /v1/features/tutoriel?id=1", None);

@@ -1,7 +1,7 @@
 //! Decoding entries into columns: what is accepted, what is a fault, and that nothing in a stream can break it.
 
+use gristmill::decode::{Decoded, Plan, Wanted};
 use gristmill::model::{Column, Entries, EntryId, Epoch, Field, Format, Kind, Packed, Values};
-use gristmill::pipeline::{Decoded, Plan, Wanted};
 use proptest::prelude::*;
 
 fn input(name: &str, kind: Kind) -> Wanted {

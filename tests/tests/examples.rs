@@ -40,6 +40,11 @@ fn windows() {
 }
 
 #[test]
+fn request_time() {
+    run("request-time");
+}
+
+#[test]
 fn redis_map() {
     run("redis-map");
 }

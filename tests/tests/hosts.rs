@@ -104,6 +104,29 @@ fn a_host_that_slept_longer_than_its_lease_commits_nothing_more() {
     hosts.into_iter().for_each(Host::stop);
 }
 
+#[test]
+fn a_server_that_may_evict_is_warned_of() {
+    let server = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("guest.wasm"), Guest::doubling().component().unwrap()).unwrap();
+    let config = format!(
+        "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\n{}\n\n[transforms.guest]\ncomponent = \"guest.wasm\"\n",
+        redis_store(&server)
+    );
+    let warned = |log: &std::path::Path| std::fs::read_to_string(log).unwrap().matches("set maxmemory-policy to noeviction").count();
+    for (policy, warnings) in [("noeviction", 0), ("allkeys-lru", 1)] {
+        let _: String = server.ask("CONFIG SET maxmemory 1gb");
+        let _: String = server.ask(&format!("CONFIG SET maxmemory-policy {policy}"));
+        let host = Host::start(folder.path(), &config).unwrap();
+        wait_for("the stream to be worked on", || {
+            let ready = host.get("/readyz").ok()?.1;
+            ready["parts"].as_array()?.iter().any(|part| part["part"] == "stream events" && part["state"] == "running").then_some(())
+        });
+        host.stop();
+        assert_eq!(warned(&folder.path().join("log")), warnings, "{policy}");
+    }
+}
+
 fn signal(host: &Host, signal: &str) {
     assert!(std::process::Command::new("kill").args([signal, &host.pid().to_string()]).status().unwrap().success());
 }

@@ -588,7 +588,8 @@ fn start(more: &str) -> (Host, TempDir) {
 /// A component by its name in the cases.
 fn component(name: &str) -> Vec<u8> {
     let prebuilt = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/prebuilt/{name}.wasm"));
+        let folder = if name.starts_with("conformance-") { "target/components" } else { "plugins/prebuilt" };
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../{folder}/{name}.wasm"));
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     };
     match name {

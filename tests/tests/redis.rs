@@ -140,6 +140,46 @@ async fn what_a_host_reads_that_lost_its_lease_is_claimed_soon_and_is_no_loss() 
     assert_eq!((ids(&after), new.lost + claimed.lost + after.lost), (last, 0));
 }
 
+/// Or it would hand itself entries that the next reader comes to too late: after newer ones.
+#[tokio::test]
+async fn a_reader_whose_place_was_taken_is_handed_nothing_more() {
+    let server = RedisServer::start();
+    let first = append(&server, 0..3).await;
+    let stale = Arc::new(open(&server, Options { block_ms: 60_000, ..options("a") }));
+    assert_eq!(ids(&read_some(&stale).await), first);
+    // It waits for entries when the other one comes.
+    let waiting = tokio::spawn({
+        let stale = Arc::clone(&stale);
+        async move { stale.read(100).await }
+    });
+    while server
+        .ask::<String>("CLIENT LIST")
+        .lines()
+        .filter(|client| client.contains("cmd=xreadgroup") && client.contains("flags=b"))
+        .count()
+        == 0
+    {
+        tokio::task::yield_now().await;
+    }
+    let source = open(&server, options("b"));
+    assert_eq!(ids(&read_some(&source).await), first, "what the first one has left");
+    let told = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(told, source::Error::TakenOver { .. }) && told.disposition() == Disposition::Stop, "{told}");
+    for round in 1..4 {
+        let next = append(&server, round * 3..round * 3 + 3).await;
+        assert!(matches!(stale.read(100).await.unwrap_err(), source::Error::TakenOver { .. }));
+        assert_eq!(ids(&read_some(&source).await), next);
+    }
+    // Opened again, because it has the lease again, it is the one that reads.
+    let again = open(&server, options("a"));
+    let left = ids(&read_some(&again).await);
+    assert_eq!(left.len(), 12);
+    let next = append(&server, 12..13).await;
+    assert_eq!(ids(&read_some(&again).await), next);
+    assert!(matches!(source.read(100).await.unwrap_err(), source::Error::TakenOver { .. }));
+    assert_eq!(server.ask::<Vec<String>>("KEYS *:reader:*").len(), 1, "the fences of those before are gone");
+}
+
 #[tokio::test]
 async fn a_cut_connection_loses_and_doubles_nothing() {
     let server = RedisServer::start();

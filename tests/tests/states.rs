@@ -162,14 +162,37 @@ fn a_host_that_takes_over_goes_on_with_states_and_windows() {
     finished(host, &events);
 }
 
-/// A fold whose state never changes, of one event at a time.
+/// A fold whose state never changes. It can take one event at a time only, and traps on the key 13.
 fn constant_fold() -> Vec<u8> {
     let texts = |text: &str| Values::Blobs(Packed { offsets: vec![0, text.len() as u32], bytes: text.as_bytes().to_vec() });
     let column = |values| std::sync::Arc::new(Column { values, validity: None });
     let output = Output { batch: Batch { rows: 1, columns: vec![column(Values::Integers(vec![1]))] }, origins: None, rejected: Vec::new() };
     let mut guest = Guest::answering(spec(&[("value", Kind::Integer, false)]), output);
     guest.states = Some(Column { values: texts("same"), validity: None });
+    let key = "(i64.load (i32.load offset=4 (local.get $columns)))";
+    guest.apply = format!("(if (i64.eq {key} (i64.const 13)) (then unreachable)) {}", guest.apply);
     guest.component().unwrap()
+}
+
+#[test]
+fn events_that_a_fold_fails_on_stand_alone_whatever_entity_they_are_of() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("constant.wasm"), constant_fold()).unwrap();
+    let config = "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n\n[transforms.constant]\ncomponent = \"constant.wasm\"\n\
+                  aggregations = [{ feature = \"n\", column = \"value\", function = \"count\" }]\n";
+    let host = Host::start(folder.path(), config).unwrap();
+    let keys = [1, 13, 1, 2, 1, 13, 2, 1, 1, 3, 13, 1];
+    let events: Vec<Value> = keys.iter().map(|key| json!({"key": key})).collect();
+    assert_eq!(host.post("/v1/streams/events/events", &json!(events).to_string()).unwrap().0, 200);
+    wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == 12.0).then_some(()));
+    let counts = json!({"features": ["constant:n"], "entities": [{"key": 1}, {"key": 2}, {"key": 3}, {"key": 13}]});
+    let answer = host.post("/v1/features", &counts.to_string()).unwrap().1;
+    let counts: Vec<Value> = answer["results"].as_array().unwrap().iter().map(|result| result["values"][0].clone()).collect();
+    assert_eq!(counts, [6, 2, 1, 0].map(Value::from));
+    let letters = host.get("/v1/dead-letters?limit=100").unwrap().1;
+    let reasons: Vec<&Value> = letters["dead_letters"].as_array().unwrap().iter().map(|letter| &letter["reason"]).collect();
+    assert_eq!(reasons, ["trap", "trap", "trap"]);
+    host.stop();
 }
 
 #[test]
@@ -229,6 +252,36 @@ fn killed_with_embedded_stream_and_store() {
     }
     host.stop();
     killed(folder.path(), &config, 25, &events);
+}
+
+#[test]
+fn replays_at_the_same_time_count_every_event_once() {
+    let server = RedisServer::start();
+    for store in ["type = \"embedded\"".to_owned(), "type = \"memory\"".to_owned(), redis_store(&server)] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tutorial.wasm"), component("tutorial")).unwrap();
+        let config = format!(
+            "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\n{store}\n\n[transforms.tutorial]\ncomponent = \"tutorial.wasm\"\n\
+             aggregations = [{{ feature = \"n\", column = \"feature1\", function = \"count\" }}, {{ feature = \"sum\", column = \"feature1\", function = \"sum\" }}]\n"
+        );
+        let host = Host::start(folder.path(), &config).unwrap();
+        let events: Vec<Value> =
+            (0..60).map(|index| if index % 2 == 0 { json!({"id": "a", "value": 1}) } else { json!({"id": "a"}) }).collect();
+        assert_eq!(host.post("/v1/streams/mystream/events", &json!(events).to_string()).unwrap().0, 200);
+        wait_for("half of them to be dead letters", || (host.metric("gristmill_dead_letters_kept") == 30.0).then_some(()));
+        // What was missing has a default now.
+        let path = "/v1/transforms/tutorial?inputs=%7B%22value%22%3A%7B%22default%22%3A%225%22%7D%7D";
+        assert_eq!(host.send("PUT", path, Some(&component("tutorial"))).unwrap().status, 200);
+        let replayed: u64 = std::thread::scope(|scope| {
+            let replay = || host.post("/v1/dead-letters/replay", r#"{"transform": "tutorial"}"#).unwrap().1["settled"].as_u64().unwrap();
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(replay)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        assert_eq!(replayed, 30);
+        let answer = host.get("/v1/features/tutorial?id=a&features=n,sum").unwrap().1;
+        assert_eq!(answer["results"][0]["values"], json!([60, 360.0]), "{store}");
+        host.stop();
+    }
 }
 
 fn component(name: &str) -> Vec<u8> {

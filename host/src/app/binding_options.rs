@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
+use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
 use crate::config;
-use crate::model::{Aggregation, InputBinding, Kept, Spec};
+use crate::model::{Aggregation, At, Fallback, InputBinding, Kept, Spec};
 use crate::transform::Limits;
 
 /// Time to find the rows at fault in one failing batch, in milliseconds, unless configured otherwise.
@@ -13,6 +14,8 @@ const BISECT_MS_MAX: u64 = 2_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BindingOptions {
+    /// Whether it computes when an event comes, or when somebody asks.
+    pub at: At,
     /// The stream; the component's first when absent.
     pub stream: Option<String>,
     /// JSON text handed to the component; empty for none.
@@ -33,11 +36,14 @@ pub struct BindingOptions {
     pub limits: Limits,
     /// Time to find the rows at fault in one failing batch.
     pub bisect_ms_max: u64,
+    /// What is served where it could not compute for a request.
+    pub fallback: Fallback,
 }
 
 impl Default for BindingOptions {
     fn default() -> BindingOptions {
         BindingOptions {
+            at: At::Stream,
             stream: None,
             settings: String::new(),
             max_age_secs: None,
@@ -48,6 +54,7 @@ impl Default for BindingOptions {
             inputs: BTreeMap::new(),
             limits: Limits::default(),
             bisect_ms_max: BISECT_MS_MAX,
+            fallback: Fallback::default(),
         }
     }
 }
@@ -56,6 +63,7 @@ impl BindingOptions {
     /// As configured.
     pub fn of(transform: &config::Transform) -> BindingOptions {
         BindingOptions {
+            at: transform.at,
             stream: transform.stream.clone(),
             settings: transform.settings_json(),
             max_age_secs: transform.max_age_secs,
@@ -66,6 +74,34 @@ impl BindingOptions {
             inputs: transform.inputs.clone(),
             limits: transform.limits,
             bisect_ms_max: transform.bisect_ms_max.unwrap_or(BISECT_MS_MAX),
+            fallback: Fallback { kind: transform.fallback.unwrap_or_default(), values: transform.fallback_values.clone() },
+        }
+    }
+
+    /// Refuses a binding of an input that the component does not have.
+    pub fn check_inputs(&self, spec: &Spec) -> anyhow::Result<()> {
+        let Some(unknown) = self.inputs.keys().find(|input| !spec.inputs.iter().any(|field| field.name == **input)) else { return Ok(()) };
+        let inputs: Vec<&str> = spec.inputs.iter().map(|field| field.name.as_str()).collect();
+        bail!("`inputs.{unknown}` names no input of the component; it has {}", inputs.join(", "))
+    }
+
+    /// Refuses what means nothing for a transform that computes when somebody asks: nothing of it is kept. Windows that the component declares are for streams,
+    /// and left out.
+    pub fn check_for_requests(&self, spec: &Spec) -> anyhow::Result<()> {
+        self.check_inputs(spec)?;
+        let given = [
+            ("stream", self.stream.is_some()),
+            ("max_age_secs", self.max_age_secs.is_some()),
+            ("expire_secs", self.expire_secs.is_some()),
+            ("history_secs", self.history_secs > 0),
+            ("aggregations", !self.aggregations.is_empty()),
+            ("exact", self.exact),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => {
+                bail!("`{name}` says nothing for `at = \"request\"`: what is computed when somebody asks is not kept; leave it out")
+            }
+            None => Ok(()),
         }
     }
 

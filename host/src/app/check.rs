@@ -1,20 +1,23 @@
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::access;
 use super::binding_options::BindingOptions;
+use super::bound::{computed, view_of};
 use super::shelf::digest;
-use super::transforms::view_of;
 use crate::config::Config;
-use crate::model::Digest;
-use crate::transform::{Engine, EngineOptions};
+use crate::model::{At, Digest, View};
+use crate::telemetry::Telemetry;
+use crate::transform::{Engine, EngineOptions, Transform};
 
 /// A configured transform that would run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Checked {
     /// Its name.
     pub name: String,
-    /// The stream that it would read.
-    pub stream: String,
+    /// The stream that it would read; none for one that computes when somebody asks.
+    pub stream: Option<String>,
     /// How many inputs it has.
     pub inputs: usize,
     /// How many features.
@@ -43,12 +46,12 @@ pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
         let options = BindingOptions::of(transform);
         match engine.load(name, &component, &options.settings, options.limits) {
             Err(error) => problems.push(format!("transforms.{name}: {error}")),
-            Ok(loaded) => match view_of(name, &loaded, &options) {
+            Ok(loaded) => match view(name, loaded, &options) {
                 Err(error) => problems.push(format!("transforms.{name}: {error:#}")),
-                Ok(view) => checked.push(Checked {
+                Ok((inputs, view)) => checked.push(Checked {
                     name: name.clone(),
-                    stream: view.stream,
-                    inputs: loaded.spec().inputs.len(),
+                    stream: view.stream.clone(),
+                    inputs,
                     features: view.features.len() + view.windows.len(),
                     component: digest(&component),
                 }),
@@ -56,4 +59,14 @@ pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
         }
     }
     if problems.is_empty() { Ok(checked) } else { Err(anyhow::anyhow!(problems.join("\n"))) }
+}
+
+/// How many inputs it has, and the view that it would make.
+fn view(name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<(usize, Arc<View>)> {
+    let inputs = transform.spec().inputs.len();
+    let view = match options.at {
+        At::Stream => Arc::new(view_of(name, &transform, options)?.0),
+        At::Request => Arc::clone(computed(transform, options, Telemetry::new().transform(name))?.view()),
+    };
+    Ok((inputs, view))
 }

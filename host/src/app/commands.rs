@@ -1,6 +1,6 @@
 //! What requests want done to the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use super::Core;
 use super::binding_options::BindingOptions;
 use super::transforms::{Active, Origin};
 use crate::model::aggregation::FUNCTIONS;
-use crate::model::{DeadLetter, DeadLetterQuery};
-use crate::pipeline::{Health, Replay};
+use crate::model::{DeadLetter, DeadLetterId, DeadLetterQuery};
+use crate::pipeline::{self, Health, Replay};
 use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
 
 /// Carries out commands until nobody can send any; each in a task of its own, because compiling takes its time.
@@ -67,6 +67,16 @@ impl Core {
         options.expire_secs = binding.expire_secs.or(options.expire_secs);
         options.history_secs = binding.history_secs.unwrap_or(options.history_secs);
         options.exact = binding.exact.unwrap_or(options.exact);
+        options.at = binding.at.unwrap_or(options.at);
+        options.fallback.kind = binding.fallback.unwrap_or(options.fallback.kind);
+        if let Some(text) = binding.fallback_values {
+            options.fallback.values = serde_json::from_str(&text)
+                .map_err(|error| unusable(&anyhow::anyhow!("`fallback_values`: {error}; give a JSON object")))?;
+        }
+        if let Some(text) = binding.inputs {
+            options.inputs = serde_json::from_str(&text)
+                .map_err(|error| unusable(&anyhow::anyhow!("`inputs`: {error}; give a JSON object of {{\"from\":…}} by input")))?;
+        }
         if let Some(text) = binding.aggregations {
             options.aggregations =
                 serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
@@ -89,8 +99,12 @@ impl Core {
         let registry = self.registry.lock().await;
         let workers = self.workers.lock().await;
         let running = registry.active.iter().map(|(name, active)| {
-            let health = workers.get(&active.binding.view.stream).map(|worker| worker.health.borrow().clone());
-            info(name, active, &health.unwrap_or(Health::Stopped))
+            let health = active.bound.stream().map(|stream| {
+                let health = workers.get(stream).map(|worker| worker.health.borrow().clone());
+                health.unwrap_or(Health::Stopped)
+            });
+            // What answers requests works as long as the host does.
+            info(name, active, &health.unwrap_or(Health::Running))
         });
         let refused = registry.refused.iter().map(|(name, reason)| TransformInfo {
             name: name.clone(),
@@ -132,26 +146,22 @@ impl Core {
     }
 
     async fn replay(&self, wanted: ReplayWanted) -> Result<Replayed, Refusal> {
-        let letters = self.letters(wanted).await?;
-        let mut groups: BTreeMap<(String, String), Vec<DeadLetter>> = BTreeMap::new();
-        for letter in letters {
-            groups.entry((letter.id.stream.clone(), letter.id.transform.clone())).or_default().push(letter);
+        let mut groups: BTreeMap<(String, String), BTreeSet<DeadLetterId>> = BTreeMap::new();
+        for letter in self.letters(wanted).await? {
+            groups.entry((letter.id.stream.clone(), letter.id.transform.clone())).or_default().insert(letter.id);
         }
         let mut outcome = Replayed::default();
-        for ((stream, _), mut letters) in groups {
-            // In the order of the stream, as the first time.
-            letters.sort_by_key(|letter| letter.id.entry_id);
-            let count = letters.len() as u64;
+        for ((stream, _), ids) in groups {
             let unavailable = |message: String| Refusal { kind: RefusalKind::Unavailable, message };
             let sender = self.workers.lock().await.get(&stream).map(|worker| worker.replays.clone());
             let sender = sender.ok_or_else(|| unavailable(format!("nothing runs on stream `{stream}`; load its transform first")))?;
             let (reply, answer) = oneshot::channel();
             let gone = |_| unavailable(format!("stream `{stream}` is starting over; try again"));
-            sender.send(Replay { letters, reply }).await.map_err(|_| gone(()))?;
-            let settled = answer.await.map_err(|_| gone(()))?.map_err(unavailable)?;
-            outcome.replayed += count;
+            sender.send(Replay { ids, reply }).await.map_err(|_| gone(()))?;
+            let pipeline::Replayed { tried, settled } = answer.await.map_err(|_| gone(()))?.map_err(unavailable)?;
+            outcome.replayed += tried;
             outcome.settled += settled;
-            outcome.still_dead += count - settled.min(count);
+            outcome.still_dead += tried - settled.min(tried);
         }
         Ok(outcome)
     }
@@ -186,13 +196,13 @@ fn info(name: &str, active: &Active, health: &Health) -> TransformInfo {
         state,
         reason,
         refused: active.refused.clone(),
-        stream: Some(active.binding.view.stream.clone()),
-        component: Some(active.binding.transform.digest()),
+        stream: active.bound.stream().map(str::to_owned),
+        component: Some(active.bound.transform().digest()),
         origin: Some(match active.origin {
             Origin::Declared => "declared",
             Origin::Pushed => "pushed",
         }),
-        spec: Some(active.binding.transform.spec().as_ref().clone()),
+        spec: Some(active.bound.transform().spec().as_ref().clone()),
     }
 }
 

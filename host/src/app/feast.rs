@@ -46,7 +46,7 @@ fn view(name: &str, section: &WrittenView) -> View {
     View {
         name: name.to_owned(),
         doc: section.doc.clone(),
-        stream: String::new(),
+        stream: None,
         component: Digest::NONE,
         version: String::new(),
         entity: section.entity.iter().map(field(false)).collect(),
@@ -54,6 +54,8 @@ fn view(name: &str, section: &WrittenView) -> View {
         windows: Vec::new(),
         kept: Kept::default(),
         max_age_secs: section.max_age_secs,
+        request: Vec::new(),
+        uses: Vec::new(),
         types: section.entity.iter().chain(&section.features).map(|(name, feast_type)| (name.clone(), *feast_type)).collect(),
     }
 }

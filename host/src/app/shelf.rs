@@ -18,8 +18,8 @@ pub(super) struct Pushed {
     pub(super) digest: Digest,
     /// How it is bound.
     pub(super) options: BindingOptions,
-    /// The stream that it reads.
-    pub(super) stream: String,
+    /// The stream that it reads, if it reads one.
+    pub(super) stream: Option<String>,
     /// The component that a configuration or the watched folder had under this name when this one was pushed over it. When it has another one at the
     /// next start, somebody has changed it since, and theirs counts.
     pub(super) replaces: Option<Digest>,

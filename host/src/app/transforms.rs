@@ -1,21 +1,19 @@
 //! The transforms that are in force: how one gets in, replaces another, and goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::bound::Bound;
 use super::services::ServiceBook;
 use super::shelf::{Pushed, Shelf, digest};
-use crate::model::{Catalog, Column, Digest, Packed, Schema, StoredState, Values, View, aggregation, is_name, is_stream_name, state_key};
+use crate::model::{Digest, is_name};
 use crate::pipeline::{Binding, Transforms};
-use crate::transform::{Transform, World};
-use crate::window::Plan;
-
-/// States of another version that a new one takes over for a try before it gets into force.
-const STATES_TRIED: usize = 256;
+use crate::serve::Catalog;
+use crate::transform::Transform;
 
 /// Where a transform's component came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +27,11 @@ pub(super) enum Origin {
 /// A transform in force.
 #[derive(Clone)]
 pub(super) struct Active {
-    pub(super) binding: Arc<Binding>,
+    pub(super) bound: Bound,
     pub(super) options: BindingOptions,
     pub(super) origin: Origin,
     /// What was declared under this name, whatever is in force.
-    declared: Option<Digest>,
+    pub(super) declared: Option<Digest>,
     /// Why the last component offered under this name was refused, until one is accepted.
     pub(super) refused: Option<String>,
 }
@@ -97,32 +95,40 @@ impl Core {
         let options = options.or_else(|| in_force.as_ref().map(|active| active.options.clone()));
         let options = options.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         let digest = digest(&component);
-        if let Some(active) = in_force.filter(|active| active.binding.transform.digest() == digest && active.options == options) {
+        if let Some(active) = in_force.filter(|active| active.bound.transform().digest() == digest && active.options == options) {
             return Ok(active);
         }
         let (component, transform) = self.compile(name, component, &options).await?;
         let mut registry = self.registry.lock().await;
         let active = self.bind(name, transform, options, origin, &registry).await?;
-        let stream = active.binding.view.stream.clone();
-        let moved_from = registry.active.get(name).map(|old| old.binding.view.stream.clone()).filter(|old| *old != stream);
-        let mut bindings = registry.bindings_of(&stream, name);
-        bindings.push(Arc::clone(&active.binding));
-        let transforms = Transforms::new(self.stream_format(&stream), bindings)?;
+        let stream = active.bound.stream().map(str::to_owned);
+        let moved_from =
+            registry.active.get(name).and_then(|old| old.bound.stream().map(str::to_owned)).filter(|old| Some(old) != stream.as_ref());
+        let transforms = match &active.bound {
+            Bound::Requests(_) => None,
+            Bound::Stream(binding) => {
+                let mut bindings = registry.bindings_of(active.bound.stream().unwrap_or_default(), name);
+                bindings.push(Arc::clone(binding));
+                Some(Transforms::new(self.stream_format(active.bound.stream().unwrap_or_default()), bindings)?)
+            }
+        };
         if origin == Origin::Pushed {
             let pushed = Pushed { digest, options: active.options.clone(), stream: stream.clone(), replaces: active.declared };
             registry.shelf.put(name, &component, pushed)?;
         }
-        self.set_transforms(&stream, transforms).await?;
+        if let (Some(stream), Some(transforms)) = (&stream, transforms) {
+            self.set_transforms(stream, transforms).await?;
+        }
         if let Some(old) = moved_from {
-            let rest = Transforms::new(self.stream_format(&old), registry.bindings_of(&old, name))?;
-            self.set_transforms(&old, rest).await?;
+            self.set_rest(&registry, &old, name).await?;
         }
         registry.refused.remove(name);
         self.no_longer_missing(&mut registry, name);
         registry.active.insert(name.to_owned(), active.clone());
         self.publish(&registry);
         self.telemetry.swaps(name);
-        tracing::info!(transform = name, stream, digest = %active.binding.transform.digest(), version = active.binding.view.version, "transform in force");
+        let (digest, version) = (active.bound.transform().digest(), &active.bound.view().version);
+        tracing::info!(transform = name, stream, %digest, version, "transform in force");
         Ok(active)
     }
 
@@ -133,12 +139,18 @@ impl Core {
         registry.refused.remove(name);
         self.no_longer_missing(&mut registry, name);
         let Some(active) = registry.active.remove(name) else { return Ok(false) };
-        let stream = &active.binding.view.stream;
-        let rest = Transforms::new(self.stream_format(stream), registry.bindings_of(stream, name))?;
-        self.set_transforms(stream, rest).await?;
+        if let Some(stream) = active.bound.stream() {
+            self.set_rest(&registry, stream, name).await?;
+        }
         self.publish(&registry);
         tracing::info!(transform = name, "transform removed");
         Ok(true)
+    }
+
+    /// Leaves a stream to the transforms that it has beside this one.
+    async fn set_rest(&self, registry: &Registry, stream: &str, but: &str) -> anyhow::Result<()> {
+        let rest = Transforms::new(self.stream_format(stream), registry.bindings_of(stream, but))?;
+        self.set_transforms(stream, rest).await
     }
 
     /// Puts into force what was pushed before the last stop, except where something else has been declared since.
@@ -169,7 +181,7 @@ impl Core {
                 if !registry.active.contains_key(&name) {
                     let advice = "its stream waits until one that works is pushed, or it is removed";
                     registry.refused.insert(name.clone(), format!("{error:#}; {advice}"));
-                    registry.missing.insert(name, pushed.stream);
+                    pushed.stream.into_iter().for_each(|stream| drop(registry.missing.insert(name.clone(), stream)));
                 }
             }
         }
@@ -199,137 +211,26 @@ impl Core {
         Ok(compiled.await.context("compiling was interrupted")??)
     }
 
-    async fn bind(
-        &self,
-        name: &str,
-        transform: Transform,
-        options: BindingOptions,
-        origin: Origin,
-        registry: &Registry,
-    ) -> anyhow::Result<Active> {
-        let view = view_of(name, &transform, &options)?;
-        let old = registry.active.get(name);
-        if let Some(old) = old {
-            let kinds = |view: &View| view.entity.iter().map(|field| (field.name.clone(), field.kind)).collect::<Vec<_>>();
-            if kinds(&old.binding.view) != kinds(&view) {
-                bail!("its entity differs from that of the transform in force under this name; remove that one first, or use another name");
-            }
-        }
-        let declared = match origin {
-            Origin::Declared => Some(transform.digest()),
-            Origin::Pushed => old.and_then(|old| old.declared),
-        };
-        let schema = Schema {
-            view: view.name.clone(),
-            component: view.component,
-            entity: view.entity.clone(),
-            features: view.features.clone(),
-            kept: view.kept.clone(),
-            state_version: transform.world().is_stateful().then(|| view.version.clone()),
-        };
-        self.check_states(&view, &transform).await?;
-        if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&view.stream) {
-            bail!(
-                "it keeps states, windows or history, which need events in order and once each, and the hosts of stream `{}` compete for its \
-                 entries: set `consumers = \"single\"` in [streams.{}]",
-                view.stream,
-                view.stream
-            );
-        }
-        let kept = (!view.kept.is_nothing()).then(|| Arc::new(Plan::new(&view.features, &view.kept)));
-        let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
-        let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
-        let binding = Binding {
-            transform,
-            view: Arc::new(view),
-            schema,
-            inputs,
-            kept,
-            expire_secs: options.expire_secs(),
-            bisect_ms_max: options.bisect_ms_max,
-            telemetry: self.telemetry.transform(name),
-        };
-        Ok(Active { binding: Arc::new(binding), options, origin, declared, refused: None })
-    }
-
-    /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
-    /// sample of what is stored is taken over for a try.
-    async fn check_states(&self, view: &View, transform: &Transform) -> anyhow::Result<()> {
-        if !transform.world().is_stateful() {
-            return Ok(());
-        }
-        let store = self.store.as_store();
-        let own = &view.version;
-        let all = store.schemas().await.context("cannot read the schemas of the online store")?;
-        let versions = all.into_iter().filter(|(_, schema)| schema.view == view.name).filter_map(|(_, schema)| schema.state_version);
-        let others: BTreeSet<String> = versions.filter(|version| !StoredState::is_compatible(version, own)).collect();
-        if others.is_empty() {
-            return Ok(());
-        }
-        if transform.world() != World::MigratingTransform {
-            let others: Vec<&str> = others.iter().map(String::as_str).collect();
-            bail!(
-                "version {own} does not read the states that version {} has written, and exports no migration: export one (world \
-                 `migrating-transform`), give it a version that says that its states are the same ({}.x), or load it under another name",
-                others.join(" and "),
-                others.first().and_then(|version| version.rsplit_once('.')).map_or("0", |(major, _)| major)
-            );
-        }
-        let prefix = state_key(format!("{}:", view.name).as_bytes());
-        let sample = store.sample(&prefix, STATES_TRIED).await.context("cannot read the states of the online store")?;
-        for from in others {
-            let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
-            let mut packed = Packed::default();
-            states.for_each(|state| packed.push(state.bytes));
-            let many = packed.len();
-            let migrated =
-                tokio::task::block_in_place(|| transform.migrate(&from, &Column { values: Values::Blobs(packed), validity: None }));
-            migrated.with_context(|| format!("it cannot take over {many} of the states that version {from} has written"))?;
-        }
-        Ok(())
-    }
-
     pub(super) fn publish(&self, registry: &Registry) {
-        let computed = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(&active.binding.view)));
+        let made = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(active.bound.view())));
         let written = self.written.iter().map(|(name, written)| (name.clone(), Arc::clone(&written.view)));
-        self.catalog.store(Arc::new(Catalog { views: computed.chain(written).collect(), services: registry.services.all() }));
+        let views = made.chain(written).collect();
+        let computed = registry.active.iter().filter_map(|(name, active)| match &active.bound {
+            Bound::Stream(_) => None,
+            Bound::Requests(computed) => Some((name.clone(), Arc::clone(computed))),
+        });
+        self.catalog.store(Arc::new(Catalog { views, computed: computed.collect(), services: registry.services.all() }));
     }
-}
-
-/// The view that a component makes when it is bound like this.
-pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOptions) -> anyhow::Result<View> {
-    let spec = transform.spec();
-    let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
-    let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;
-    if !is_stream_name(&stream) {
-        bail!("{stream:?} cannot name a stream; use 1 to 255 printable ASCII characters and no spaces");
-    }
-    if let Some(unknown) = options.inputs.keys().find(|input| !spec.inputs.iter().any(|field| field.name == **input)) {
-        let inputs: Vec<&str> = spec.inputs.iter().map(|field| field.name.as_str()).collect();
-        bail!("`inputs.{unknown}` names no input of the component; it has {}", inputs.join(", "));
-    }
-    let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
-    let kept = options.kept(spec);
-    let windows = aggregation::fields(&spec.outputs, &kept.aggregations)?;
-    Ok(View {
-        name: name.to_owned(),
-        doc: spec.doc.clone(),
-        stream,
-        component: transform.digest(),
-        version: spec.version.clone(),
-        entity,
-        features: spec.outputs.clone(),
-        windows,
-        kept,
-        max_age_secs: options.max_age_secs,
-        types: BTreeMap::new(),
-    })
 }
 
 impl Registry {
     /// The bindings of a stream but for the one of this name.
     fn bindings_of(&self, stream: &str, but: &str) -> Vec<Arc<Binding>> {
-        let others = self.active.iter().filter(|(name, active)| active.binding.view.stream == stream && *name != but);
-        others.map(|(_, active)| Arc::clone(&active.binding)).collect()
+        let others = self.active.iter().filter(|(name, active)| active.bound.stream() == Some(stream) && *name != but);
+        let bindings = others.filter_map(|(_, active)| match &active.bound {
+            Bound::Stream(binding) => Some(Arc::clone(binding)),
+            Bound::Requests(_) => None,
+        });
+        bindings.collect()
     }
 }

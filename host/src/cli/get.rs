@@ -19,6 +19,9 @@ pub(super) struct Arguments {
     /// The moment to answer for instead of the present, as 2026-03-01T12:00:00Z
     #[arg(long, value_name = "TIME")]
     as_of: Option<String>,
+    /// What the request brings to features that are computed from it
+    #[arg(long = "request", value_name = "KEY=VALUE")]
+    request: Vec<String>,
     /// Print the host's answer as JSON
     #[arg(long)]
     json: bool,
@@ -49,6 +52,14 @@ pub(super) fn get(arguments: &Arguments) -> Result<(), Failure> {
     };
     if let Some(as_of) = &arguments.as_of {
         body.as_object_mut().map(|members| members.insert("as_of".to_owned(), json!(as_of)));
+    }
+    if !arguments.request.is_empty() {
+        let pair = |text: &String| {
+            let (key, value) = text.split_once('=').ok_or_else(|| Failure::Wrong(anyhow!("--request {text}: write KEY=VALUE")))?;
+            Ok((key.to_owned(), Value::from(value)))
+        };
+        let brought = arguments.request.iter().map(pair).collect::<Result<Map<String, Value>, Failure>>()?;
+        body.as_object_mut().map(|members| members.insert("request".to_owned(), Value::Object(brought)));
     }
     let answer = arguments.host.client()?.post("/v1/features", &body)?;
     if arguments.json {

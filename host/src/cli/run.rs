@@ -50,9 +50,10 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
         return Ok(());
     }
     for transform in &checked {
-        let (name, stream) = (&transform.name, &transform.stream);
+        let name = &transform.name;
+        let reads = transform.stream.as_ref().map_or_else(|| "computes when asked".to_owned(), |stream| format!("reads `{stream}`"));
         print::line(&format!(
-            "{name}: reads `{stream}`, {} inputs, {} features, component {}",
+            "{name}: {reads}, {} inputs, {} features, component {}",
             transform.inputs, transform.features, transform.component
         ));
     }

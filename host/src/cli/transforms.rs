@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use indicatif::ProgressBar;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::client::{HostArgument, escape};
 use super::{Failure, print, read_component};
@@ -37,6 +37,18 @@ pub(super) struct PushArguments {
     /// Keep the events of windows instead of tiles, so that both ends are exact
     #[arg(long)]
     exact: bool,
+    /// Compute when an event comes (stream) or when somebody asks (request); stream, or what it was, when absent
+    #[arg(long, value_name = "WHEN")]
+    at: Option<String>,
+    /// An input that is found elsewhere than the component says: in the events, or with --at request `view:feature` for a stored feature
+    #[arg(long = "input", value_name = "INPUT=PLACE")]
+    inputs: Vec<String>,
+    /// With --at request: what is served when it cannot compute: error, last or values
+    #[arg(long, value_name = "WHAT")]
+    fallback: Option<String>,
+    /// Those values, as {"feature": value}
+    #[arg(long, value_name = "JSON")]
+    fallback_values: Option<String>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -58,6 +70,16 @@ pub(super) struct Arguments {
     host: HostArgument,
 }
 
+/// Bindings of inputs as the host takes them.
+fn bindings(inputs: &[String]) -> Result<Option<String>, Failure> {
+    let pair = |text: &String| {
+        let (input, from) = text.split_once('=').ok_or_else(|| Failure::Wrong(anyhow!("--input {text}: write INPUT=PLACE")))?;
+        Ok((input.to_owned(), json!({"from": from})))
+    };
+    let all = inputs.iter().map(pair).collect::<Result<Map<String, Value>, Failure>>()?;
+    Ok((!all.is_empty()).then(|| Value::Object(all).to_string()))
+}
+
 pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     let file = &arguments.file;
     let component = read_component(file)?;
@@ -65,6 +87,10 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     let name = arguments.name.clone().or(stem).ok_or_else(|| Failure::Wrong(anyhow!("give the transform a name with --name")))?;
     let options = [
         ("stream", arguments.stream.clone()),
+        ("at", arguments.at.clone()),
+        ("inputs", bindings(&arguments.inputs)?),
+        ("fallback", arguments.fallback.clone()),
+        ("fallback_values", arguments.fallback_values.clone()),
         ("settings", arguments.settings.clone()),
         ("max_age_secs", arguments.max_age_secs.map(|secs| secs.to_string())),
         ("history_secs", arguments.history_secs.map(|secs| secs.to_string())),
@@ -85,7 +111,11 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     if arguments.json {
         print::json(&result);
     } else {
-        print::line(&format!("{name} is in force on stream `{}`, component {}", text(&result, "/stream"), text(&result, "/component")));
+        let component = text(&result, "/component");
+        print::line(&match result.get("stream").and_then(Value::as_str) {
+            Some(stream) => format!("{name} is in force on stream `{stream}`, component {component}"),
+            None => format!("{name} is in force for requests, component {component}"),
+        });
     }
     Ok(())
 }

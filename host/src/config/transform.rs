@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check_limits;
 use super::problems::explain;
-use crate::model::{Aggregation, InputBinding};
+use crate::model::{Aggregation, At, FallbackKind, InputBinding};
 use crate::transform::Limits;
 
 /// `[transforms.NAME]`
@@ -16,6 +16,8 @@ use crate::transform::Limits;
 pub struct Transform {
     /// The component's file.
     pub component: PathBuf,
+    /// Whether it computes when an event comes, or when somebody asks.
+    pub at: At,
     /// The stream; the component's first when absent.
     pub stream: Option<String>,
     /// Handed to the component as JSON.
@@ -32,6 +34,10 @@ pub struct Transform {
     pub exact: Option<bool>,
     /// Time in milliseconds to find the rows at fault in one failing batch.
     pub bisect_ms_max: Option<u64>,
+    /// What is served where it could not compute for a request; nothing when absent.
+    pub fallback: Option<FallbackKind>,
+    /// Values by feature that stand in then.
+    pub fallback_values: BTreeMap<String, serde_json::Value>,
     /// What one instance may use, where it differs from `[limits]`.
     #[serde(rename = "limits")]
     limits_text: toml::Table,

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregation, Column, FeastType, Field, Kind, Services, Timestamp, Values};
+use super::{Aggregation, Column, FeastType, Field, Kind, Timestamp, Values};
 
 /// SHA-256 of a component's bytes: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,9 +107,10 @@ pub struct View {
     pub name: String,
     /// For people.
     pub doc: String,
-    /// The stream its events come from; empty for a view that is written over HTTP.
-    pub stream: String,
-    /// The component that writes it; zeroes for a view that is written over HTTP.
+    /// The stream its events come from; none for a view that is computed when it is asked for, or written over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// The component that writes it; [`Digest::NONE`] for a view that is written over HTTP.
     pub component: Digest,
     /// The component's own version.
     pub version: String,
@@ -126,26 +126,19 @@ pub struct View {
     pub kept: Kept,
     /// Age in seconds beyond which a row is no answer any more, by event time.
     pub max_age_secs: Option<u64>,
+    /// Of a view that is computed when it is asked for: what a request has to bring beside the entity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request: Vec<Field>,
+    /// Of such a view: the features of other views that it is computed from, as references.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uses: Vec<String>,
     /// Feast's words for the types of entity and features, where the view was declared in them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub types: BTreeMap<String, FeastType>,
 }
 
-impl View {
-    /// Whether rows are written into it over HTTP, instead of computed from a stream.
-    pub fn is_written(&self) -> bool {
-        self.stream.is_empty()
-    }
-}
-
-/// All views and services served now. Immutable: a change makes a new one.
-#[derive(Debug, Clone, Default)]
-pub struct Catalog {
-    /// The views, by name.
-    pub views: BTreeMap<String, Arc<View>>,
-    /// Lists of their features that models ask for by name.
-    pub services: Services,
-}
+/// How many there are of [`Status`].
+pub const STATUSES: usize = 7;
 
 /// Whether a feature has a value, and if not, why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -161,11 +154,16 @@ pub enum Status {
     OutsideMaxAge,
     /// The moment asked for lies before what is kept.
     OutsideHistory,
+    /// It could not be computed for this request, and what was configured for that case stands in for it.
+    Fallback,
+    /// It could not be computed for this request.
+    Error,
 }
 
 impl Status {
     /// All of them, each at its own number.
-    pub const ALL: [Status; 5] = [Status::Present, Status::Null, Status::NotFound, Status::OutsideMaxAge, Status::OutsideHistory];
+    pub const ALL: [Status; STATUSES] =
+        [Status::Present, Status::Null, Status::NotFound, Status::OutsideMaxAge, Status::OutsideHistory, Status::Fallback, Status::Error];
 
     /// The word for it, as served.
     pub fn as_str(self) -> &'static str {
@@ -175,6 +173,8 @@ impl Status {
             Status::NotFound => "not_found",
             Status::OutsideMaxAge => "outside_max_age",
             Status::OutsideHistory => "outside_history",
+            Status::Fallback => "fallback",
+            Status::Error => "error",
         }
     }
 }

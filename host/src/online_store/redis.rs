@@ -163,6 +163,7 @@ impl OnlineStore for RedisStore {
             Writers::Competing => None,
             Writers::Single { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms).await?),
         };
+        self.warn_of_eviction().await?;
         Ok(Box::new(RedisWriter::open(Arc::clone(&self.shared), partition.clone(), writers.clone(), token).await?))
     }
 
@@ -224,6 +225,21 @@ impl OnlineStore for RedisStore {
 }
 
 impl RedisStore {
+    /// A server that may evict forgets states and windows in silence, which nothing can tell from entities that never were.
+    async fn warn_of_eviction(&self) -> Result<(), Error> {
+        let memory: String = self.shared.ask(cmd("INFO").arg("memory"), "INFO").await?;
+        let of = |name: &str| memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default();
+        let (max, policy) = (of("maxmemory"), of("maxmemory_policy"));
+        if !matches!(max, "" | "0") && !matches!(policy, "" | "noeviction") {
+            tracing::warn!(
+                maxmemory = max,
+                policy,
+                "the server of the online store may evict features, states and windows, and nobody would know: set maxmemory-policy to noeviction"
+            );
+        }
+        Ok(())
+    }
+
     async fn take_lease(&self, partition: &Partition, holder: &str, lease_ms: u64) -> Result<String, Error> {
         let script = Script::new(LEASE);
         let mut call = script.key(self.shared.key(&format!("lease:{partition}")));

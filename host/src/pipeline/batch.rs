@@ -6,17 +6,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::apply::{Applied, apply};
 use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
-use super::decode::Decoded;
 use super::keep::keep;
 use super::states;
 use super::stored::Stored;
+use crate::decode::Decoded;
 use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, Timestamp, one_line};
 use crate::source::Delivery;
 use crate::telemetry::{Stage, StreamTelemetry, TransformTelemetry};
-use crate::transform::{self, World};
+use crate::transform::{self, Applied, World};
 use crate::{model::Disposition, online_store};
 
 /// Longest message of a dead letter that is kept, in bytes.
@@ -164,7 +163,7 @@ impl Work<'_> {
         let started = Instant::now();
         let origins = Origins { batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
         let Applied { outputs, mut given_up } = match binding.transform.world() {
-            World::RowTransform => apply(&binding.transform, &batch, Duration::from_millis(binding.bisect_ms_max))?,
+            World::RowTransform => binding.transform.apply_all(&batch, Duration::from_millis(binding.bisect_ms_max))?,
             World::StatefulTransform | World::MigratingTransform => {
                 states::fold_into(binding, &origins, self.stored, self.now, &mut commit.puts)?
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::decode::{DefaultError, Plan, Wanted};
+use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{Format, InputBinding, KEY_BYTES_MAX, SchemaId, Spec, View};
 use crate::telemetry::TransformTelemetry;
 use crate::transform::Transform;

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::{Duration, Instant};
 
-use super::apply::{Applied, reason};
 use super::collect::Origins;
 use crate::model::{Batch, Column, Disposition, Packed, Reason, Validity, Values};
-use crate::transform::{Error, Folded, Output, Transform};
+use crate::transform::{Applied, Error, Folded, Output, Transform};
 
 /// The rows of one entity in a batch.
 struct Group {
@@ -14,28 +14,53 @@ struct Group {
     rows: Vec<u32>,
 }
 
-/// Folds all rows into the states, which are by entity key. A batch that fails is tried entity by entity; of one that fails alone all rows are given up
-/// and the state stays as it was. Fails only with errors that another try may cure.
-pub(super) fn fold(transform: &Transform, origins: &Origins<'_>, states: &mut HashMap<Vec<u8>, Vec<u8>>) -> Result<Applied, Error> {
-    let groups = grouped(origins);
+/// Folds all rows into the states, which are by entity key. A call that fails is halved, between entities and then between the rows of one, until the rows
+/// at fault stand alone: they are given up, and the state goes on with those after them. What is still mixed after `bisect_time_max` is given up together.
+/// Fails only with errors that another try may cure.
+pub(super) fn fold(
+    transform: &Transform,
+    origins: &Origins<'_>,
+    states: &mut HashMap<Vec<u8>, Vec<u8>>,
+    bisect_time_max: Duration,
+) -> Result<Applied, Error> {
     let mut applied = Applied::default();
-    match call(transform, origins.batch, &groups, states) {
-        Ok((order, folded)) => keep(&groups, &order, folded, states, &mut applied),
-        Err(error) if error.disposition() != Disposition::Reject => return Err(error),
-        Err(_) => {
-            for group in groups.chunks(1) {
-                match call(transform, origins.batch, group, states) {
-                    Ok((order, folded)) => keep(group, &order, folded, states, &mut applied),
-                    Err(error) if error.disposition() != Disposition::Reject => return Err(error),
-                    Err(error) => {
-                        let rows = group.iter().flat_map(|group| &group.rows);
-                        applied.given_up.extend(rows.map(|row| (*row as usize, reason(&error), error.to_string())));
+    let mut failing_since = None;
+    // A stack, the first rows on top: what comes later of an entity is folded into the state that those before it have left.
+    let mut pieces = vec![grouped(origins)];
+    while let Some(mut groups) = pieces.pop() {
+        match call(transform, origins.batch, &groups, states) {
+            Ok((order, folded)) => keep(&groups, &order, folded, states, &mut applied),
+            Err(error) if error.disposition() != Disposition::Reject => return Err(error),
+            Err(error) => {
+                let since: &mut Instant = failing_since.get_or_insert_with(Instant::now);
+                let rows: Vec<u32> = groups.iter().flat_map(|group| group.rows.iter().copied()).collect();
+                match rows.as_slice() {
+                    [] => {}
+                    [row] => applied.given_up.push((*row as usize, error.reason(), error.to_string())),
+                    _ if since.elapsed() < bisect_time_max => {
+                        let second = second_half(&mut groups);
+                        pieces.push(second);
+                        pieces.push(groups);
+                    }
+                    rows => {
+                        let others = rows.len() - 1;
+                        let message =
+                            format!("a call with this and {others} other events failed, and the time to find which was used up: {error}");
+                        applied.given_up.extend(rows.iter().map(|row| (*row as usize, Reason::NotIsolated, message.clone())));
                     }
                 }
             }
         }
     }
     Ok(applied)
+}
+
+/// Takes away the later half of the entities, or of the rows where there is only one entity.
+fn second_half(groups: &mut Vec<Group>) -> Vec<Group> {
+    match groups.as_mut_slice() {
+        [only] => vec![Group { key: only.key.clone(), rows: only.rows.split_off(only.rows.len() / 2) }],
+        _ => groups.split_off(groups.len() / 2),
+    }
 }
 
 fn grouped(origins: &Origins<'_>) -> Vec<Group> {

@@ -1,8 +1,8 @@
 //! Folding a batch: the states of its entities are read, taken over from other versions where that is needed, changed, and put back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use super::apply::{Applied, reason};
 use super::batch::Error;
 use super::binding::Binding;
 use super::collect::Origins;
@@ -10,7 +10,7 @@ use super::fold::fold;
 use super::stored::Stored;
 use crate::model::{Column, Disposition, Packed, Put, Puts, Reason, StoredState, Timestamp, Values, state_key};
 use crate::online_store;
-use crate::transform::World;
+use crate::transform::{Applied, World};
 
 /// States by entity key.
 type States = HashMap<Vec<u8>, Vec<u8>>;
@@ -38,7 +38,7 @@ pub(super) fn fold_into(
 ) -> Result<Applied, Error> {
     let mut read = read(binding, origins, stored)?;
     let applied = if read.unusable.is_empty() {
-        fold(&binding.transform, origins, &mut read.now)?
+        fold(&binding.transform, origins, &mut read.now, Duration::from_millis(binding.bisect_ms_max))?
     } else {
         fold_the_rest(binding, origins, &mut read)?
     };
@@ -60,7 +60,7 @@ fn fold_the_rest(binding: &Binding, origins: &Origins<'_>, read: &mut Read) -> R
     let entries: Vec<_> = kept.iter().filter_map(|row| origins.entries.get(*row as usize).copied()).collect();
     let batch = origins.batch.take(&kept);
     let rest = Origins { batch: &batch, entity: origins.entity, event_time: origins.event_time, entries: &entries };
-    let mut applied = fold(&binding.transform, &rest, &mut read.now)?;
+    let mut applied = fold(&binding.transform, &rest, &mut read.now, Duration::from_millis(binding.bisect_ms_max))?;
     let whole = |row: u32| kept.get(row as usize).copied().unwrap_or(row);
     for row in &mut applied.given_up {
         row.0 = whole(row.0 as u32) as usize;
@@ -121,7 +121,7 @@ fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> R
         Err(error) if error.disposition() != Disposition::Reject => Err(error.into()),
         Err(error) if states.len() <= 1 => {
             let message = format!("the entity's state of version {from} could not be taken over: {error}");
-            let why = (reason(&error), message);
+            let why = (error.reason(), message);
             read.unusable.extend(states.into_iter().map(|(entity, _)| (entity, why.clone())));
             Ok(())
         }

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::apply::{Applied, apply};
 use super::collect::Origins;
-use super::decode::{DefaultError, Plan, Wanted};
 use super::fold::fold;
+use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{
     Batch, Column, Entries, EntryId, FeatureRow, Format, InputBinding, Kind, Reason, SchemaId, Timestamp, Version, pack_row,
 };
-use crate::transform::{Error, Output, Transform, World};
+use crate::transform::{Applied, Error, Output, Transform, World};
 
 /// Time to find the rows at fault in one failing batch: nobody waits behind a trial, so it may be long.
 const BISECT_TIME_MAX: Duration = Duration::from_secs(60);
@@ -62,11 +61,11 @@ impl<'t> Trial<'t> {
         let event = |row: usize| kept.get(row).map_or(row, |row| *row as usize);
         let applied = match self.transform.world() {
             World::RowTransform if batch.rows == 0 => Applied { outputs: vec![(0, self.transform.apply(&batch)?)], given_up: Vec::new() },
-            World::RowTransform => apply(self.transform, &batch, BISECT_TIME_MAX)?,
+            World::RowTransform => self.transform.apply_all(&batch, BISECT_TIME_MAX)?,
             World::StatefulTransform | World::MigratingTransform => {
                 let ids: Vec<_> = kept.iter().filter_map(|row| Some(entries.get(*row as usize)?.id)).collect();
                 let origins = Origins { batch: &batch, entity: &self.entity, event_time: None, entries: &ids };
-                fold(self.transform, &origins, &mut self.states)?
+                fold(self.transform, &origins, &mut self.states, BISECT_TIME_MAX)?
             }
         };
         for (row, reason, message) in applied.given_up {

@@ -67,11 +67,11 @@ pub(super) fn write<E: AsRef<str>>(
         features.push(Building::new(format!("{name}:{}", column.field.name), of, rows));
         statuses.push(StringDictionaryBuilder::new());
     }
-    let mut views: Vec<ViewColumns> = plan.views.iter().map(|view| ViewColumns::new(&view.view.name, rows, provenance)).collect();
+    let mut views: Vec<ViewColumns> = plan.answered().map(|view| ViewColumns::new(&view.view.name, rows, provenance)).collect();
     let mut tally = Tally::new(plan);
     let mut bytes = 0;
     for found in looked.chunks(plan.views.len().max(1)) {
-        cells::each(plan, found, |index, cell| {
+        cells::each(&plan.runs, found, |index, cell| {
             bytes += 16 + cell.value.as_ref().map_or(0, length);
             if bytes > ANSWER_BYTES_MAX {
                 return Err(too_large());
@@ -139,11 +139,11 @@ impl ViewColumns {
     }
 
     fn push(&mut self, looked: &Looked) -> Result<(), ApiError> {
-        let texts = looked.made_by.map(|made_by| (made_by.component.to_string(), made_by.version.entry_id.to_string()));
+        let texts = looked.made_by.map(|made_by| (made_by.component.to_string(), made_by.entry_id.map(|id| id.to_string())));
         let values = [
-            looked.made_by.map(|made_by| Value::Timestamp(made_by.version.event_time)),
+            looked.made_by.map(|made_by| Value::Timestamp(made_by.event_time)),
             texts.as_ref().map(|(component, _)| Value::Text(component)),
-            texts.as_ref().map(|(_, entry_id)| Value::Text(entry_id)),
+            texts.as_ref().and_then(|(_, entry_id)| entry_id.as_deref().map(Value::Text)),
         ];
         self.columns.iter_mut().zip(values).try_for_each(|(column, value)| column.push(value))
     }

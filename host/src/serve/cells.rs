@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::look::{Looked, Looking, MadeBy};
-use super::plan::{Mapping, Plan};
+use super::plan::{Mapping, Run};
 use crate::model::{FeatureRow, Status, Timestamp, Value};
 
 /// One value of an answer.
@@ -14,19 +14,24 @@ pub(super) struct Cell<'r> {
     pub(super) made_by: Option<MadeBy>,
 }
 
-/// Hands the cells of one entity to `take`, each with its column, in the order of the plan's columns; `found` has one part for each view.
-pub(super) fn each(plan: &Plan, found: &[Looked], mut take: impl FnMut(usize, Cell<'_>) -> Result<(), ApiError>) -> Result<(), ApiError> {
-    for run in &plan.runs {
+/// Hands the cells of one entity to `take`, each with its column, in the order of the runs; `found` has one part for each view.
+pub(super) fn each(runs: &[Run], found: &[Looked], mut take: impl FnMut(usize, Cell<'_>) -> Result<(), ApiError>) -> Result<(), ApiError> {
+    for run in runs {
         let looking = found.get(run.view).map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
         let made_by = found.get(run.view).and_then(|looked| looked.made(run));
         let absent = |status, event_time| Cell { value: None, status, event_time, made_by };
         match looking {
-            Some(Looking::Found(row, mapping, event_time)) => {
+            Some(Looking::Found(row, mapping, event_time) | Looking::Fallback(row, mapping, event_time)) => {
+                let is_fallback = matches!(looking, Some(Looking::Fallback(..)));
                 let values = values(row, mapping)?;
                 let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
                 for (column, position) in run.columns.clone().zip(positions) {
                     let value = position.and_then(|position| *values.get(position)?);
-                    let status = if value.is_some() { Status::Present } else { Status::Null };
+                    let status = match value {
+                        _ if is_fallback => Status::Fallback,
+                        Some(_) => Status::Present,
+                        None => Status::Null,
+                    };
                     take(column, Cell { value, status, event_time: *event_time, made_by })?;
                 }
             }
@@ -36,6 +41,7 @@ pub(super) fn each(plan: &Plan, found: &[Looked], mut take: impl FnMut(usize, Ce
             Some(Looking::OutsideHistory) => {
                 run.columns.clone().try_for_each(|column| take(column, absent(Status::OutsideHistory, None)))?
             }
+            Some(Looking::Error) => run.columns.clone().try_for_each(|column| take(column, absent(Status::Error, None)))?,
             Some(Looking::Nothing) | None => run.columns.clone().try_for_each(|column| take(column, absent(Status::NotFound, None)))?,
         }
     }

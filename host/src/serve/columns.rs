@@ -27,7 +27,7 @@ pub(super) fn write<E: AsRef<str>>(
     let mut tally = Tally::new(plan);
     let mut bytes = 0;
     for (index, found) in looked.chunks(plan.views.len().max(1)).enumerate() {
-        cells::each(plan, found, |column, cell| {
+        cells::each(&plan.runs, found, |column, cell| {
             let Some(lists) = all.get_mut(column) else { return Ok(()) };
             let before = lists.values.len();
             if index > 0 {

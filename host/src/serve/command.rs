@@ -2,7 +2,7 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{DeadLetterId, DeadLetterQuery, Digest, Service, ServiceName, Spec};
+use crate::model::{At, DeadLetterId, DeadLetterQuery, Digest, FallbackKind, Service, ServiceName, Spec};
 
 /// What a request wants done to the host. Each carries the sender of its answer.
 #[derive(Debug)]
@@ -78,6 +78,14 @@ pub struct Binding {
     pub aggregations: Option<String>,
     /// Whether windows are exact at both ends.
     pub exact: Option<bool>,
+    /// Whether it computes when an event comes, or when somebody asks.
+    pub at: Option<At>,
+    /// Where inputs are found: a JSON object of input bindings by input.
+    pub inputs: Option<String>,
+    /// What is served where it could not compute for a request.
+    pub fallback: Option<FallbackKind>,
+    /// Values that stand in: a JSON object by feature.
+    pub fallback_values: Option<String>,
 }
 
 /// A transform as it is told about.
@@ -93,7 +101,7 @@ pub struct TransformInfo {
     /// Why the component that was offered last was refused, when the one before it is still in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
-    /// The stream that it reads.
+    /// The stream that it reads; none for one that computes when somebody asks.
     pub stream: Option<String>,
     /// The component in force.
     pub component: Option<Digest>,

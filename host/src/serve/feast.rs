@@ -18,16 +18,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 
-use super::Shared;
 use super::access::Caller;
 use super::body::Whole;
+use super::compute::compute;
 use super::error::{ApiError, suggestion};
 use super::features::look;
 use super::join_keys::{Given, key};
 use super::look::At;
 use super::plan::{Plan, view_of};
 use super::services;
-use crate::model::{Catalog, FeastStatuses, SchemaId, ServiceName, Timestamp, View};
+use super::{Catalog, Shared};
+use crate::model::{FeastStatuses, SchemaId, ServiceName, Timestamp, View};
 
 use answer::Layout;
 use error::{Class, FeastError};
@@ -91,6 +92,7 @@ pub(super) async fn get_online_features(
     views.iter().try_for_each(|view| caller.may_view(&view.name))?;
     let names = asked.layout.names(&plan)?;
     asked.entities.check_join_keys(&views)?;
+    asked.entities.check_request_data(&views)?;
     let mut keys = Vec::with_capacity(rows * views.len());
     for row in 0..rows {
         let label = || format!("row {row} of the entities");
@@ -98,7 +100,12 @@ pub(super) async fn get_online_features(
             keys.push(key(view, &label, |name| asked.entities.get(name, row).map(|raw| Given::Json(raw.get())))?);
         }
     }
-    let looked = look(&shared, &plan, At::Now(Timestamp::now()), &keys).await?;
+    let at = At::Now(Timestamp::now());
+    let mut looked = look(&shared, &plan, at, &keys).await?;
+    if plan.computes() {
+        // What Feast calls request data travels among the entities.
+        compute(&plan, at.moment(), None, &keys, &mut looked, &asked.entities)?;
+    }
     let body = answer::write(&plan, &asked.layout, &asked.entities, &names, &looked)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }

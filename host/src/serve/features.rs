@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -14,9 +15,11 @@ use serde_json::value::RawValue;
 
 use super::access::Caller;
 use super::body::{self, Whole};
+use super::brought::{Brings, Brought, InQuery};
 use super::columns;
+use super::compute::compute;
 use super::error::ApiError;
-use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, key};
+use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, is_join_key, key};
 use super::look::{At, Looked, StoredSchema};
 use super::plan::{Mapping, Plan};
 use super::respond::{ANSWER_BYTES_MAX, ResultWriter, too_large};
@@ -45,6 +48,11 @@ struct Asked<'b> {
     layout: Layout,
     #[serde(default)]
     provenance: bool,
+    /// What goes with the entities beside their join keys, for views that are computed.
+    #[serde(borrow)]
+    request: Option<&'b RawValue>,
+    /// Time to compute in, in milliseconds.
+    deadline_ms: Option<u64>,
 }
 
 /// How an answer in JSON is laid out.
@@ -67,6 +75,8 @@ struct Wanted {
     at: At,
     layout: Layout,
     provenance: bool,
+    /// Time to compute in.
+    time_max: Option<Duration>,
 }
 
 /// Where queries come in.
@@ -126,8 +136,12 @@ pub(super) async fn query(
         }
     }
     let layout = if wants_arrow { Layout::Arrow } else { asked.layout };
-    let wanted = Wanted { at, layout, provenance: asked.provenance };
-    answer(shared, &plan, wanted, &keys, asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
+    let wanted = Wanted { at, layout, provenance: asked.provenance, time_max: asked.deadline_ms.map(Duration::from_millis) };
+    let brings = match (asked.request, plan.computes()) {
+        (None, false) => None,
+        (request, _) => Some(Brought::new(&plan, &asked.entities, request)?),
+    };
+    answer(shared, &plan, wanted, &keys, brings.as_ref(), asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
 }
 
 pub(super) async fn query_one(
@@ -147,7 +161,9 @@ pub(super) async fn query_one(
         Some(_) => return Err(ApiError::unusable("`provenance` is either true or false")),
     };
     let layout = if wants_arrow(&headers) { Layout::Arrow } else { Layout::Rows };
-    let wanted = Wanted { at, layout, provenance };
+    let time_max = members.remove("deadline_ms").map(|text| text.parse().map(Duration::from_millis)).transpose();
+    let time_max = time_max.map_err(|_| ApiError::unusable("`deadline_ms` is a number of milliseconds"))?;
+    let wanted = Wanted { at, layout, provenance, time_max };
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
         None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &caller, &view))?,
@@ -159,22 +175,30 @@ pub(super) async fn query_one(
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
     views.iter().try_for_each(|view| caller.may_view(&view.name))?;
     let label = || "the query".to_owned();
+    // What is no join key is for what is computed.
+    let (beside, members): (BTreeMap<String, String>, _) =
+        members.into_iter().partition(|(name, _)| plan.takes(name) && !views.iter().any(|view| is_join_key(view, name)));
     check_known(&views, members.keys().map(String::as_str), &label)?;
     let entity = serde_json::to_string(&members).map_err(|error| ApiError::internal(&error.to_string()))?;
     let keys = views.iter().map(|view| key(view, &label, |name| Some(Given::Plain(members.get(name)?))));
     let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    answer(&shared, &plan, wanted, &keys, std::iter::once(Cow::Owned(entity))).await
+    let brings = plan.computes().then_some(InQuery { members: &members, beside: &beside });
+    answer(&shared, &plan, wanted, &keys, brings.as_ref(), std::iter::once(Cow::Owned(entity))).await
 }
 
-/// One store read for all views of all entities, then the response.
+/// One store read for all views of all entities, then what is computed from it, then the response.
 async fn answer<'e>(
     shared: &Shared,
     plan: &Plan,
     wanted: Wanted,
     keys: &[Vec<u8>],
+    brings: Option<&impl Brings>,
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
 ) -> Result<Response, ApiError> {
-    let looked = look(shared, plan, wanted.at, keys).await?;
+    let mut looked = look(shared, plan, wanted.at, keys).await?;
+    if let Some(brings) = brings {
+        compute(plan, wanted.at.moment(), wanted.time_max, keys, &mut looked, brings)?;
+    }
     let (media_type, body) = match wanted.layout {
         Layout::Rows => ("application/json", rows(shared, plan, keys, entities, &looked, wanted.provenance)?),
         Layout::Columns => ("application/json", columns::write(plan, entities, &looked, wanted.provenance)?),
@@ -186,7 +210,12 @@ async fn answer<'e>(
 /// What the store has for each view of each entity.
 pub(super) async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>]) -> Result<Vec<Looked>, ApiError> {
     let keeps = plan.views.iter().any(|view| !view.view.kept.is_nothing());
-    let packed = read(shared, keys, if keeps { READ_ENTITIES_MAX } else { READ_KEYS_MAX }).await?;
+    let at_once_max = if keeps { READ_ENTITIES_MAX } else { READ_KEYS_MAX };
+    let packed = if plan.computes() {
+        Box::pin(read_stored(shared, plan, keys, at_once_max)).await?
+    } else {
+        read(shared, keys, at_once_max).await?
+    };
     let mut looked: Vec<Looked> = Vec::with_capacity(packed.len());
     // Entities that keep much take long to read, so each is read once, and others get their turn in between.
     let (mut known, mut since_turn): (HashMap<&[u8], usize>, usize) = (HashMap::new(), 0);
@@ -268,6 +297,14 @@ async fn read(shared: &Shared, keys: &[Vec<u8>], at_once_max: usize) -> Result<V
         }
     }
     Ok(rows)
+}
+
+/// The rows of the keys of views that are stored; those of views that are computed have none.
+async fn read_stored(shared: &Shared, plan: &Plan, keys: &[Vec<u8>], at_once_max: usize) -> Result<Vec<Option<Bytes>>, ApiError> {
+    let is_stored = || plan.views.iter().map(|view| view.computed.is_none()).cycle();
+    let stored: Vec<Vec<u8>> = keys.iter().zip(is_stored()).filter(|(_, is_stored)| *is_stored).map(|(key, _)| key.clone()).collect();
+    let mut rows = if stored.is_empty() { Vec::new() } else { read(shared, &stored, at_once_max).await? }.into_iter();
+    Ok(keys.iter().zip(is_stored()).map(|(_, is_stored)| if is_stored { rows.next().flatten() } else { None }).collect())
 }
 
 impl Shared {

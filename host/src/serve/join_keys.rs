@@ -139,6 +139,11 @@ pub(super) fn push_entity(out: &mut Vec<u8>, view: &View, key: &[u8]) {
     out.push(b'}');
 }
 
+/// Whether the view's entity has a field of this name.
+pub(super) fn is_join_key(view: &View, name: &str) -> bool {
+    view.entity.iter().any(|field| field.name == name)
+}
+
 /// Refuses a member that is a join key of no view asked for: it is a misspelt one.
 pub(super) fn check_known<'n>(views: &[&View], names: impl Iterator<Item = &'n str>, label: &impl Fn() -> String) -> Result<(), ApiError> {
     let join_keys = || views.iter().flat_map(|view| &view.entity).map(|field| field.name.as_str());

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 
 use super::error::ApiError;
 use super::plan::{Mapping, PlannedView, Run};
-use crate::model::{Digest, FeatureRow, Schema, SchemaId, Timestamp, Version, View};
+use crate::model::{Digest, EntryId, FeatureRow, Schema, SchemaId, Timestamp, Version, View};
 use crate::window::{Entity, Plan, Shape};
 
 /// The moment that is asked about.
@@ -37,7 +37,15 @@ pub(super) struct Looked {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MadeBy {
     pub(super) component: Digest,
-    pub(super) version: Version,
+    pub(super) event_time: Timestamp,
+    /// None where no event made it but the request.
+    pub(super) entry_id: Option<EntryId>,
+}
+
+impl MadeBy {
+    fn stored(component: Digest, version: Version) -> MadeBy {
+        MadeBy { component, event_time: version.event_time, entry_id: Some(version.entry_id) }
+    }
 }
 
 /// Part of an answer.
@@ -49,6 +57,10 @@ pub(super) enum Looking {
     TooOld(Timestamp),
     /// Values, how they answer the plan, and the event time to tell with them.
     Found(FeatureRow, Arc<Mapping>, Option<Timestamp>),
+    /// Values that stand in for what could not be computed, and the moment that they were computed for, if ever.
+    Fallback(FeatureRow, Arc<Mapping>, Option<Timestamp>),
+    /// It could not be computed, and nothing stands in for it.
+    Error,
 }
 
 /// A stored schema as the query path uses it.
@@ -69,7 +81,7 @@ impl Looked {
         let looking = if run.is_windowed { &self.windows } else { &self.row };
         match looking {
             Looking::Found(_, _, Some(_)) | Looking::TooOld(_) => self.made_by,
-            Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory => None,
+            Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory | Looking::Fallback(..) | Looking::Error => None,
         }
     }
 
@@ -107,8 +119,7 @@ impl PlannedView {
         {
             return Looked::outside_history();
         }
-        let made_by = MadeBy { component: mapping.component, version: row.header.version };
-        let made_by = (made_by.component != Digest::NONE).then_some(made_by);
+        let made_by = (mapping.component != Digest::NONE).then(|| MadeBy::stored(mapping.component, row.header.version));
         Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing(), made_by }
     }
 
@@ -136,8 +147,8 @@ impl PlannedView {
         };
         let row = row.map(|packed| FeatureRow::new(packed.clone())).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
-        let made_by = row.as_ref().map(|row| MadeBy { component: of.schema.component, version: row.header.version });
-        let event_time = made_by.map(|made_by| made_by.version.event_time);
+        let made_by = row.as_ref().map(|row| MadeBy::stored(of.schema.component, row.header.version));
+        let event_time = made_by.map(|made_by| made_by.event_time);
         let windows = if self.kept.has_windows() {
             let values = finish(&entity, &self.kept, moment, schema)?;
             Looking::Found(values, Arc::clone(&self.windows), event_time)

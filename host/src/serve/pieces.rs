@@ -9,7 +9,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::error::ApiError;
-use crate::model::{FeatureRow, Status};
+use crate::model::{FeatureRow, STATUSES, Status};
 
 /// What the cache spends on a piece besides its key, row and text, in bytes, about.
 const OVERHEAD_BYTES: u64 = 160;
@@ -25,7 +25,7 @@ pub(super) struct Piece {
     values_end: usize,
     statuses_end: usize,
     /// Values with each status, in the order of [`Status::ALL`].
-    pub(super) counts: [u32; 5],
+    pub(super) counts: [u32; STATUSES],
 }
 
 impl Piece {

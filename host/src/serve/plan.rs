@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::access::Caller;
+use super::catalog::Catalog;
+use super::computed::{Computed, From};
 use super::error::{ApiError, suggestion};
 use super::look::finish;
 use super::services;
-use crate::model::{Catalog, Digest, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
+use crate::model::{Digest, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
 use crate::telemetry::{ServedTelemetry, Telemetry};
 use crate::window;
 
@@ -30,9 +32,18 @@ pub(super) struct Plan {
     /// Where the features asked for come from: neighbours out of one view are a run.
     pub(super) runs: Vec<Run>,
     pub(super) columns: Vec<PlannedColumn>,
+    /// What is read beside them, to compute with.
+    pub(super) sources: Sources,
     /// `{"features":["view:feature",…]`, ready to be sent.
     pub(super) head: Vec<u8>,
     mappings: RwLock<BTreeMap<SchemaId, Arc<Mapping>>>,
+}
+
+/// Columns that are read and not answered. They are numbered on from those that are.
+#[derive(Default)]
+pub(super) struct Sources {
+    columns: Vec<PlannedColumn>,
+    pub(super) runs: Vec<Run>,
 }
 
 /// A view and how its own schema answers the plan.
@@ -46,6 +57,10 @@ pub(super) struct PlannedView {
     pub(super) windows: Arc<Mapping>,
     /// Its windows without any events.
     pub(super) empty: FeatureRow,
+    /// How it is computed, if it is not stored.
+    pub(super) computed: Option<Arc<Computed>>,
+    /// Of a computed view: which source goes into which of its inputs.
+    pub(super) sources: Vec<(usize, usize)>,
 }
 
 impl PlannedView {
@@ -66,6 +81,8 @@ pub(super) struct Run {
     /// Position in `views`.
     pub(super) view: usize,
     pub(super) is_windowed: bool,
+    /// Whether it has other values at every moment, whatever is stored: of windows, and of what is computed.
+    pub(super) is_fleeting: bool,
     pub(super) columns: Range<usize>,
 }
 
@@ -110,22 +127,9 @@ impl Plan {
                 let shown: String = reference.chars().take(130).collect();
                 ApiError::unusable(format!("`{shown}` is not a feature reference; write view:feature"))
             })?;
-            let position = match views.iter().position(|known| known.name == view) {
-                Some(position) => position,
-                None => {
-                    views.push(view_of(catalog, caller, view)?);
-                    views.len() - 1
-                }
-            };
-            let known = || views.get(position).into_iter().flat_map(|view| fields(view));
-            let (is_windowed, field) = known().find(|(_, known)| known.name == feature).ok_or_else(|| {
-                let shown: String = feature.chars().take(80).collect();
-                let hint = suggestion(feature, known().map(|(_, field)| field.name.as_str()));
-                ApiError::new(axum::http::StatusCode::NOT_FOUND, "not_found", format!("view `{view}` has no feature `{shown}`{hint}"))
-            })?;
-            columns.push(PlannedColumn { view: position, is_windowed, field: field.clone() });
+            columns.push(column(catalog, caller, &mut views, view, feature)?);
         }
-        Plan::new(telemetry, views, columns, references)
+        Plan::new(catalog, telemetry, caller, views, columns, references)
     }
 
     /// The features of a service, `name` or `name@version`.
@@ -149,32 +153,62 @@ impl Plan {
         let references: Vec<String> = fields(&view).map(|(_, field)| format!("{name}:{}", field.name)).collect();
         let column = |(is_windowed, field): (bool, &Field)| PlannedColumn { view: 0, is_windowed, field: field.clone() };
         let columns = fields(&view).map(column).collect();
-        Plan::new(telemetry, vec![view], columns, &references)
+        Plan::new(catalog, telemetry, caller, vec![view], columns, &references)
     }
 
-    fn new(telemetry: &Telemetry, views: Vec<Arc<View>>, columns: Vec<PlannedColumn>, references: &[String]) -> Result<Plan, ApiError> {
+    fn new(
+        catalog: &Catalog,
+        telemetry: &Telemetry,
+        caller: &Caller,
+        mut views: Vec<Arc<View>>,
+        columns: Vec<PlannedColumn>,
+        references: &[String],
+    ) -> Result<Plan, ApiError> {
         let names = serde_json::to_string(references).unwrap_or_default();
         let head = format!("{{\"features\":{names}").into_bytes();
         let served = views.iter().map(|view| telemetry.served(&view.name)).collect();
-        let mut runs: Vec<Run> = Vec::new();
-        for (index, column) in columns.iter().enumerate() {
-            match runs.last_mut() {
-                Some(run) if run.view == column.view && run.is_windowed == column.is_windowed => run.columns.end = index + 1,
-                _ => {
-                    let id = RUNS.fetch_add(1, Ordering::Relaxed);
-                    runs.push(Run { id, view: column.view, is_windowed: column.is_windowed, columns: index..index + 1 });
-                }
+        let mut sources = Sources::default();
+        let mut computed = Vec::with_capacity(views.len());
+        for position in 0..views.len() {
+            let of_view = views.get(position).and_then(|view| catalog.computed.get(&view.name)).cloned();
+            let inputs = of_view.iter().flat_map(|computed| computed.inputs.iter().enumerate());
+            let mut of_inputs = Vec::new();
+            for (input, (wanted, from)) in inputs {
+                let From::Feature(reference) = from else { continue };
+                of_inputs.push((columns.len() + sources.columns.len(), input));
+                sources.columns.push(source(catalog, caller, &mut views, reference, &wanted.field)?);
             }
+            computed.push((of_view, of_inputs));
         }
-        let views = views.into_iter().enumerate().map(|(index, view)| {
+        computed.resize_with(views.len(), Default::default);
+        let is_computed = |view: usize| computed.get(view).is_some_and(|(computed, _)| computed.is_some());
+        let answered = runs(&columns, 0, is_computed);
+        sources.runs = runs(&sources.columns, columns.len(), is_computed);
+        let all = || columns.iter().chain(&sources.columns);
+        let views = views.into_iter().zip(computed).enumerate().map(|(index, (view, (computed, sources)))| {
             let kept = window::Plan::new(&view.features, &view.kept);
-            let rows = Arc::new(Mapping::new(&columns, index, false, view.component, &view.features));
-            let windows = Arc::new(Mapping::new(&columns, index, true, view.component, &view.windows));
+            let rows = Arc::new(Mapping::new(all(), index, false, view.component, &view.features));
+            let windows = Arc::new(Mapping::new(all(), index, true, view.component, &view.windows));
             let empty = finish(&window::Entity::new(&kept), &kept, Timestamp(0), SchemaId(0))?;
-            Ok(PlannedView { view, kept, rows, windows, empty })
+            Ok(PlannedView { view, kept, rows, windows, empty, computed, sources })
         });
         let views = views.collect::<Result<Vec<_>, ApiError>>()?;
-        Ok(Plan { views, served, runs, columns, head, mappings: RwLock::default() })
+        Ok(Plan { views, served, runs: answered, columns, sources, head, mappings: RwLock::default() })
+    }
+
+    /// Whether something in it is computed from a member of this name that the request brings.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.views.iter().flat_map(|view| &view.view.request).any(|field| field.name == name)
+    }
+
+    /// Whether anything in it is computed for each request.
+    pub(super) fn computes(&self) -> bool {
+        self.views.iter().any(|view| view.computed.is_some())
+    }
+
+    /// The views whose features are answered; others are only read to compute with.
+    pub(super) fn answered(&self) -> impl Iterator<Item = &PlannedView> {
+        self.views.iter().take(self.served.len())
     }
 
     /// How rows of this schema answer the plan.
@@ -183,7 +217,8 @@ impl Plan {
             return mapping;
         }
         let view = self.views.iter().position(|planned| planned.view.name == schema.view).unwrap_or(usize::MAX);
-        let mapping = Arc::new(Mapping::new(&self.columns, view, false, schema.component, &schema.features));
+        let mapping =
+            Arc::new(Mapping::new(self.columns.iter().chain(&self.sources.columns), view, false, schema.component, &schema.features));
         if let Ok(mut known) = self.mappings.write() {
             known.insert(id, Arc::clone(&mapping));
         }
@@ -193,15 +228,76 @@ impl Plan {
 
 impl Mapping {
     /// How values of these fields answer the columns of one view.
-    fn new(columns: &[PlannedColumn], view: usize, is_windowed: bool, component: Digest, fields: &[Field]) -> Mapping {
+    fn new<'c>(
+        columns: impl Iterator<Item = &'c PlannedColumn>,
+        view: usize,
+        is_windowed: bool,
+        component: Digest,
+        fields: &[Field],
+    ) -> Mapping {
         let position = |column: &PlannedColumn| {
             let is_of = column.view == view && column.is_windowed == is_windowed;
             fields.iter().position(|field| is_of && field.name == column.field.name && field.kind == column.field.kind)
         };
-        let positions: Vec<Option<usize>> = columns.iter().map(position).collect();
+        let positions: Vec<Option<usize>> = columns.map(position).collect();
         let needed = positions.iter().flatten().max().map_or(0, |last| last + 1);
         Mapping { component, kinds: fields.iter().map(|field| field.kind).collect(), positions, needed }
     }
+}
+
+/// Neighbours out of one view become a run. The first column has the number `first`.
+fn runs(columns: &[PlannedColumn], first: usize, is_computed: impl Fn(usize) -> bool) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (column, index) in columns.iter().zip(first..) {
+        match runs.last_mut() {
+            Some(run) if run.view == column.view && run.is_windowed == column.is_windowed => run.columns.end = index + 1,
+            _ => {
+                let id = RUNS.fetch_add(1, Ordering::Relaxed);
+                let PlannedColumn { view, is_windowed, .. } = *column;
+                runs.push(Run { id, view, is_windowed, is_fleeting: is_windowed || is_computed(view), columns: index..index + 1 });
+            }
+        }
+    }
+    runs
+}
+
+/// A feature of a view, which is added to `views` if it is not among them.
+fn column(catalog: &Catalog, caller: &Caller, views: &mut Vec<Arc<View>>, view: &str, feature: &str) -> Result<PlannedColumn, ApiError> {
+    let position = match views.iter().position(|known| known.name == view) {
+        Some(position) => position,
+        None => {
+            views.push(view_of(catalog, caller, view)?);
+            views.len() - 1
+        }
+    };
+    let known = || views.get(position).into_iter().flat_map(|view| fields(view));
+    let (is_windowed, field) = known().find(|(_, known)| known.name == feature).ok_or_else(|| {
+        let shown: String = feature.chars().take(80).collect();
+        let hint = suggestion(feature, known().map(|(_, field)| field.name.as_str()));
+        ApiError::new(axum::http::StatusCode::NOT_FOUND, "not_found", format!("view `{view}` has no feature `{shown}`{hint}"))
+    })?;
+    Ok(PlannedColumn { view: position, is_windowed, field: field.clone() })
+}
+
+/// A stored feature that a computed view takes as an input.
+fn source(
+    catalog: &Catalog,
+    caller: &Caller,
+    views: &mut Vec<Arc<View>>,
+    reference: &str,
+    input: &Field,
+) -> Result<PlannedColumn, ApiError> {
+    let cannot = |problem: &str| ApiError::unavailable(format!("input `{}` is to be `{reference}`: {problem}", input.name));
+    let (view, feature) = reference.split_once(':').unwrap_or((reference, ""));
+    caller.may_view(view)?;
+    if catalog.computed.contains_key(view) {
+        return Err(cannot("that is computed for each request itself; take what it is computed from"));
+    }
+    let found = column(catalog, caller, views, view, feature).map_err(|_| cannot("there is no such feature on this host"))?;
+    if found.field.kind != input.kind || found.field.width != input.width {
+        return Err(cannot(&format!("that is of kind {}, and the input of kind {}", found.field.kind, input.kind)));
+    }
+    Ok(found)
 }
 
 /// The features of a view, and whether each is windowed.

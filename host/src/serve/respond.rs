@@ -9,7 +9,7 @@ use super::look::{Looked, Looking, MadeBy};
 use super::pieces::{Piece, Pieces};
 use super::plan::{Mapping, Plan, Run};
 use crate::model::json::push_value;
-use crate::model::{FeatureRow, Status, Timestamp};
+use crate::model::{FeatureRow, STATUSES, Status, Timestamp};
 
 /// Bytes in one answer, at most: the same long value may be asked for any number of times.
 pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -28,12 +28,12 @@ pub(super) struct ResultWriter<'p> {
 /// Counts statuses for each view, and adds them to the metrics once.
 pub(super) struct Tally<'p> {
     plan: &'p Plan,
-    counts: Vec<[u64; 5]>,
+    counts: Vec<[u64; STATUSES]>,
 }
 
 impl<'p> Tally<'p> {
     pub(super) fn new(plan: &'p Plan) -> Tally<'p> {
-        Tally { plan, counts: vec![[0; 5]; plan.views.len()] }
+        Tally { plan, counts: vec![[0; STATUSES]; plan.views.len()] }
     }
 
     pub(super) fn count(&mut self, view: usize, status: Status) {
@@ -60,11 +60,12 @@ impl<'p> ResultWriter<'p> {
         for run in &self.plan.runs {
             let looking = found.get(run.view).map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
             let piece = match (looking, keys.get(run.view)) {
-                // Windows have other values at every moment.
-                (Some(Looking::Found(row, mapping, time)), _) if run.is_windowed => Arc::new(write_row(run, row, mapping, *time)?),
-                (Some(Looking::Found(row, mapping, time)), Some(key)) => {
-                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping, *time))?
+                (Some(Looking::Found(row, mapping, time)), Some(key)) if !run.is_fleeting => {
+                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping, *time, None))?
                 }
+                (Some(Looking::Found(row, mapping, time)), _) => Arc::new(write_row(run, row, mapping, *time, None)?),
+                (Some(Looking::Fallback(row, mapping, time)), _) => Arc::new(write_row(run, row, mapping, *time, Some(Status::Fallback))?),
+                (Some(Looking::Error), _) => Arc::new(write_absent(run, Status::Error, None)),
                 (Some(Looking::TooOld(time)), _) => Arc::new(write_absent(run, Status::OutsideMaxAge, Some(*time))),
                 (Some(Looking::OutsideHistory), _) => Arc::new(write_absent(run, Status::OutsideHistory, None)),
                 _ => Arc::new(write_absent(run, Status::NotFound, None)),
@@ -114,8 +115,8 @@ fn push_joined<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t [u8]>) {
     }
 }
 
-/// A run of columns out of a row.
-fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timestamp>) -> Result<Piece, ApiError> {
+/// A run of columns out of a row; their status, where it is not told by the values.
+fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timestamp>, status: Option<Status>) -> Result<Piece, ApiError> {
     let values = cells::values(row, mapping)?;
     let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
     let of_run = || positions.iter().map(|position| position.and_then(|position| *values.get(position)?));
@@ -132,8 +133,9 @@ fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timest
     }
     piece.end_values();
     let out = piece.text_mut();
-    if nulls == 0 {
-        push_repeated(out, columns, |out| push_status(out, Status::Present));
+    let of_all = status.or((nulls == 0).then_some(Status::Present));
+    if let Some(status) = of_all {
+        push_repeated(out, columns, |out| push_status(out, status));
     } else {
         for (value, separator) in separated(of_run()) {
             out.extend_from_slice(separator);
@@ -142,8 +144,13 @@ fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timest
     }
     piece.end_statuses();
     push_repeated(piece.text_mut(), columns, |out| push_time(out, time));
-    piece.count(Status::Present, columns - nulls);
-    piece.count(Status::Null, nulls);
+    match of_all {
+        Some(status) => piece.count(status, columns),
+        None => {
+            piece.count(Status::Present, columns - nulls);
+            piece.count(Status::Null, nulls);
+        }
+    }
     Ok(piece)
 }
 
@@ -190,10 +197,15 @@ fn push_repeated(out: &mut Vec<u8>, times: usize, push: impl FnOnce(&mut Vec<u8>
 
 /// Appends `{"component":…,"entry_id":…,"event_time":…}`, or `null`.
 pub(super) fn push_made_by(out: &mut Vec<u8>, made_by: Option<MadeBy>) {
-    let Some(MadeBy { component, version }) = made_by else { return out.extend_from_slice(b"null") };
+    let Some(MadeBy { component, event_time, entry_id }) = made_by else { return out.extend_from_slice(b"null") };
     // Writing to memory does not fail.
-    let _ = write!(out, "{{\"component\":\"{component}\",\"entry_id\":\"{}\",\"event_time\":", version.entry_id);
-    push_time(out, Some(version.event_time));
+    let _ = write!(out, "{{\"component\":\"{component}\",\"entry_id\":");
+    let _ = match entry_id {
+        Some(id) => write!(out, "\"{id}\""),
+        None => write!(out, "null"),
+    };
+    out.extend_from_slice(b",\"event_time\":");
+    push_time(out, Some(event_time));
     out.push(b'}');
 }
 

@@ -13,12 +13,13 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::access::Caller;
 use super::body::Whole;
+use super::catalog::Catalog;
 use super::command::{Command, RefusalKind};
 use super::error::ApiError;
 use super::features::body_error;
 use super::plan::Plan;
 use super::transforms::send;
-use crate::model::{Catalog, Service, ServiceName, is_name};
+use crate::model::{Service, ServiceName, is_name};
 
 /// The body of `PUT /v1/services/{service}`.
 #[derive(Deserialize)]

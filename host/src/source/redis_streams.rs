@@ -7,8 +7,8 @@
 //!    once if this is the only reader, who would not be here if they were; then new ones.
 //! 2. A connection that breaks may have carried entries that nobody saw. They are pending, with ids greater than the last one handed out, so after
 //!    a break rule 1 begins again *after that id*. Those up to it are with the pipeline and are not handed out twice.
-//!    The server may notice the break later than this side and hand out entries to nobody even then, with ids below those of later reads. They
-//!    are found among what has been pending for too long, like those of other consumers.
+//!    The server may notice the break later than this side; a fence (`fence.rs`) keeps it from handing out entries to nobody even then, with ids below those of
+//!    later reads. Competing consumers have none, and find them among what has been pending for too long.
 //! 3. A group that is gone takes with it the knowledge of what is pending. What was handed out and not committed would be left out after a crash if
 //!    the group were made again after it, so reading stops, and begins anew at the place that the store knows.
 //!
@@ -20,6 +20,7 @@
 
 mod admin;
 mod appender;
+mod fence;
 mod fit;
 mod loss;
 mod reader;
@@ -35,6 +36,7 @@ use crate::model::{EntryId, Location};
 use crate::resp::{self, Address, Commands, Connection, StreamEntries};
 use admin::Admin;
 pub use appender::RedisAppender;
+use fence::Fence;
 use loss::Ledger;
 use reader::{Phase, Reader};
 
@@ -129,6 +131,10 @@ impl RedisStreams {
 
     /// Finds or makes the group, and where reading goes on.
     async fn prepare(&self, reader: &mut Reader) -> Result<(), Error> {
+        if !self.options.checkpoint && !self.options.competing {
+            // Before anything is looked at: from now on nobody else is handed new entries.
+            reader.fence = Some(Fence::put_up(&self.admin, &self.options, reader.fence.as_ref()).await?);
+        }
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
         let mut emptied = reader.look(state.stream.as_ref());
@@ -254,9 +260,15 @@ impl RedisStreams {
     async fn read_new(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
         let (count, block) = (reader.fit.ask(entries_max).to_string(), self.options.block_ms.to_string());
         let mut commands = Commands::default();
-        commands.begin(11).arg(b"XREADGROUP").arg(b"GROUP").arg(self.options.group.as_bytes()).arg(self.options.consumer.as_bytes());
+        let fence = reader.fence.as_ref().map(|fence| fence.key.as_bytes());
+        commands.begin(if fence.is_some() { 13 } else { 11 });
+        commands.arg(b"XREADGROUP").arg(b"GROUP").arg(self.options.group.as_bytes()).arg(self.options.consumer.as_bytes());
         commands.arg(b"COUNT").arg(count.as_bytes()).arg(b"BLOCK").arg(block.as_bytes());
-        commands.arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(b">");
+        commands.arg(b"STREAMS").arg(self.options.key.as_bytes());
+        if let Some(fence) = fence {
+            commands.arg(fence).arg(b">");
+        }
+        commands.arg(b">");
         let found = self.exchange(reader, &commands, self.options.block_ms).await?.unwrap_or_default();
         self.advance(reader, &found);
         Ok(Delivery { entries: found.entries, ..Delivery::default() })

@@ -76,6 +76,7 @@ pub(super) struct Families {
     pub(super) pending: Family<StreamLabels, Gauge>,
     pub(super) rows_committed: Family<TransformLabels, Counter>,
     pub(super) dead_letters: Family<ReasonLabels, Counter>,
+    pub(super) not_computed: Family<ReasonLabels, Counter>,
     pub(super) apply: Histograms<TransformLabels>,
     pub(super) transform_lag_seconds: Family<TransformLabels, Gauge<f64, AtomicU64>>,
     pub(super) swaps: Family<TransformLabels, Counter>,
@@ -104,6 +105,7 @@ impl Families {
             pending: Family::default(),
             rows_committed: Family::default(),
             dead_letters: Family::default(),
+            not_computed: Family::default(),
             apply: Family::new_with_constructor(seconds),
             transform_lag_seconds: Family::default(),
             swaps: Family::default(),
@@ -149,6 +151,7 @@ impl Families {
     fn register_transforms(&self, to: &mut Registry) {
         to.register("rows_committed", "Feature rows committed", self.rows_committed.clone());
         to.register("dead_letters", "Events given up, by reason", self.dead_letters.clone());
+        to.register("not_computed", "Rows that could not be computed for requests, by reason", self.not_computed.clone());
         to.register("dead_letters_kept", "Dead letters in the store", self.dead_letters_kept.clone());
         to.register("dead_letters_evicted", "Dead letters pushed out by newer ones", self.dead_letters_evicted.clone());
         to.register_with_unit("apply", "Time one transform took for a batch", Unit::Seconds, self.apply.clone());

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use wasmtime::component::InstancePre;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
@@ -96,16 +97,16 @@ impl Instances {
 
     /// Makes the first instance, asks it what it is, and keeps it warm.
     pub(super) fn describe(&self) -> Result<Spec, Error> {
-        let mut slot = Slot::wait(self);
+        let mut slot = Slot::wait(self, None)?;
         let (instance, spec) = self.instantiate()?;
         slot.keep = Some(instance);
         Ok(spec)
     }
 
-    /// One call of a stateless transform.
-    pub(super) fn apply(&self, spec: &Spec, input: &Batch) -> Result<Output, Error> {
+    /// One call of a stateless transform; with an `end`, it and the wait for an instance last no longer than until then.
+    pub(super) fn apply(&self, spec: &Spec, input: &Batch, end: Option<Instant>) -> Result<Output, Error> {
         let columns = call::columns(input);
-        self.call(spec, input, |instance, rows| {
+        self.call(spec, input, end, |instance, rows| {
             let Guest::Transform(guest) = &instance.guest else { return Err(wrong_world()) };
             let result = guest.call_apply(&mut instance.store, transform::Batch { rows, columns: &columns });
             let checked = |output| {
@@ -119,7 +120,7 @@ impl Instances {
     /// One call of a stateful transform; the groups are those of [`Transform::fold`](super::Transform::fold).
     pub(super) fn fold(&self, spec: &Spec, input: &Batch, groups: &[u32], states: &Column) -> Result<Folded, Error> {
         let columns = call::columns(input);
-        self.call(spec, input, |instance, rows| {
+        self.call(spec, input, None, |instance, rows| {
             let Guest::Fold(guest, _) = &instance.guest else { return Err(wrong_world()) };
             let input_batch = fold::Batch { rows, columns: &columns };
             let result = guest.call_apply(&mut instance.store, input_batch, groups, call::column(states));
@@ -137,7 +138,7 @@ impl Instances {
         let Values::Blobs(packed) = &states.values else { return Err(Error::Engine("states are bytes".into())) };
         let rows = packed.len();
         let nothing = Batch::default();
-        self.call(spec, &nothing, |instance, _| {
+        self.call(spec, &nothing, None, |instance, _| {
             let Guest::Fold(_, Some(guest)) = &instance.guest else { return Err(wrong_world()) };
             let result = guest.call_migrate(&mut instance.store, from, call::column(states));
             let checked = |states: wit::ColumnResult| {
@@ -157,16 +158,17 @@ impl Instances {
         &self,
         spec: &Spec,
         input: &Batch,
+        end: Option<Instant>,
         work: impl FnOnce(&mut Instance, u32) -> Result<wasmtime::Result<Result<Result<T, Error>, String>>, Error>,
     ) -> Result<T, Error> {
         let rows = u32::try_from(input.rows).map_err(|_| Error::Engine(format!("a batch of {} rows is too large", input.rows)))?;
-        let mut slot = Slot::wait(self);
+        let mut slot = Slot::wait(self, end)?;
+        let deadline_ms = self.deadline_ms(end)?;
         let mut instance = match slot.keep.take() {
             Some(instance) => instance,
             None => self.replacement(spec)?,
         };
         instance.calls += 1;
-        let Limits { deadline_ms, .. } = self.limits;
         self.arm(&mut instance.store, deadline_ms);
         let result = work(&mut instance, rows)?;
         let result = result.map_err(|error| self.explain(error, instance.store.data(), deadline_ms))?;
@@ -233,6 +235,16 @@ impl Instances {
         }
     }
 
+    /// Time for one call in milliseconds, if somebody waits until `end`.
+    fn deadline_ms(&self, end: Option<Instant>) -> Result<u64, Error> {
+        let Limits { deadline_ms, .. } = self.limits;
+        let Some(end) = end else { return Ok(deadline_ms) };
+        match end.saturating_duration_since(Instant::now()).as_micros().div_ceil(1_000) {
+            0 => Err(Error::Deadline { deadline_ms }),
+            left => Ok(u64::try_from(left).unwrap_or(u64::MAX).min(deadline_ms)),
+        }
+    }
+
     /// Starts the clock of a call. The tick that is running is not counted, nor one that a woken ticker cuts short.
     fn arm(&self, store: &mut Store<State>, deadline_ms: u64) {
         store.data_mut().limiter.denied = None;
@@ -281,12 +293,18 @@ struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    fn wait(instances: &'a Instances) -> Slot<'a> {
-        let pool = instances.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |pool: &mut Pool| pool.busy >= instances.reservation.instances;
-        let mut pool = instances.returned.wait_while(pool, full).unwrap_or_else(PoisonError::into_inner);
+    /// Waits for one, until `end` if there is one.
+    fn wait(instances: &'a Instances, end: Option<Instant>) -> Result<Slot<'a>, Error> {
+        let mut pool = instances.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while pool.busy >= instances.reservation.instances {
+            pool = match end.map(|end| end.saturating_duration_since(Instant::now())) {
+                None => instances.returned.wait(pool).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return Err(Error::Deadline { deadline_ms: instances.limits.deadline_ms }),
+                Some(left) => instances.returned.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
         pool.busy += 1;
-        Slot { instances, keep: pool.idle.pop() }
+        Ok(Slot { instances, keep: pool.idle.pop() })
     }
 
     fn give_back(&mut self, instance: Instance) {

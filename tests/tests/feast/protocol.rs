@@ -266,3 +266,20 @@ fn a_registry_gives_views_services_and_types() {
         let _ = Registry::read(&whole[..end]);
     }
 }
+
+#[test]
+fn what_is_computed_for_a_request_finds_its_data_among_the_entities() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::store::put_tutorial(&folder);
+    let live = "[transforms.live]\nat = \"request\"\ncomponent = \"tutorial.wasm\"\n";
+    let host = crate::host_in(&folder, "type = \"memory\"", live);
+    let body = |entities: Value| json!({"features": ["live:feature1", "merchant_stats:category"], "entities": entities});
+    let answer = ask(&host, "/get-online-features", &body(json!({"id": ["a", "b"], "value": [5, "2.5"], "merchant_code": ["m", "m"]})));
+    let (results, _) = by_name(&answer).unwrap();
+    let names: Vec<&str> = results.keys().map(String::as_str).collect();
+    assert_eq!(names, ["category", "feature1", "id", "merchant_code"], "what was brought to compute with is no result");
+    assert_eq!((&results["feature1"]["values"], &results["feature1"]["statuses"]), (&json!([10.0, 5.0]), &json!(["PRESENT", "PRESENT"])));
+    let absent = "Required request data source features ['value'] not found in the entity rows, but required by feature views";
+    refused(&host, "/get-online-features", &body(json!({"id": ["a"], "merchant_code": ["m"]})).to_string(), 404, absent);
+    refused(&host, "/get-online-features", &body(json!({"id": ["a"], "value": ["x"], "merchant_code": ["m"]})).to_string(), 400, "value");
+}

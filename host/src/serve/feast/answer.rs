@@ -52,7 +52,8 @@ impl Layout {
 
     fn push_status(&self, out: &mut Vec<u8>, status: Status) {
         let word: &[u8] = match (self.statuses, status) {
-            (_, Status::Present) => b"\"PRESENT\"",
+            (_, Status::Present | Status::Fallback) => b"\"PRESENT\"",
+            (_, Status::Error) => b"\"INVALID\"",
             (_, Status::OutsideMaxAge | Status::OutsideHistory) => b"\"OUTSIDE_MAX_AGE\"",
             (FeastStatuses::Feast, Status::Null | Status::NotFound) => b"\"PRESENT\"",
             (FeastStatuses::Strict, Status::Null) => b"\"NULL_VALUE\"",
@@ -92,7 +93,7 @@ pub(super) fn write(
     let mut tally = Tally::new(plan);
     let mut bytes = 0;
     for found in looked.chunks(plan.views.len().max(1)) {
-        cells::each(plan, found, |column, cell| {
+        cells::each(&plan.runs, found, |column, cell| {
             let Some(lists) = all.get_mut(before + column) else { return Ok(()) };
             let start = lists.values.len();
             lists.next();

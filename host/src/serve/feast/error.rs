@@ -27,6 +27,7 @@ pub(in crate::serve) enum Class {
     FeatureNameCollision,
     ObjectNotFound,
     PushSourceNotFound,
+    RequestDataNotFound,
 }
 
 impl Class {
@@ -37,6 +38,7 @@ impl Class {
             Class::FeatureNameCollision => "FeatureNameCollisionError",
             Class::ObjectNotFound => "FeastObjectNotFoundException",
             Class::PushSourceNotFound => "PushSourceNotFoundException",
+            Class::RequestDataNotFound => "RequestDataNotFoundInEntityRowsException",
         }
     }
 }

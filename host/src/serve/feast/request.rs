@@ -3,13 +3,15 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::error::FeastError;
+use super::error::{Class, FeastError};
 use crate::model::View;
-use crate::serve::join_keys::Entity;
+use crate::serve::brought::Brings;
+use crate::serve::join_keys::{Entity, Given};
 
 /// The members of a body.
 pub(super) struct Members<'b>(Entity<'b>);
@@ -106,6 +108,16 @@ impl<'b> Members<'b> {
     }
 }
 
+impl Brings for Columns<'_> {
+    fn join_key(&self, entity: usize, name: &str) -> Option<Given<'_>> {
+        self.get(name, entity).map(|raw| Given::Json(raw.get()))
+    }
+
+    fn beside(&self, entity: usize, name: &str) -> Option<Given<'_>> {
+        self.join_key(entity, name)
+    }
+}
+
 impl<'b> Columns<'b> {
     /// How many rows there are; at least one.
     pub(super) fn rows(&self) -> Result<usize, FeastError> {
@@ -138,6 +150,19 @@ impl<'b> Columns<'b> {
                 values.truncate(rows);
             }
         }
+    }
+
+    /// What views that are computed need from the request, where it is not among the columns.
+    pub(super) fn check_request_data(&self, views: &[&View]) -> Result<(), FeastError> {
+        let wanted = views.iter().flat_map(|view| &view.request).filter(|field| !field.nullable && field.default.is_none());
+        let absent: BTreeSet<&str> = wanted.map(|field| field.name.as_str()).filter(|name| self.column(name).is_none()).collect();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let absent = absent.into_iter().collect::<Vec<_>>().join("', '");
+        let message =
+            format!("Required request data source features ['{absent}'] not found in the entity rows, but required by feature views");
+        Err(FeastError::known(StatusCode::NOT_FOUND, Class::RequestDataNotFound, message))
     }
 
     pub(super) fn check_join_keys(&self, views: &[&View]) -> Result<(), FeastError> {

@@ -85,7 +85,7 @@ impl Admin {
         })
     }
 
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd, name: &str) -> Result<T, Error> {
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, name: &str) -> Result<T, Error> {
         command.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.address, name, &error))
     }
 

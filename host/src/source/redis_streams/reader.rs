@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::admin::StreamState;
+use super::fence::Fence;
 use super::fit::Fit;
 use super::loss::Ledger;
 use crate::model::{Entries, EntryId};
@@ -15,6 +16,8 @@ const RECENT_MAX: usize = 4;
 /// Where one reader is.
 pub(super) struct Reader {
     pub(super) connection: Option<Connection>,
+    /// What keeps others from reading at the same time; competing readers have none.
+    pub(super) fence: Option<Fence>,
     pub(super) phase: Phase,
     /// Everything up to here is applied or with the pipeline; `None` until that is known. Where a lost group is made again, and where a reader
     /// without a group goes on.
@@ -48,6 +51,7 @@ impl Reader {
     pub(super) fn new(place: Option<EntryId>) -> Reader {
         Reader {
             connection: None,
+            fence: None,
             phase: Phase::Pending(EntryId::ZERO),
             cursor: place,
             handed: EntryId::ZERO,

@@ -1,4 +1,4 @@
-//! From entries to columns: each field that some transform of the stream reads is found and decoded once, whatever the number of transforms.
+//! From entries and requests to columns: each field that some transform of the stream reads is found and decoded once, whatever the number of transforms.
 //!
 //! A value that does not decode is a fault of its row in that column. It harms only the transforms that read the column, and only on that row.
 
@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use crate::model::{Column, Entries, Epoch, Field, Format};
 
-pub use column::Fault;
-use column::{Builder, Raw};
+pub use column::{Builder, Fault, Raw};
 use json::Paths;
 
 /// One column to be decoded: a declared input, bound to a place in the event.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Decoded, Wanted};
-use crate::model::{Column, Kind, Packed, Validity, Values, parse};
+use crate::model::{Column, Kind, Packed, Validity, Value, Values, parse};
 
 /// A row that did not decode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Fault {
 
 /// A value as it stands in an event.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Raw<'t> {
+pub enum Raw<'t> {
     /// The value of a field of an entry.
     Plain(&'t [u8]),
     /// A JSON value's text.
@@ -27,7 +27,8 @@ pub(super) enum Raw<'t> {
 /// Characters of a bad value that are shown.
 const SHOWN_CHARS: usize = 80;
 
-pub(super) struct Builder<'w> {
+/// A column as it is filled, row by row.
+pub struct Builder<'w> {
     wanted: &'w Wanted,
     values: Values,
     validity: Option<Validity>,
@@ -37,7 +38,8 @@ pub(super) struct Builder<'w> {
 }
 
 impl<'w> Builder<'w> {
-    pub(super) fn new(wanted: &'w Wanted, rows: usize) -> Builder<'w> {
+    /// No rows yet, and room for so many.
+    pub fn new(wanted: &'w Wanted, rows: usize) -> Builder<'w> {
         let packed = || {
             let mut offsets = Vec::with_capacity(rows + 1);
             offsets.push(0);
@@ -60,7 +62,7 @@ impl<'w> Builder<'w> {
     }
 
     /// Decodes the next row's value. A missing value or null takes the default, if there is one.
-    pub(super) fn push(&mut self, raw: Option<Raw<'_>>) {
+    pub fn push(&mut self, raw: Option<Raw<'_>>) {
         let raw = raw.filter(|raw| !self.is_null(raw));
         let default = self.wanted.field.default.as_deref();
         let Some(raw) = raw.or_else(|| default.map(|text| Raw::Plain(text.as_bytes()))) else {
@@ -80,13 +82,32 @@ impl<'w> Builder<'w> {
         }
     }
 
+    /// Takes the next row's value as it was stored; what is not there takes the default, if there is one.
+    pub fn push_stored(&mut self, value: Option<Value<'_>>) {
+        let Some(value) = value else { return self.push(None) };
+        match (&mut self.values, value) {
+            (Values::Booleans(values), Value::Boolean(truth)) => values.push(truth.into()),
+            (Values::Integers(values), Value::Integer(number)) => values.push(number),
+            (Values::Floats(values), Value::Float(number)) => values.push(number),
+            (Values::Timestamps(values), Value::Timestamp(moment)) => values.push(moment.0),
+            (Values::Texts(packed), Value::Text(text)) => packed.push(text.as_bytes()),
+            (Values::Blobs(packed), Value::Bytes(bytes)) => packed.push(bytes),
+            (Values::Vectors { width, values }, Value::Vector(bytes)) if bytes.len() == *width as usize * 4 => {
+                values.extend(bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)));
+            }
+            _ => return self.fault(format!("{} is of another kind; expected {}", self.name(), self.expected())),
+        }
+        self.rows += 1;
+    }
+
     /// Marks the next row as one that did not decode.
-    pub(super) fn fault(&mut self, message: String) {
+    pub fn fault(&mut self, message: String) {
         self.faults.push(Fault { row: self.rows as u32, message });
         self.push_null();
     }
 
-    pub(super) fn finish(self) -> Decoded {
+    /// The column and its faults.
+    pub fn finish(self) -> Decoded {
         Decoded { column: Arc::new(Column { values: self.values, validity: self.validity }), faults: self.faults }
     }
 

@@ -1,0 +1,185 @@
+//! What a transform is bound to: a stream, whose events it turns into rows, or requests, for which it computes its features anew.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::Core;
+use super::binding_options::BindingOptions;
+use super::transforms::{Active, Origin, Registry};
+use crate::model::{At, Column, Packed, Schema, StoredState, Values, View, aggregation, is_stream_name, state_key};
+use crate::pipeline::Binding;
+use crate::serve::Computed;
+use crate::telemetry::TransformTelemetry;
+use crate::transform::{Transform, World};
+use crate::window::Plan;
+
+/// States of another version that a new one takes over for a try before it gets into force.
+const STATES_TRIED: usize = 256;
+
+/// A transform and what it works on.
+#[derive(Clone)]
+pub(super) enum Bound {
+    /// The events of a stream.
+    Stream(Arc<Binding>),
+    /// What queries bring.
+    Requests(Arc<Computed>),
+}
+
+impl Bound {
+    pub(super) fn transform(&self) -> &Transform {
+        match self {
+            Bound::Stream(binding) => &binding.transform,
+            Bound::Requests(computed) => computed.transform(),
+        }
+    }
+
+    pub(super) fn view(&self) -> &Arc<View> {
+        match self {
+            Bound::Stream(binding) => &binding.view,
+            Bound::Requests(computed) => computed.view(),
+        }
+    }
+
+    /// The stream, if it has one.
+    pub(super) fn stream(&self) -> Option<&str> {
+        self.view().stream.as_deref()
+    }
+}
+
+impl Core {
+    /// Binds a component that was compiled to what its options say.
+    pub(super) async fn bind(
+        &self,
+        name: &str,
+        transform: Transform,
+        options: BindingOptions,
+        origin: Origin,
+        registry: &Registry,
+    ) -> anyhow::Result<Active> {
+        let old = registry.active.get(name);
+        let declared = match origin {
+            Origin::Declared => Some(transform.digest()),
+            Origin::Pushed => old.and_then(|old| old.declared),
+        };
+        let bound = match options.at {
+            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, &options).await?)),
+            At::Request => Bound::Requests(Arc::new(computed(transform, &options, self.telemetry.transform(name))?)),
+        };
+        if let Some(old) = old {
+            let kinds = |view: &View| view.entity.iter().map(|field| (field.name.clone(), field.kind)).collect::<Vec<_>>();
+            if kinds(old.bound.view()) != kinds(bound.view()) {
+                bail!("its entity differs from that of the transform in force under this name; remove that one first, or use another name");
+            }
+        }
+        Ok(Active { bound, options, origin, declared, refused: None })
+    }
+
+    async fn bind_to_stream(&self, name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<Binding> {
+        let (view, stream) = view_of(name, &transform, options)?;
+        let schema = Schema {
+            view: view.name.clone(),
+            component: view.component,
+            entity: view.entity.clone(),
+            features: view.features.clone(),
+            kept: view.kept.clone(),
+            state_version: transform.world().is_stateful().then(|| view.version.clone()),
+        };
+        self.check_states(&view, &transform).await?;
+        if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&stream) {
+            bail!(
+                "it keeps states, windows or history, which need events in order and once each, and the hosts of stream `{}` compete for its \
+                 entries: set `consumers = \"single\"` in [streams.{stream}]",
+                stream
+            );
+        }
+        let kept = (!view.kept.is_nothing()).then(|| Arc::new(Plan::new(&view.features, &view.kept)));
+        let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
+        let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
+        Ok(Binding {
+            transform,
+            view: Arc::new(view),
+            schema,
+            inputs,
+            kept,
+            expire_secs: options.expire_secs(),
+            bisect_ms_max: options.bisect_ms_max,
+            telemetry: self.telemetry.transform(name),
+        })
+    }
+
+    /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
+    /// sample of what is stored is taken over for a try.
+    async fn check_states(&self, view: &View, transform: &Transform) -> anyhow::Result<()> {
+        if !transform.world().is_stateful() {
+            return Ok(());
+        }
+        let store = self.store.as_store();
+        let own = &view.version;
+        let all = store.schemas().await.context("cannot read the schemas of the online store")?;
+        let versions = all.into_iter().filter(|(_, schema)| schema.view == view.name).filter_map(|(_, schema)| schema.state_version);
+        let others: BTreeSet<String> = versions.filter(|version| !StoredState::is_compatible(version, own)).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        if transform.world() != World::MigratingTransform {
+            let others: Vec<&str> = others.iter().map(String::as_str).collect();
+            bail!(
+                "version {own} does not read the states that version {} has written, and exports no migration: export one (world \
+                 `migrating-transform`), give it a version that says that its states are the same ({}.x), or load it under another name",
+                others.join(" and "),
+                others.first().and_then(|version| version.rsplit_once('.')).map_or("0", |(major, _)| major)
+            );
+        }
+        let prefix = state_key(format!("{}:", view.name).as_bytes());
+        let sample = store.sample(&prefix, STATES_TRIED).await.context("cannot read the states of the online store")?;
+        for from in others {
+            let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
+            let mut packed = Packed::default();
+            states.for_each(|state| packed.push(state.bytes));
+            let many = packed.len();
+            let migrated =
+                tokio::task::block_in_place(|| transform.migrate(&from, &Column { values: Values::Blobs(packed), validity: None }));
+            migrated.with_context(|| format!("it cannot take over {many} of the states that version {from} has written"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The view that a component makes when it is bound like this to requests.
+pub(super) fn computed(transform: Transform, options: &BindingOptions, telemetry: TransformTelemetry) -> anyhow::Result<Computed> {
+    options.check_for_requests(transform.spec())?;
+    Computed::new(transform, &options.inputs, &options.fallback, telemetry).map_err(anyhow::Error::msg)
+}
+
+/// The view that a component makes when it is bound like this to a stream, and the stream.
+pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOptions) -> anyhow::Result<(View, String)> {
+    let spec = transform.spec();
+    let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
+    let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;
+    if !is_stream_name(&stream) {
+        bail!("{stream:?} cannot name a stream; use 1 to 255 printable ASCII characters and no spaces");
+    }
+    options.check_inputs(spec)?;
+    let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
+    let kept = options.kept(spec);
+    let windows = aggregation::fields(&spec.outputs, &kept.aggregations)?;
+    let view = View {
+        name: name.to_owned(),
+        doc: spec.doc.clone(),
+        stream: Some(stream.clone()),
+        component: transform.digest(),
+        version: spec.version.clone(),
+        entity,
+        features: spec.outputs.clone(),
+        windows,
+        kept,
+        max_age_secs: options.max_age_secs,
+        request: Vec::new(),
+        uses: Vec::new(),
+        types: BTreeMap::new(),
+    };
+    Ok((view, stream))
+}
