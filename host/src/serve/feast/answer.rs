@@ -126,7 +126,10 @@ pub(super) fn write(
     let names: Vec<&str> = join_keys.into_iter().chain(names.iter().map(String::as_str)).collect();
     let mut metadata = json!({"feature_names": names});
     if layout.view_metadata {
-        let views: Vec<_> = plan.views.iter().map(|planned| json!({"name": planned.view.name})).collect();
+        // Those that others are computed from were not asked for.
+        let asked_for: BTreeSet<usize> = plan.columns.iter().map(|column| column.view).collect();
+        let views = asked_for.into_iter().filter_map(|view| plan.views.get(view));
+        let views: Vec<_> = views.map(|planned| json!({"name": planned.view.name})).collect();
         if let Some(members) = metadata.as_object_mut() {
             members.insert("feature_view_metadata".into(), views.into());
         }
