@@ -7,6 +7,7 @@ pub mod cases;
 mod check;
 mod commands;
 mod demo;
+mod feast;
 mod folder;
 mod services;
 mod shelf;
@@ -61,6 +62,8 @@ struct Core {
     streams: Arc<ArcSwap<BTreeMap<String, serve::Stream>>>,
     logs: std::sync::Mutex<BTreeMap<String, Log>>,
     registry: Mutex<Registry>,
+    /// Views that no transform computes.
+    written: BTreeMap<String, Arc<serve::Written>>,
     workers: Mutex<BTreeMap<String, Worker>>,
     /// Streams whose pipelines wait, all of them at first: until all transforms of a stream are in force, its entries must not pass.
     held: watch::Sender<Option<BTreeSet<String>>>,
@@ -91,6 +94,7 @@ impl Host {
     pub async fn start(config: Config) -> anyhow::Result<Host> {
         access::may_listen(&config)?;
         let tls = access::tls(&config)?;
+        let config = config.with_registry().map_err(anyhow::Error::msg)?;
         let core = Arc::new(Core::open(config).await?);
         core.open_streams().await?;
         core.install_declared().await?;
@@ -98,6 +102,7 @@ impl Host {
             FolderWatch::start(&core, folder).await?;
         }
         core.install_pushed().await;
+        core.publish(&*core.registry.lock().await);
         core.release_streams().await;
         core.keep_house();
         let listen = core.config.host.listen;
@@ -116,6 +121,7 @@ impl Host {
             access: access::options(&core.config),
             tls,
             cors_origins: core.config.http.cors_origins.clone(),
+            feast: core.feast_options(),
         };
         let mut shutdown = core.shutdown.subscribe();
         let server = tokio::spawn(serve::serve(listener, state, async move {
@@ -168,7 +174,9 @@ impl Core {
         })?;
         let shelf = Shelf::open(folder.components())?;
         let services = ServiceBook::open(folder.components().join("services.json"), &config)?;
+        let written = feast::written(&config, &*store.as_store()).await?;
         Ok(Core {
+            written,
             folder,
             store,
             engine,

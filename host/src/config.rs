@@ -3,7 +3,9 @@
 //! Secrets never stand in the file: a setting that may hold one has a twin that names an environment variable (`url_env`).
 
 mod access;
+mod feast;
 mod problems;
+mod registry;
 mod secret;
 mod sections;
 mod service;
@@ -17,16 +19,20 @@ use std::path::{Path, PathBuf};
 use crate::model::{is_name, is_stream_name};
 
 pub use access::{Tls, Token};
+pub use feast::{Feast, WrittenView};
 use problems::Document;
 pub use problems::{Error, Problem};
 pub use secret::Secret;
 pub use sections::{DeadLetters, Engine, HostSection, Http, LogFormat};
 pub use service::ServiceSection;
-pub use store::{Durability, EmbeddedStore, RedisStore, Store};
+pub use store::{Durability, EmbeddedStore, FeastRedisStore, RedisStore, Store};
 pub use stream::{Consumers, PlaceKept, Start, Stream, StreamSource};
 pub use transform::Transform;
 
 use crate::transform::Limits;
+
+/// A hundred years.
+const KEY_TTL_SECS_MAX: u64 = 3_153_600_000;
 
 /// Everything a host can be told.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -50,6 +56,10 @@ pub struct Config {
     pub transforms: BTreeMap<String, Transform>,
     /// Feature services by name, or by name and version.
     pub services: BTreeMap<String, ServiceSection>,
+    /// Feast's own protocol.
+    pub feast: Feast,
+    /// Views that are written over HTTP instead of computed, by name.
+    pub views: BTreeMap<String, WrittenView>,
 }
 
 impl Config {
@@ -69,7 +79,9 @@ impl Config {
         // A section in which something is already wrong is not complained about twice: what is missing there is what was misspelt.
         let troubled: Vec<String> = problems.iter().map(|problem| section(&problem.key).to_owned()).collect();
         let found = config.check(&document).into_iter();
-        problems.extend(found.filter(|problem| !troubled.iter().any(|troubled| troubled == section(&problem.key))));
+        problems.extend(
+            found.filter(|problem| !troubled.iter().any(|troubled| [section(&problem.key), &problem.key].contains(&troubled.as_str()))),
+        );
         if problems.is_empty() { Ok(config) } else { Err(document.error(problems)) }
     }
 
@@ -78,6 +90,7 @@ impl Config {
         resolve(&mut self.host.data_folder);
         self.host.transforms_folder.iter_mut().for_each(resolve);
         self.http.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]).for_each(resolve);
+        self.feast.registry.iter_mut().for_each(resolve);
         self.transforms.values_mut().for_each(|transform| resolve(&mut transform.component));
     }
 
@@ -85,8 +98,12 @@ impl Config {
     fn check(&mut self, document: &Document<'_>) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut complain = |key: String, message: String| problems.push(Problem { key, message });
-        if let Store::Redis(redis) = &mut self.store {
+        if let Some(redis) = self.store.redis_mut() {
             redis.check("store", &mut complain);
+        }
+        if let Store::FeastRedis(FeastRedisStore { key_ttl_secs: Some(secs), .. }) = &self.store {
+            // What Redis takes is less than what a number holds.
+            within("store.key_ttl_secs".into(), *secs, 1..=KEY_TTL_SECS_MAX, &mut complain);
         }
         self.http.check("http", &mut complain);
         self.engine.check("engine", &mut complain);
@@ -104,7 +121,7 @@ impl Config {
                 complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
             }
             stream.check(&key, &document.keys(&key), &mut complain);
-            if stream.consumers == Consumers::Competing && !matches!(self.store, Store::Redis(_)) {
+            if stream.consumers == Consumers::Competing && self.store.redis().is_none() {
                 let reason = "competing consumers need store.type = \"redis\": any other store is each host's own, and would have a part of the features";
                 complain(format!("{key}.consumers"), reason.into());
             }
@@ -119,6 +136,13 @@ impl Config {
         }
         for (name, service) in &self.services {
             service.check(name, self.http.features_max, &mut complain);
+        }
+        self.feast.check("feast", &mut complain);
+        for (name, view) in &self.views {
+            view.check(name, &mut complain);
+            if self.transforms.contains_key(name) {
+                complain(format!("views.{name}"), format!("[transforms.{name}] computes a view of this name; rename one of them"));
+            }
         }
         problems
     }

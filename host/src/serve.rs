@@ -18,6 +18,7 @@ mod cors;
 mod edge;
 mod error;
 mod events;
+mod feast;
 mod features;
 mod join_keys;
 mod letters;
@@ -57,6 +58,7 @@ pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, 
 pub use computed::Computed;
 use cors::Cors;
 use edge::Edge;
+pub use feast::{FeastOptions, Written};
 use pieces::Pieces;
 use plan::Plans;
 pub use tls::{Tls, TlsError, TlsFiles};
@@ -83,6 +85,8 @@ pub struct State {
     pub tls: Option<Tls>,
     /// Origins whose web pages may read answers.
     pub cors_origins: Vec<String>,
+    /// Feast's own protocol.
+    pub feast: FeastOptions,
 }
 
 /// The writing end of a stream and how events stand in it.
@@ -164,10 +168,25 @@ fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edg
     let pieces = Pieces::new(state.limits.answer_cache_bytes);
     let access = Access::new(std::mem::take(&mut state.access));
     let cors = Cors(std::mem::take(&mut state.cors_origins));
-    let [feature_plans, view_plans, service_plans] = [(); 3].map(|()| Plans::default());
+    let [feature_plans, view_plans, service_plans, feast_plans] = [(); 4].map(|()| Plans::default());
     let room = body::Room::all();
     let schemas = Default::default();
-    let shared = Shared { state, access, cors, is_local, stopped, feature_plans, view_plans, service_plans, pieces, room, schemas };
+    let row_writer = feast::RowWriter::default();
+    let shared = Shared {
+        state,
+        access,
+        cors,
+        is_local,
+        stopped,
+        feature_plans,
+        view_plans,
+        service_plans,
+        feast_plans,
+        row_writer,
+        pieces,
+        room,
+        schemas,
+    };
     Edge::new(routes, operations, Arc::new(shared))
 }
 
@@ -186,6 +205,10 @@ struct Shared {
     view_plans: Plans,
     /// By the service's name as it was asked for.
     service_plans: Plans,
+    /// By the text of the list of features in Feast's own requests.
+    feast_plans: Plans,
+    /// For rows that are sent instead of computed.
+    row_writer: feast::RowWriter,
     pieces: Pieces,
     /// Room for the bodies of all requests.
     room: Arc<Semaphore>,

@@ -16,6 +16,13 @@ pub fn environment(command: &mut Command) -> &mut Command {
     command.envs([("GOENV", "off"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local"), ("GOFLAGS", "-mod=mod")])
 }
 
+/// The Python that has Feast, as `tests/setup.sh` has installed it.
+pub fn feast_python() -> PathBuf {
+    let python = folder().join("feast/bin/python");
+    assert!(python.is_file(), "Feast is missing: run `sh tests/setup.sh`, or `make test`");
+    python
+}
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools")
 }

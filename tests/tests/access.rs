@@ -239,6 +239,19 @@ fn a_limited_token_names_nothing_beyond_its_reach() {
     {
         assert_eq!(ask(&host, Some(&limited), "POST /v1/dead-letters/replay", Some(&body)).0, 403, "{body}");
     }
+    let df = json!({"key": [1]});
+    for (path, body) in [
+        ("get-online-features", json!({"features": ["doubling:double"], "entities": df})),
+        ("get-online-features", json!({"features": ["nothing:double"], "entities": df})),
+        ("get-online-features", json!({"features": ["tutorial:feature1", "doubling:double"], "entities": {"id": ["a"], "key": [1]}})),
+        ("push", json!({"push_source_name": "doubling", "df": df})),
+        ("push", json!({"push_source_name": "nothing", "df": df})),
+        ("write-to-online-store", json!({"feature_view_name": "doubling", "df": df})),
+        ("write-to-online-store", json!({"feature_view_name": "nothing", "df": df})),
+    ] {
+        let (status, answer) = ask(&host, Some(&limited), &format!("POST /{path}"), Some(&body));
+        assert_eq!((status, code(&answer)), (403, "forbidden"), "{path} {body}: {answer}");
+    }
     let names = |token, path: &str, list: &str| {
         let (_, answer) = ask(&host, Some(token), path, None);
         let names = answer[list].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned());

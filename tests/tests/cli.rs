@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use gristmill::config::{Config, EmbeddedStore, RedisStore, Store};
+use gristmill::config::{Config, EmbeddedStore, FeastRedisStore, RedisStore, Store, WrittenView};
 use gristmill_tests::config_cases;
 use gristmill_tests::host::{Host, binary, wait_for};
 use serde_json::Value;
@@ -89,6 +89,9 @@ fn the_reference_states_the_defaults() {
     assert_eq!(reference.http, default.http);
     assert_eq!(reference.engine, default.engine);
     assert_eq!(reference.limits, default.limits);
+    assert_eq!(reference.feast, default.feast);
+    let carts = &reference.views["carts"];
+    assert_eq!(*carts, WrittenView { entity: carts.entity.clone(), features: carts.features.clone(), ..WrittenView::default() });
     let bare = "[streams.orders]\n[streams.mystream]\ntype = \"redis_streams\"\n[transforms.tutorial]\ncomponent = \"tutorial.wasm\"\n";
     let bare = Config::parse(bare, "bare", Path::new("")).unwrap();
     assert_eq!(reference.transforms, bare.transforms);
@@ -114,6 +117,8 @@ fn the_reference_shows_every_option_and_no_other() {
         ("limits", vec!["limits"]),
         ("streams.x", vec!["streams.orders", "streams.mystream"]),
         ("transforms.x", vec!["transforms.tutorial"]),
+        ("feast", vec!["feast"]),
+        ("views.x", vec!["views.carts"]),
     ] {
         let shown: BTreeSet<String> = keys.iter().flat_map(|section| keys_of(&shown, section)).collect();
         let mut known = known_keys(section);
@@ -130,6 +135,7 @@ fn the_reference_shows_every_kind_of_store() {
     for (block, expected) in [
         ("type = \"memory\"", Store::Memory),
         ("type = \"redis\"", Store::Redis(RedisStore::default())),
+        ("type = \"feast_redis\"", Store::FeastRedis(FeastRedisStore { key_ttl_secs: Some(2_592_000), ..FeastRedisStore::default() })),
         ("type = \"embedded\"", Store::Embedded(EmbeddedStore::default())),
     ] {
         let text = uncommented(REFERENCE);
@@ -143,6 +149,9 @@ fn the_reference_shows_every_kind_of_store() {
             (Store::Redis(found), Store::Redis(expected)) => {
                 assert_eq!((&found.prefix, found.lease_ms), (&expected.prefix, expected.lease_ms));
                 assert_eq!(found.url.reveal(), "redis://127.0.0.1:6379/0");
+            }
+            (Store::FeastRedis(found), Store::FeastRedis(expected)) => {
+                assert_eq!((&found.redis.prefix, found.key_ttl_secs), (&expected.redis.prefix, expected.key_ttl_secs));
             }
             (found, expected) => assert_eq!(found, expected),
         }

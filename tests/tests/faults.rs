@@ -66,6 +66,11 @@ fn killed_with_redis_stream_and_embedded_store() {
 }
 
 #[test]
+fn killed_with_redis_stream_and_rows_in_feasts_layout() {
+    killed_over_redis(&|server| redis_store(server).replace("\"redis\"", "\"feast_redis\""), "acknowledge", 10);
+}
+
+#[test]
 fn killed_with_embedded_stream_and_store() {
     let folder = tempfile::tempdir().unwrap();
     let config = config("type = \"embedded\"", "type = \"embedded\"");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use gristmill::conformance::guest::{Guest, spec};
-use gristmill::model::{Batch, Column, Kind, Packed, Spec, Validity, Values};
+use gristmill::model::feast::{self, Registry};
+use gristmill::model::{Batch, Column, Field, Kind, Packed, Spec, Validity, Values};
 use gristmill::transform::{Engine, EngineOptions, Limits, Output, check};
 
 /// Any answer of a guest, nearly right ones above all: what the check lets through, the rest of the host may rely on.
@@ -30,6 +31,31 @@ fn an_answer_that_passes_the_check_is_sound() {
     });
     let (passed, refused) = (passed.into_inner(), refused.into_inner());
     assert!(passed > 0 && refused > 0, "both happen: {passed} passed, {refused} refused");
+}
+
+/// Whatever stands in Redis or in a registry: it is read as something or as nothing, and what is read is written as it is read.
+#[test]
+fn what_feast_may_have_written_is_read_or_left() {
+    let kinds = [Kind::Boolean, Kind::Integer, Kind::Float, Kind::Text, Kind::Bytes, Kind::Timestamp, Kind::List, Kind::Vector];
+    let read = AtomicUsize::new(0);
+    bolero::check!().with_iterations(50_000).with_type::<(u8, u8, Vec<u8>)>().for_each(|(kind, tag, bytes)| {
+        let mut field = Field::plain("x", kinds[usize::from(*kind) % kinds.len()], true);
+        field.width = (field.kind == Kind::Vector).then_some(2);
+        // Of one field nearly always, as values are.
+        let message = [&[*tag][..], bytes].concat();
+        if let Some(value) = feast::decode(&message, &field) {
+            let mut written = Vec::new();
+            feast::encode(&mut written, Some(value.value()), None);
+            let again = feast::decode(&written, &field);
+            assert_eq!(format!("{again:?}"), format!("{:?}", Some(value)));
+            read.fetch_add(1, Relaxed);
+        }
+        if let Some(time) = feast::decode_time(&message) {
+            assert_eq!(feast::decode_time(&feast::encode_time(time)), Some(time));
+        }
+        Registry::read(&message).map(drop).unwrap_or_default();
+    });
+    assert!(read.into_inner() > 0, "some are values");
 }
 
 /// A good component with some bytes changed or cut away: it is refused or it loads, and nothing panics.

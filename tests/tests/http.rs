@@ -575,6 +575,10 @@ fn start(more: &str) -> (Host, TempDir) {
         max_age_secs = 60
         [transforms.doubling]
         component = "doubling.wasm"
+        [views.cart]
+        push_source = "carts"
+        entity = {{ user = "Int64" }}
+        features = {{ items = "Int32", seen = "Array(String)", total = "Float32" }}
         "#
     );
     let host = Host::start(folder.path(), &config).unwrap();

@@ -120,6 +120,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         windows: aggregation::fields(&spec.outputs, &kept.aggregations).unwrap(),
         kept: kept.clone(),
         max_age_secs: None,
+        types: Default::default(),
         request: Vec::new(),
         uses: Vec::new(),
     };

@@ -10,7 +10,7 @@ use gristmill::data_folder::{DataFolder, Durability, Error, Options};
 use gristmill::model::{Commit, EntryId, Header, Rows, Timestamp};
 use gristmill::online_store::embedded::EmbeddedStore;
 use gristmill::online_store::memory::MemoryStore;
-use gristmill::online_store::redis::{self, RedisStore};
+use gristmill::online_store::redis::{self, FeastLayout, RedisStore};
 use gristmill::online_store::{OnlineStore, embedded};
 use gristmill::source::embedded::{Log, Retention, Start};
 use gristmill::source::{Appender, Source};
@@ -24,7 +24,8 @@ const STORES: &[(&str, Make)] = &[
     ("memory", || Box::new(Memory(MemoryStore::new(50)))),
     ("embedded", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 << 20 })),
     ("embedded with hardly any cache", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 })),
-    ("redis", || Box::new(Redis(RedisServer::start()))),
+    ("redis", || Box::new(Redis(RedisServer::start(), None))),
+    ("feast_redis", || Box::new(Redis(RedisServer::start(), Some(FeastLayout::default())))),
 ];
 
 type Make = fn() -> Box<dyn Factory>;
@@ -65,11 +66,17 @@ impl Factory for Embedded {
     }
 }
 
-struct Redis(RedisServer);
+/// The server, and how rows are laid out for Feast.
+struct Redis(RedisServer, Option<FeastLayout>);
 
 impl Factory for Redis {
     fn open(&self) -> Arc<dyn OnlineStore> {
-        let options = redis::Options { prefix: "test".into(), dead_letters_max: self.dead_letters_max(), streams: BTreeMap::new() };
+        let options = redis::Options {
+            prefix: "test".into(),
+            dead_letters_max: self.dead_letters_max(),
+            streams: BTreeMap::new(),
+            feast: self.1.clone(),
+        };
         Arc::new(RedisStore::new(&self.0.url(), options).unwrap())
     }
 

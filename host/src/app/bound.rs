@@ -1,5 +1,6 @@
 //! What a transform is bound to: a stream, whose events it turns into rows, or requests, for which it computes its features anew.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -178,6 +179,7 @@ pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOption
         max_age_secs: options.max_age_secs,
         request: Vec::new(),
         uses: Vec::new(),
+        types: BTreeMap::new(),
     };
     Ok((view, stream))
 }

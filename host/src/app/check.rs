@@ -30,6 +30,7 @@ pub struct Checked {
 pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
     access::may_listen(config)?;
     access::tls(config)?;
+    config.clone().with_registry().map_err(anyhow::Error::msg)?;
     let memory_bytes_max = config.engine.memory_bytes_max;
     let engine = Engine::new(EngineOptions { memory_bytes_max, ..EngineOptions::default() })?;
     let mut checked = Vec::new();

@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::Core;
-use crate::config::{self, Config, Consumers, PlaceKept, Secret, Start, Store, StreamSource};
+use crate::config::{self, Config, Consumers, FeastRedisStore, PlaceKept, Secret, Start, Store, StreamSource};
 use crate::data_folder::DataFolder;
 use crate::model::{EntryId, Format, Partition, Place, Timestamp};
 use crate::online_store::embedded::{self, EmbeddedStore};
 use crate::online_store::memory::MemoryStore;
-use crate::online_store::redis::{self, Acknowledgement, RedisStore};
+use crate::online_store::redis::{self, Acknowledgement, FeastLayout, RedisStore};
 use crate::online_store::{self, OnlineStore, Writers};
 use crate::pipeline::{Health, OpenSource, Pipeline, Replay, Transforms};
 use crate::resp::Address;
@@ -48,9 +48,10 @@ impl OpenStore {
                 let options = embedded::Options { row_cache_bytes: store.cache_bytes, dead_letters_max };
                 OpenStore::Embedded(Arc::new(EmbeddedStore::open(folder, options)?))
             }
-            Store::Redis(store) => {
-                let options = redis::Options { prefix: store.prefix.clone(), dead_letters_max, streams: settled_together(config, store)? };
-                OpenStore::Redis(Arc::new(RedisStore::new(store.url.reveal(), options)?))
+            Store::Redis(redis) => OpenStore::Redis(Arc::new(open_redis(config, redis, None)?)),
+            Store::FeastRedis(FeastRedisStore { redis, key_ttl_secs }) => {
+                let layout = super::feast::layout(config, *key_ttl_secs);
+                OpenStore::Redis(Arc::new(open_redis(config, redis, Some(layout))?))
             }
         })
     }
@@ -175,10 +176,7 @@ impl Core {
         if config.source == StreamSource::RedisStreams && config.consumers == Consumers::Competing {
             return Writers::Competing;
         }
-        let lease_ms = match &self.config.store {
-            Store::Redis(redis) => redis.lease_ms,
-            Store::Embedded(_) | Store::Memory => 60_000,
-        };
+        let lease_ms = self.config.store.redis().map_or(60_000, |redis| redis.lease_ms);
         Writers::Single { holder: self.folder.host_id().to_owned(), lease_ms }
     }
 
@@ -230,6 +228,12 @@ impl Core {
             }
         }
     }
+}
+
+fn open_redis(config: &Config, store: &config::RedisStore, feast: Option<FeastLayout>) -> anyhow::Result<RedisStore> {
+    let (prefix, dead_letters_max) = (store.prefix.clone(), config.dead_letters.max);
+    let options = redis::Options { prefix, dead_letters_max, streams: settled_together(config, store)?, feast };
+    Ok(RedisStore::new(store.url.reveal(), options)?)
 }
 
 /// The streams on the store's own server and database: their entries are acknowledged by the commit itself.

@@ -88,6 +88,9 @@ impl Core {
         if !is_name(name) {
             bail!("{name:?} cannot name a transform; use 1 to 63 ASCII letters, digits and `_`, not starting with a digit");
         }
+        if self.written.contains_key(name) {
+            bail!("`{name}` is a view that is written over HTTP, and cannot be computed too; use another name");
+        }
         let in_force = self.registry.lock().await.active.get(name).cloned();
         let options = options.or_else(|| in_force.as_ref().map(|active| active.options.clone()));
         let options = options.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
@@ -209,7 +212,9 @@ impl Core {
     }
 
     pub(super) fn publish(&self, registry: &Registry) {
-        let views = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(active.bound.view()))).collect();
+        let made = registry.active.iter().map(|(name, active)| (name.clone(), Arc::clone(active.bound.view())));
+        let written = self.written.iter().map(|(name, written)| (name.clone(), Arc::clone(&written.view)));
+        let views = made.chain(written).collect();
         let computed = registry.active.iter().filter_map(|(name, active)| match &active.bound {
             Bound::Stream(_) => None,
             Bound::Requests(computed) => Some((name.clone(), Arc::clone(computed))),

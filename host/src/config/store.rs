@@ -15,6 +15,27 @@ pub enum Store {
     Memory,
     /// In a Redis server.
     Redis(RedisStore),
+    /// In a Redis server, laid out as Feast has it.
+    FeastRedis(FeastRedisStore),
+}
+
+impl Store {
+    /// The Redis server that it is in, if it is.
+    pub fn redis(&self) -> Option<&RedisStore> {
+        match self {
+            Store::Embedded(_) | Store::Memory => None,
+            Store::Redis(redis) => Some(redis),
+            Store::FeastRedis(feast) => Some(&feast.redis),
+        }
+    }
+
+    pub(super) fn redis_mut(&mut self) -> Option<&mut RedisStore> {
+        match self {
+            Store::Embedded(_) | Store::Memory => None,
+            Store::Redis(redis) => Some(redis),
+            Store::FeastRedis(feast) => Some(&mut feast.redis),
+        }
+    }
 }
 
 impl Default for Store {
@@ -83,6 +104,16 @@ impl RedisStore {
     }
 }
 
+/// `[store] type = "feast_redis"`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FeastRedisStore {
+    /// The server, and what stands beside the rows.
+    #[serde(flatten)]
+    pub redis: RedisStore,
+    /// How long an entity is kept after the last row that was accepted, in seconds; for ever when absent.
+    pub key_ttl_secs: Option<u64>,
+}
+
 /// The section as it is written. A tagged enum would lose the places of its keys, and would let strange keys pass beside a type that has none.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -95,6 +126,7 @@ struct StoreText {
     url_env: Option<String>,
     prefix: Option<String>,
     lease_ms: Option<u64>,
+    key_ttl_secs: Option<u64>,
 }
 
 impl Default for StoreText {
@@ -108,6 +140,7 @@ impl Default for StoreText {
             url_env: None,
             prefix: None,
             lease_ms: None,
+            key_ttl_secs: None,
         }
     }
 }
@@ -118,14 +151,21 @@ enum StoreType {
     Embedded,
     Memory,
     Redis,
+    FeastRedis,
 }
 
 impl StoreType {
+    /// A store in Feast's layout is a Redis store, and something more.
+    fn has_settings_of(self, owner: StoreType) -> bool {
+        self == owner || (self == StoreType::FeastRedis && owner == StoreType::Redis)
+    }
+
     fn name(self) -> &'static str {
         match self {
             StoreType::Embedded => "embedded",
             StoreType::Memory => "memory",
             StoreType::Redis => "redis",
+            StoreType::FeastRedis => "feast_redis",
         }
     }
 }
@@ -134,7 +174,7 @@ impl TryFrom<StoreText> for Store {
     type Error = String;
 
     fn try_from(text: StoreText) -> Result<Store, String> {
-        let StoreText { r#type, cache_bytes, durability, sync_every_ms, url, url_env, prefix, lease_ms } = text;
+        let StoreText { r#type, cache_bytes, durability, sync_every_ms, url, url_env, prefix, lease_ms, key_ttl_secs } = text;
         let settings = [
             ("cache_bytes", StoreType::Embedded, cache_bytes.is_some()),
             ("durability", StoreType::Embedded, durability.is_some()),
@@ -143,8 +183,9 @@ impl TryFrom<StoreText> for Store {
             ("url_env", StoreType::Redis, url_env.is_some()),
             ("prefix", StoreType::Redis, prefix.is_some()),
             ("lease_ms", StoreType::Redis, lease_ms.is_some()),
+            ("key_ttl_secs", StoreType::FeastRedis, key_ttl_secs.is_some()),
         ];
-        if let Some((key, owner, _)) = settings.iter().find(|(_, owner, given)| *given && *owner != r#type) {
+        if let Some((key, owner, _)) = settings.iter().find(|(_, owner, given)| *given && !r#type.has_settings_of(*owner)) {
             return Err(format!("`{key}` is a setting of type = \"{}\", and this store is of type \"{}\"", owner.name(), r#type.name()));
         }
         Ok(match r#type {
@@ -157,15 +198,19 @@ impl TryFrom<StoreText> for Store {
                     sync_every_ms: sync_every_ms.unwrap_or(default.sync_every_ms),
                 })
             }
-            StoreType::Redis => {
+            StoreType::Redis | StoreType::FeastRedis => {
                 let default = RedisStore::default();
-                Store::Redis(RedisStore {
+                let redis = RedisStore {
                     url_text: url,
                     url_env,
                     url: default.url,
                     prefix: prefix.unwrap_or(default.prefix),
                     lease_ms: lease_ms.unwrap_or(default.lease_ms),
-                })
+                };
+                match r#type {
+                    StoreType::FeastRedis => Store::FeastRedis(FeastRedisStore { redis, key_ttl_secs }),
+                    StoreType::Redis | StoreType::Memory | StoreType::Embedded => Store::Redis(redis),
+                }
             }
         })
     }

@@ -67,6 +67,13 @@ pub struct Field {
     pub doc: String,
 }
 
+impl Field {
+    /// A field with nothing said about it but its kind.
+    pub fn plain(name: &str, kind: Kind, nullable: bool) -> Field {
+        Field { name: name.to_owned(), kind, nullable, default: None, width: None, doc: String::new() }
+    }
+}
+
 /// What a transform says about itself. One that came out of [`Spec::check`] without an error is consistent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spec {

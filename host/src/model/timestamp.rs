@@ -53,6 +53,29 @@ impl Timestamp {
         }
     }
 
+    /// Appends RFC 3339 in UTC with no, three or six digits of a fraction, as protobuf's JSON has it.
+    pub fn push_grouped_text(self, out: &mut Vec<u8>) {
+        let precision = match self.0.rem_euclid(1_000_000) {
+            0 => 0,
+            micros if micros % 1_000 == 0 => 3,
+            _ => 6,
+        };
+        let printer = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(precision));
+        let printed = jiff::Timestamp::from_microsecond(self.0).and_then(|moment| printer.print_timestamp(&moment, &mut *out));
+        if printed.is_err() {
+            out.extend_from_slice(self.0.to_string().as_bytes());
+        }
+    }
+
+    /// Parses what [`Timestamp::parse`] does, and a date with or without a time that names no offset, which is UTC.
+    pub fn parse_naive(text: &str) -> Result<Timestamp, ParseTimestampError> {
+        Timestamp::parse(text).or_else(|error| {
+            let civil = text.parse::<jiff::civil::DateTime>().ok();
+            let moment = civil.and_then(|civil| jiff::tz::Offset::UTC.to_timestamp(civil).ok());
+            moment.map(|moment| Timestamp(moment.as_microsecond())).ok_or(error)
+        })
+    }
+
     /// Parses RFC 3339 with an offset, or a whole number since the epoch (see [`Timestamp::from_epoch_number`]).
     pub fn parse(text: &str) -> Result<Timestamp, ParseTimestampError> {
         if let Ok(number) = text.parse::<i64>() {

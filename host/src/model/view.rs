@@ -1,12 +1,18 @@
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregation, Column, Field, Kind, Timestamp, Values};
+use super::{Aggregation, Column, FeastType, Field, Kind, Timestamp, Values};
 
 /// SHA-256 of a component's bytes: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Of no component: of what is written over HTTP.
+    pub const NONE: Digest = Digest([0; 32]);
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,10 +107,10 @@ pub struct View {
     pub name: String,
     /// For people.
     pub doc: String,
-    /// The stream its events come from; none for a view that is computed when it is asked for.
+    /// The stream its events come from; none for a view that is computed when it is asked for, or written over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// The component that writes it.
+    /// The component that writes it; [`Digest::NONE`] for a view that is written over HTTP.
     pub component: Digest,
     /// The component's own version.
     pub version: String,
@@ -126,6 +132,9 @@ pub struct View {
     /// Of such a view: the features of other views that it is computed from, as references.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uses: Vec<String>,
+    /// Feast's words for the types of entity and features, where the view was declared in them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, FeastType>,
 }
 
 /// How many there are of [`Status`].

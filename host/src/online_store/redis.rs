@@ -1,5 +1,7 @@
 //! Rows in a Redis server: any number of hosts read and write them.
 //!
+//! [`Options::feast`] lays rows out as Feast has them: see [`FeastLayout`].
+//!
 //! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
 //! `token` the last fencing token · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it last · `schemas`, `schema_ids` · `dead`, `dead_order`,
 //! `dead_evicted`.
@@ -12,6 +14,7 @@
 //! memory fails when it is queued, which aborts the whole. When stream and store are the same server, the transaction acknowledges too.
 
 mod dead_letters;
+mod feast;
 mod transaction;
 mod writer;
 
@@ -27,6 +30,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
 use super::{DeadLetters, Error, OnlineStore, Writer, Writers};
 use crate::model::{Location, Partition, Schema, SchemaId};
 use crate::resp::Address;
+pub use feast::FeastLayout;
 use writer::RedisWriter;
 
 /// Steps of a scan for a sample, a thousand keys each: enough to find some, and no walk through all of a large server.
@@ -44,6 +48,8 @@ pub struct Options {
     pub dead_letters_max: u64,
     /// Streams on the same server and database, which commits acknowledge in the same step, by their names.
     pub streams: BTreeMap<String, Acknowledgement>,
+    /// Whether rows stand as Feast has them, and how.
+    pub feast: Option<FeastLayout>,
 }
 
 /// How a commit settles the entries of a stream.
@@ -64,6 +70,7 @@ struct Shared {
     address: Address,
     queries: ConnectionManager,
     options: Options,
+    laid: feast::Known,
 }
 
 impl RedisStore {
@@ -77,7 +84,8 @@ impl RedisStore {
             .set_number_of_retries(2);
         let queries =
             ConnectionManager::new_lazy_with_config(client, config).map_err(|error| Error::Config(format!("store.url: {error}")))?;
-        Ok(RedisStore { shared: Arc::new(Shared { address, queries, options }) })
+        let laid = feast::Known::new(&options.prefix);
+        Ok(RedisStore { shared: Arc::new(Shared { address, queries, options, laid }) })
     }
 }
 
@@ -92,6 +100,15 @@ impl Shared {
 
     async fn ask_all<T: FromRedisValue>(&self, pipeline: &Pipeline, name: &str) -> Result<T, Error> {
         pipeline.query_async(&mut self.queries.clone()).await.map_err(|error| self.failed(name, &error))
+    }
+
+    async fn all_schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
+        let all: HashMap<u32, String> = self.ask(cmd("HGETALL").arg(self.key("schemas")), "HGETALL").await?;
+        let parse = |(id, text): (u32, String)| {
+            let schema = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("schema {id}: {error}")))?;
+            Ok((SchemaId(id), schema))
+        };
+        all.into_iter().map(parse).collect()
     }
 
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
@@ -129,6 +146,9 @@ impl OnlineStore for RedisStore {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+        if let Some(layout) = &self.shared.options.feast {
+            return self.read_laid(layout, keys).await;
+        }
         let mut mget = cmd("MGET");
         let prefix = self.shared.key("row:");
         for key in keys {
@@ -148,11 +168,17 @@ impl OnlineStore for RedisStore {
     }
 
     async fn intern(&self, schema: &Schema) -> Result<SchemaId, Error> {
+        if self.shared.options.feast.is_some() {
+            feast::check(schema)?;
+        }
         let text = serde_json::to_string(schema).map_err(|error| Error::Corrupt(error.to_string()))?;
         let script = Script::new(INTERN);
         let mut call = script.key(self.shared.key("schema_ids"));
         call.key(self.shared.key("schemas")).arg(text);
         let id: u32 = call.invoke_async(&mut self.shared.queries.clone()).await.map_err(|error| self.shared.failed("EVAL", &error))?;
+        if let Some(layout) = &self.shared.options.feast {
+            self.shared.laid.take(layout, SchemaId(id), schema, &self.shared.all_schemas().await?);
+        }
         Ok(SchemaId(id))
     }
 
@@ -182,12 +208,7 @@ impl OnlineStore for RedisStore {
     }
 
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
-        let all: HashMap<u32, String> = self.shared.ask(cmd("HGETALL").arg(self.shared.key("schemas")), "HGETALL").await?;
-        let parse = |(id, text): (u32, String)| {
-            let schema = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("schema {id}: {error}")))?;
-            Ok((SchemaId(id), schema))
-        };
-        all.into_iter().map(parse).collect()
+        self.shared.all_schemas().await
     }
 
     async fn check(&self) -> Result<(), Error> {

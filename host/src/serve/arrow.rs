@@ -160,7 +160,7 @@ fn data_type(field: &Field, view: &PlannedView) -> DataType {
             DataType::FixedSizeList(Arc::new(ArrowField::new_list_field(DataType::Float32, true)), width)
         }
         Kind::List => {
-            let of = view.element_of(field).map_or(DataType::Null, |of| data_type(of, view));
+            let of = view.element_of(field).map_or(DataType::Null, |of| data_type(&of, view));
             DataType::List(Arc::new(ArrowField::new_list_field(of, true)))
         }
         Kind::Boolean => DataType::Boolean,

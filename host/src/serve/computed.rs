@@ -107,6 +107,7 @@ impl Computed {
             max_age_secs: None,
             request: request.collect(),
             uses: uses.collect(),
+            types: BTreeMap::new(),
         };
         let values = standing_in(&spec.outputs, fallback)?;
         Ok(Computed {

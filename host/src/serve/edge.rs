@@ -26,7 +26,7 @@ use super::{Limits, Shared, audit, body, features, local};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What is answered however busy the host is: whoever watches over it must not take a busy host for a dead one.
-const ALWAYS_ANSWERED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+const ALWAYS_ANSWERED: [&str; 4] = ["/livez", "/readyz", "/metrics", "/health"];
 
 /// What a connection hands its requests to.
 #[derive(Clone)]

@@ -34,6 +34,14 @@ impl ApiError {
         ApiError { status, code, message: message.into(), header: None }
     }
 
+    /// Whether the client is to change something, and not to be stopped, slowed or tried again: then what to change.
+    pub(super) fn mistake(self) -> Result<String, ApiError> {
+        match self.status {
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY => Ok(self.message),
+            _ => Err(self),
+        }
+    }
+
     /// Whether it says that the caller may not.
     pub(super) fn is_forbidden(&self) -> bool {
         self.status == StatusCode::FORBIDDEN

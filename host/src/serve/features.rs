@@ -208,7 +208,7 @@ async fn answer<'e>(
 }
 
 /// What the store has for each view of each entity.
-async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>]) -> Result<Vec<Looked>, ApiError> {
+pub(super) async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>]) -> Result<Vec<Looked>, ApiError> {
     let keeps = plan.views.iter().any(|view| !view.view.kept.is_nothing());
     let at_once_max = if keeps { READ_ENTITIES_MAX } else { READ_KEYS_MAX };
     let packed = if plan.computes() {

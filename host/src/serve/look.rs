@@ -119,7 +119,7 @@ impl PlannedView {
         {
             return Looked::outside_history();
         }
-        let made_by = Some(MadeBy::stored(mapping.component, row.header.version));
+        let made_by = (mapping.component != Digest::NONE).then(|| MadeBy::stored(mapping.component, row.header.version));
         Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing(), made_by }
     }
 

@@ -64,10 +64,13 @@ pub(super) struct PlannedView {
 }
 
 impl PlannedView {
-    /// What the values of a list are, where a windowed feature is one.
-    pub(super) fn element_of(&self, list: &Field) -> Option<&Field> {
+    /// What the values of a list are.
+    pub(super) fn element_of(&self, list: &Field) -> Option<Field> {
+        if let Some(declared) = self.view.types.get(&list.name) {
+            return Some(Field::plain(&list.name, declared.scalar.kind(), true));
+        }
         let aggregation = self.view.kept.aggregations.iter().find(|aggregation| aggregation.feature == list.name)?;
-        self.view.features.iter().find(|field| field.name == aggregation.column)
+        self.view.features.iter().find(|field| field.name == aggregation.column).cloned()
     }
 }
 
@@ -331,12 +334,12 @@ impl Known {
 
 impl Plans {
     /// The plan for this text, made by `resolve` when it is not known.
-    pub(super) fn get(
+    pub(super) fn get<E>(
         &self,
         catalog: &Arc<Catalog>,
         text: &str,
-        resolve: impl FnOnce(&Catalog) -> Result<Plan, ApiError>,
-    ) -> Result<Arc<Plan>, ApiError> {
+        resolve: impl FnOnce(&Catalog) -> Result<Plan, E>,
+    ) -> Result<Arc<Plan>, E> {
         if let Ok(known) = self.known.read()
             && known.is_of(catalog)
             && let Some(plan) = known.plans.get(text)

@@ -9,7 +9,7 @@ use axum::routing::{self, MethodRouter};
 
 use super::access::{Names, Needs};
 use super::body::BodyLimit;
-use super::{Limits, Shared, changes, events, features, letters, services, states, status, transforms};
+use super::{Limits, Shared, changes, events, feast, features, letters, services, states, status, transforms};
 use crate::model::Scope;
 
 /// One method of one path, and what answers it.
@@ -77,6 +77,10 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         delete("/v1/dead-letters", admin(Names::Handler), letters::drop),
         post("/v1/dead-letters/replay", admin(Names::Handler), letters::replay),
         get("/v1/dead-letters/{stream}/{entry_id}/{transform}", admin(Names::Handler), letters::show),
+        get("/health", OPEN, feast::health),
+        post("/get-online-features", read(Names::Handler), feast::get_online_features),
+        post("/push", write(Names::Handler), feast::push),
+        post("/write-to-online-store", write(Names::Handler), feast::write_to_online_store),
     ]
 }
 

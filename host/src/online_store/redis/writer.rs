@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use redis::cmd;
 
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
-use super::{Acknowledgement, Error, Shared, Writer, Writers};
+use super::{Acknowledgement, Error, Shared, Writer, Writers, feast};
 use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
 use crate::online_store::newest::Newest;
 use crate::resp::{self, Commands, Connection, Reply};
@@ -169,7 +169,14 @@ impl RedisWriter {
         let RedisWriter { commands, keys, newest, owners, lease, acknowledgement, partition, shared, .. } = self;
         commands.clear();
         commands.command(&[b"MULTI"]);
-        let (sure, compared): (Vec<RowRef<'_>>, Vec<RowRef<'_>>) = commit.rows.iter().partition(|row| {
+        let (mut laid, mut rows) = (Vec::new(), Vec::with_capacity(commit.rows.len()));
+        for row in commit.rows.iter() {
+            match shared.laid_row(&row) {
+                Some((schema, hash)) => laid.push((row, schema, hash)),
+                None => rows.push(row),
+            }
+        }
+        let (sure, compared): (Vec<RowRef<'_>>, Vec<RowRef<'_>>) = rows.into_iter().partition(|row| {
             let known = newest.get_mut(view_of(row.key));
             lease.is_some() && known.is_some_and(|newest| newest.surely(row.key, row.version))
         });
@@ -180,6 +187,9 @@ impl RedisWriter {
             }
         }
         push_rows(commands, keys.rows.as_bytes(), &sure, &compared);
+        if let Some(layout) = &shared.options.feast {
+            feast::push_rows(commands, layout, &laid);
+        }
         push_puts(commands, keys.rows.as_bytes(), commit);
         let highs: Vec<(&[u8], [u8; 24])> = if lease.is_some() && !(commit.rows.is_empty() && commit.puts.is_empty()) {
             newest.iter().map(|(view, newest)| (view.as_slice(), newest.high_water().to_bytes())).collect()

@@ -1,0 +1,186 @@
+//! Feast's answers: `{"results":[{"values":[…],"statuses":[…],"event_timestamps":[…]},…],"metadata":{"feature_names":[…]}}`, a result for each
+//! join key and each feature.
+
+use std::collections::BTreeSet;
+
+use axum::http::StatusCode;
+use serde_json::json;
+
+use super::error::{Class, FeastError};
+use super::request::Columns;
+use crate::model::json::push_value;
+use crate::model::{FeastStatuses, Status, Timestamp, Value};
+use crate::serve::cells;
+use crate::serve::join_keys::{Given, coerce};
+use crate::serve::look::Looked;
+use crate::serve::plan::Plan;
+use crate::serve::respond::{ANSWER_BYTES_MAX, Tally, too_large};
+
+/// The event time of what has none.
+const NO_TIME: &[u8] = b"\"1970-01-01T00:00:00Z\"";
+/// About what a value takes in an answer besides its own text.
+const CELL_BYTES: usize = 48;
+
+/// How an answer is laid out.
+pub(super) struct Layout {
+    /// Whether features are named after their views too.
+    pub(super) full_names: bool,
+    /// Whether the views are named.
+    pub(super) view_metadata: bool,
+    pub(super) statuses: FeastStatuses,
+}
+
+impl Layout {
+    /// The names of the plan's columns in the answer; no two are the same.
+    pub(super) fn names(&self, plan: &Plan) -> Result<Vec<String>, FeastError> {
+        let view = |view: usize| plan.views.get(view).map_or("", |planned| planned.view.name.as_str());
+        let name = |column: &crate::serve::plan::PlannedColumn| match self.full_names {
+            true => format!("{}__{}", view(column.view), column.field.name),
+            false => column.field.name.clone(),
+        };
+        let names: Vec<String> = plan.columns.iter().map(name).collect();
+        let mut seen = BTreeSet::new();
+        let collisions: BTreeSet<&str> = names.iter().filter(|name| !seen.insert(*name)).map(String::as_str).collect();
+        if collisions.is_empty() {
+            return Ok(names);
+        }
+        let collisions: Vec<&str> = collisions.into_iter().collect();
+        let advice = "either use the full feature name by setting 'full_feature_names=True', or ensure that the features in question have different names";
+        let message = format!("Duplicate features named {} found.\nTo resolve this collision, {advice}.", collisions.join(", "));
+        Err(FeastError::known(StatusCode::BAD_REQUEST, Class::FeatureNameCollision, message))
+    }
+
+    fn push_status(&self, out: &mut Vec<u8>, status: Status) {
+        let word: &[u8] = match (self.statuses, status) {
+            (_, Status::Present | Status::Fallback) => b"\"PRESENT\"",
+            (_, Status::Error) => b"\"INVALID\"",
+            (_, Status::OutsideMaxAge | Status::OutsideHistory) => b"\"OUTSIDE_MAX_AGE\"",
+            (FeastStatuses::Feast, Status::Null | Status::NotFound) => b"\"PRESENT\"",
+            (FeastStatuses::Strict, Status::Null) => b"\"NULL_VALUE\"",
+            (FeastStatuses::Strict, Status::NotFound) => b"\"NOT_FOUND\"",
+        };
+        out.extend_from_slice(word);
+    }
+}
+
+/// The lists of one result without their brackets.
+#[derive(Default)]
+struct Lists {
+    values: Vec<u8>,
+    statuses: Vec<u8>,
+    event_timestamps: Vec<u8>,
+}
+
+impl Lists {
+    fn next(&mut self) {
+        if !self.values.is_empty() {
+            [&mut self.values, &mut self.statuses, &mut self.event_timestamps].into_iter().for_each(|list| list.push(b','));
+        }
+    }
+}
+
+/// Writes the whole answer; `looked` has one part for each view of each entity, and `names` one name for each column of the plan.
+pub(super) fn write(
+    plan: &Plan,
+    layout: &Layout,
+    entities: &Columns<'_>,
+    names: &[String],
+    looked: &[Looked],
+) -> Result<Vec<u8>, FeastError> {
+    let (join_keys, mut all) = join_keys(plan, layout, entities)?;
+    let before = all.len();
+    all.extend(names.iter().map(|_| Lists::default()));
+    let mut tally = Tally::new(plan);
+    let mut bytes = 0;
+    for found in looked.chunks(plan.views.len().max(1)) {
+        cells::each(&plan.runs, found, |column, cell| {
+            let Some(lists) = all.get_mut(before + column) else { return Ok(()) };
+            let start = lists.values.len();
+            lists.next();
+            push_feast_value(&mut lists.values, cell.value);
+            layout.push_status(&mut lists.statuses, cell.status);
+            push_time(&mut lists.event_timestamps, cell.event_time);
+            tally.count(plan.columns.get(column).map_or(0, |column| column.view), cell.status);
+            bytes += lists.values.len() - start + CELL_BYTES;
+            if bytes > ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+        })?;
+    }
+    tally.add();
+    let mut out = Vec::with_capacity(bytes + 256);
+    out.extend_from_slice(b"{\"results\":[");
+    for (index, lists) in all.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let named = [
+            (&b"{\"values\":["[..], &lists.values),
+            (b"],\"statuses\":[", &lists.statuses),
+            (b"],\"event_timestamps\":[", &lists.event_timestamps),
+        ];
+        for (name, list) in named {
+            out.extend_from_slice(name);
+            out.extend_from_slice(list);
+        }
+        out.extend_from_slice(b"]}");
+    }
+    let names: Vec<&str> = join_keys.into_iter().chain(names.iter().map(String::as_str)).collect();
+    let mut metadata = json!({"feature_names": names});
+    if layout.view_metadata {
+        // Those that others are computed from were not asked for.
+        let asked_for: BTreeSet<usize> = plan.columns.iter().map(|column| column.view).collect();
+        let views = asked_for.into_iter().filter_map(|view| plan.views.get(view));
+        let views: Vec<_> = views.map(|planned| json!({"name": planned.view.name})).collect();
+        if let Some(members) = metadata.as_object_mut() {
+            members.insert("feature_view_metadata".into(), views.into());
+        }
+    }
+    out.extend_from_slice(format!("],\"metadata\":{metadata}}}").as_bytes());
+    Ok(out)
+}
+
+/// The columns that are join keys, first among the results; those that are none are left out.
+fn join_keys<'n>(plan: &Plan, layout: &Layout, entities: &'n Columns<'_>) -> Result<(Vec<&'n str>, Vec<Lists>), FeastError> {
+    let (mut names, mut all) = (Vec::new(), Vec::new());
+    for (name, values) in &entities.all {
+        let fields = plan.views.iter().flat_map(|planned| &planned.view.entity);
+        let Some(field) = fields.into_iter().find(|field| field.name == **name) else { continue };
+        let mut lists = Lists::default();
+        for value in values {
+            lists.next();
+            let part = coerce(field, Given::Json(value.get()), &|| "the entities".to_owned())?;
+            push_feast_value(&mut lists.values, Some(part.value()));
+            layout.push_status(&mut lists.statuses, Status::Present);
+            push_time(&mut lists.event_timestamps, None);
+        }
+        names.push(name.as_ref());
+        all.push(lists);
+    }
+    Ok((names, all))
+}
+
+/// Moments are whole seconds, and an empty list is null, because Feast's client fails on it.
+fn push_feast_value(out: &mut Vec<u8>, value: Option<Value<'_>>) {
+    match value {
+        Some(Value::Timestamp(moment)) => push_value(out, Some(Value::Integer(moment.0.div_euclid(1_000_000)))),
+        Some(Value::List(_, [])) => push_value(out, None),
+        Some(Value::List(of, mut values)) => {
+            out.push(b'[');
+            let mut is_first = true;
+            while let Some(value) = Value::unpack(of, &mut values) {
+                if !std::mem::take(&mut is_first) {
+                    out.push(b',');
+                }
+                push_feast_value(out, Some(value));
+            }
+            out.push(b']');
+        }
+        value => push_value(out, value),
+    }
+}
+
+fn push_time(out: &mut Vec<u8>, time: Option<Timestamp>) {
+    let Some(time) = time else { return out.extend_from_slice(NO_TIME) };
+    out.push(b'"');
+    time.push_grouped_text(out);
+    out.push(b'"');
+}
