@@ -250,6 +250,7 @@ fn limits(config: &Config) -> serve::Limits {
         connections_max: http.connections_max,
         concurrency_max: http.concurrency_max,
         request_timeout_ms: http.request_timeout_ms,
+        put_timeout_ms: http.put_timeout_ms,
         allow_remote: http.allow_remote,
     }
 }

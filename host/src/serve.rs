@@ -117,6 +117,8 @@ pub struct Limits {
     pub concurrency_max: usize,
     /// Time for one request, from its first byte to its answer, in milliseconds.
     pub request_timeout_ms: u64,
+    /// The same for one that puts a transform, whose component is compiled within it.
+    pub put_timeout_ms: u64,
     /// Whether something in front says who is asking. If not, a host on the loopback answers programs of this machine only, and no web page.
     pub allow_remote: bool,
 }
@@ -132,6 +134,7 @@ impl Default for Limits {
             connections_max: 4_096,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
+            put_timeout_ms: 300_000,
             allow_remote: false,
         }
     }

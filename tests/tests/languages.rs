@@ -7,8 +7,7 @@ use gristmill_tests::host::{Host, binary, wait_for};
 use gristmill_tests::tools;
 use serde_json::{Value, json};
 
-/// Compiling CPython takes half a minute where nothing else runs, and here all languages are compiled at the same time.
-const PATIENT: &str = "[host]\nlisten = \"127.0.0.1:0\"\n\n[http]\nrequest_timeout_ms = 300000\n";
+const CONFIG: &str = "[host]\nlisten = \"127.0.0.1:0\"\n";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
@@ -45,7 +44,7 @@ fn from_an_empty_folder_to_a_served_feature(language: &str) {
     assert!(imports.iter().all(|import| of_the_world.contains(import)), "{imports:?}");
     assert!(inspected["memory_bytes"].as_u64().unwrap() > 0 && inspected["nanoseconds_per_row"].as_f64().unwrap() > 0.0, "{inspected}");
 
-    let host = Host::start(temp.path(), PATIENT).unwrap();
+    let host = Host::start(temp.path(), CONFIG).unwrap();
     out(&folder, &["push", "spending.wasm", "--host", host.url()]);
     out(&folder, &["ingest", "orders", "events.ndjson", "--host", host.url()]);
     let letters = wait_for("the order of nothing to be refused", || {
@@ -120,7 +119,7 @@ fn windows_and_migrations(language: &str) {
     assert_eq!(expected["aggregations"].as_array().unwrap().len(), 13, "{expected}");
     assert_eq!(spec(&built("windows")), expected, "{language} describes itself as Rust does");
 
-    let host = Host::start(temp.path(), PATIENT).unwrap();
+    let host = Host::start(temp.path(), CONFIG).unwrap();
     let url = host.url();
     let take = |component: &str| out(temp.path(), &["push", component, "--name", "tally", "--host", url]);
     let send = |id: &str, amount: f64| host.post("/v1/streams/tally/events", &json!({"id": id, "amount": amount}).to_string()).unwrap();
@@ -319,7 +318,7 @@ fn the_development_loop_rebuilds_and_reloads_on_save() {
     let temp = tempfile::tempdir().unwrap();
     out(temp.path(), &["new", "spending", "--lang", "c"]);
     let folder = temp.path().join("spending");
-    let host = Host::start(temp.path(), PATIENT).unwrap();
+    let host = Host::start(temp.path(), CONFIG).unwrap();
     let said = temp.path().join("said");
     let mut child = tools::environment(&mut Command::new(binary()))
         .args(["dev", "--host", host.url()])

@@ -31,6 +31,10 @@ pub(super) struct HostArgument {
 /// Where the token is unless the command line says otherwise.
 const TOKEN_ENV: &str = "GRISTMILL_TOKEN";
 
+/// More time than a host takes, unless it is told otherwise, so that its own word arrives; and the same where it compiles a component.
+const TIMEOUT: Duration = Duration::from_secs(120);
+const PUT_TIMEOUT: Duration = Duration::from_secs(360);
+
 /// A client of one host.
 pub(super) struct Client {
     base: String,
@@ -60,7 +64,7 @@ impl HostArgument {
             .http_status_as_error(false)
             .tls_config(tls)
             .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_secs(120)))
+            .timeout_global(Some(TIMEOUT))
             .build();
         let authorization = token.map(|token| format!("Bearer {token}"));
         Ok(Client { base: self.host.trim_end_matches('/').to_owned(), agent: agent.into(), authorization })
@@ -90,7 +94,8 @@ impl Client {
     }
 
     pub(super) fn put(&self, path: &str, body: &[u8]) -> Result<Value, Failure> {
-        self.value(self.full(self.agent.put(self.url(path))).header("content-type", "application/wasm").send(body))
+        let request = self.full(self.agent.put(self.url(path))).header("content-type", "application/wasm");
+        self.value(request.config().timeout_global(Some(PUT_TIMEOUT)).build().send(body))
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {

@@ -83,6 +83,8 @@ pub struct Http {
     pub concurrency_max: usize,
     /// Time for one request in milliseconds.
     pub request_timeout_ms: u64,
+    /// The same for one that puts a transform, whose component is compiled within it.
+    pub put_timeout_ms: u64,
     /// Requests a second of one client, a token or a peer without any; 0 for no bound.
     pub requests_per_second_max: u64,
     /// Requests of one client answered at the same time; 0 for no bound but `concurrency_max`.
@@ -114,6 +116,7 @@ impl Default for Http {
             connections_max: 4_096,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
+            put_timeout_ms: 300_000,
             requests_per_second_max: 0,
             client_concurrency_max: 0,
             changes_readers_max: 64,
@@ -137,6 +140,7 @@ impl Http {
             ("connections_max", self.connections_max as u64),
             ("concurrency_max", self.concurrency_max as u64),
             ("request_timeout_ms", self.request_timeout_ms),
+            ("put_timeout_ms", self.put_timeout_ms),
             ("changes_kept_max", self.changes_kept_max as u64),
             ("changes_bytes_max", self.changes_bytes_max as u64),
         ];

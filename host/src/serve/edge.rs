@@ -42,6 +42,7 @@ impl Edge {
         let around = Arc::new(Around {
             places: Semaphore::new(limits.concurrency_max),
             timeout: Duration::from_millis(limits.request_timeout_ms),
+            put_timeout: Duration::from_millis(limits.put_timeout_ms),
             next_id: AtomicU64::new(1),
             operations,
             shared: Arc::clone(&shared),
@@ -164,6 +165,8 @@ struct Around {
     shared: Arc<Shared>,
     places: Semaphore,
     timeout: Duration,
+    /// For what compiles a component.
+    put_timeout: Duration,
     next_id: AtomicU64,
     operations: Vec<Operation>,
 }
@@ -200,12 +203,13 @@ impl Around {
 
     async fn answer(&self, asked: Asked, turn: Option<Arc<Turn>>, answer: impl Future<Output = impl IntoResponse>) -> Response {
         let started = Instant::now();
+        let timeout = if asked.operation.compiles() { self.put_timeout } else { self.timeout };
         let response = match self.places.try_acquire() {
             Err(_) if !ALWAYS_ANSWERED.contains(&asked.operation.path) => {
                 let message = "the host answers as many requests as it may at the same time; try again";
                 ApiError::busy(message).into_response()
             }
-            _place => match tokio::time::timeout(self.timeout, answer).await {
+            _place => match tokio::time::timeout(timeout, answer).await {
                 Ok(response) => response.into_response(),
                 Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response(),
             },

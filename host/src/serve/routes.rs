@@ -31,6 +31,15 @@ pub(super) struct Operation {
     pub(super) needs: Needs,
 }
 
+impl Operation {
+    /// Whether a component is compiled within the request, which takes longer than anything else does.
+    pub(super) fn compiles(self) -> bool {
+        self.method == "PUT" && self.path == TRANSFORM_PATH
+    }
+}
+
+const TRANSFORM_PATH: &str = "/v1/transforms/{name}";
+
 /// The one operation that does not go through the router, and names its views in its body.
 pub(super) const QUERY: Operation = Operation { method: "POST", path: features::QUERY_PATH, needs: read(Names::Handler) };
 
@@ -70,9 +79,9 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         // Raw events hold what transforms leave out: they are for those who run the host.
         get("/v1/streams/{stream}/events", admin(Names::Stream), events::newest),
         get("/v1/transforms", read(Names::Handler), transforms::list),
-        get("/v1/transforms/{name}", read(Names::View), transforms::show),
-        put("/v1/transforms/{name}", admin(Names::View), transforms::put, limits.component_bytes_max),
-        delete("/v1/transforms/{name}", admin(Names::View), transforms::delete),
+        get(TRANSFORM_PATH, read(Names::View), transforms::show),
+        put(TRANSFORM_PATH, admin(Names::View), transforms::put, limits.component_bytes_max),
+        delete(TRANSFORM_PATH, admin(Names::View), transforms::delete),
         get("/v1/dead-letters", admin(Names::Handler), letters::list),
         delete("/v1/dead-letters", admin(Names::Handler), letters::drop),
         post("/v1/dead-letters/replay", admin(Names::Handler), letters::replay),
