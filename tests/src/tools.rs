@@ -18,11 +18,21 @@ pub fn environment(command: &mut Command) -> &mut Command {
 
 /// The Python that has Feast, as `tests/setup.sh` has installed it.
 pub fn feast_python() -> PathBuf {
-    let python = folder().join("feast/bin/python");
-    assert!(python.is_file(), "Feast is missing: run `sh tests/setup.sh`, or `make test`");
+    python("feast")
+}
+
+/// The Python that has what clients need and are tested with, as `tests/setup.sh` has installed it.
+pub fn clients_python() -> PathBuf {
+    python("clients")
+}
+
+fn python(environment: &str) -> PathBuf {
+    let python = folder().join(environment).join("bin/python");
+    assert!(python.is_file(), "{environment} is missing in target/tools: run `sh tests/setup.sh`, or `make test`");
     python
 }
 
-fn folder() -> PathBuf {
+/// Where they are.
+pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools")
 }

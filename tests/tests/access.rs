@@ -8,39 +8,14 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use gristmill::conformance::guest::Guest;
-use gristmill_tests::host::{Answer, DEADLINE, Host, binary, wait_for};
+use gristmill_tests::host::{Answer, DEADLINE, Host, wait_for};
 use gristmill_tests::openapi::Description;
+use gristmill_tests::token::{Token, gristmill};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// The text of a token and the lines of its configuration, both from the command line.
-struct Token {
-    text: String,
-    config: String,
-}
-
-impl Token {
-    fn new(name: &str, scopes: &str, more: &[&str]) -> Token {
-        let made = gristmill(&[&["token", "new", "--json", "--name", name, "--scope", scopes], more].concat(), &[]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let made: Value = serde_json::from_slice(&made.stdout).unwrap();
-        Token { text: made["token"].as_str().unwrap().to_owned(), config: made["config"].as_str().unwrap().to_owned() }
-    }
-
-    fn header(&self) -> String {
-        format!("Bearer {}", self.text)
-    }
-}
-
-fn gristmill(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(binary());
-    command.args(arguments).env_remove("GRISTMILL_HOST").env_remove("GRISTMILL_TOKEN").stdin(Stdio::null());
-    command.envs(environment.iter().copied()).output().expect("the program is built")
-}
 
 /// Asks with a token, or without any.
 fn ask(host: &Host, token: Option<&Token>, send: &str, body: Option<&Value>) -> (u16, Value) {

@@ -252,6 +252,38 @@ fn a_request_that_takes_too_long_is_answered_all_the_same() {
 }
 
 #[test]
+fn a_component_may_take_longer_than_other_requests_but_not_for_ever() {
+    let slow_put = |host: &Host, component: &[u8]| {
+        let mut client = connect(host);
+        let head = format!(
+            "PUT /v1/transforms/tutorial HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            component.len()
+        );
+        client.write_all(head.as_bytes()).unwrap();
+        client
+    };
+    let answer = |mut client: TcpStream| {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let component = component("tutorial");
+    let (host, _folder) = start("[http]\nrequest_timeout_ms = 100\n");
+    let mut put = slow_put(&host, &component);
+    let mut query = connect(&host);
+    query.write_all(b"POST /v1/features HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{").unwrap();
+    assert!(answer(query).starts_with("HTTP/1.1 503 "), "the time of other requests is over");
+    put.write_all(&component).unwrap();
+    let taken = answer(put);
+    assert!(taken.starts_with("HTTP/1.1 200 "), "{taken}");
+    host.stop();
+    let (host, _folder) = start("[http]\nput_timeout_ms = 100\n");
+    let refused = answer(slow_put(&host, &component));
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains(r#""code":"unavailable""#), "{refused}");
+    host.stop();
+}
+
+#[test]
 fn a_log_that_cannot_be_written_harms_nobody() {
     let folder = TempDir::new().unwrap();
     // As a full disk is: every line fails.
@@ -329,26 +361,27 @@ fn clients_that_break_the_protocol_harm_nobody() {
 fn web_pages_of_others_are_refused() {
     let (host, _folder) = start(LIMITS);
     let address = host.url().trim_start_matches("http://").to_owned();
-    let ask = |head: &str| {
+    let send = |head: &str, body: &str| {
         let mut client = connect(&host);
-        client.write_all(format!("{head}\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
+        client.write_all(format!("{head}\r\nconnection: close\r\n\r\n{body}").as_bytes()).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         answer
     };
+    let ask = |head: &str| send(head, "");
     // A name that was made to point at the loopback.
     for path in ["/v1/views", "/metrics", "/none"] {
         let answer = ask(&format!("GET {path} HTTP/1.1\r\nhost: pages.example:7171"));
         assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains(r#""code":"forbidden""#), "{answer}");
     }
     // A form or a script of a page that the browser asks nobody's leave for.
-    let post = format!("POST /v1/streams/events/events HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0");
+    let post = format!("POST /v1/streams/events/events HTTP/1.1\r\nhost: {address}\r\ncontent-length: 2");
     for origin in ["http://pages.example", "null", "http://127.0.0.1:1"] {
-        let answer = ask(&format!("{post}\r\norigin: {origin}"));
+        let answer = send(&format!("{post}\r\norigin: {origin}"), "{}");
         assert!(answer.starts_with("HTTP/1.1 403 "), "{origin}: {answer}");
     }
-    assert!(ask(&format!("{post}\r\norigin: http://{address}")).starts_with("HTTP/1.1 200 "));
-    assert!(ask(&post).starts_with("HTTP/1.1 200 "));
+    assert!(send(&format!("{post}\r\norigin: http://{address}"), "{}").starts_with("HTTP/1.1 200 "));
+    assert!(send(&post, "{}").starts_with("HTTP/1.1 200 "));
     let port = address.rsplit_once(':').unwrap().1;
     for name in [format!("localhost:{port}"), format!("[::1]:{port}"), "127.0.0.1".into()] {
         assert!(ask(&format!("GET /v1/views HTTP/1.1\r\nhost: {name}")).starts_with("HTTP/1.1 200 "), "{name}");

@@ -33,6 +33,9 @@ pub(super) async fn append(
     let known = || streams.keys().map(String::as_str).filter(|known| caller.sees_stream(known));
     let stream = streams.get(&name).ok_or_else(|| ApiError::not_found("stream", &name, known()))?;
     let Whole(body, _room) = body?;
+    if body.is_empty() {
+        return Err(ApiError::malformed("the body is empty; send an event, a list of events, or a line for each"));
+    }
     let events = parse(&body)?;
     let max = shared.state.limits.entities_max;
     if events.len() > max {

@@ -287,7 +287,7 @@ fn source(
     reference: &str,
     input: &Field,
 ) -> Result<PlannedColumn, ApiError> {
-    let cannot = |problem: &str| ApiError::unavailable(format!("input `{}` is to be `{reference}`: {problem}", input.name));
+    let cannot = |problem: &str| ApiError::conflict(format!("input `{}` is to be `{reference}`: {problem}", input.name));
     let (view, feature) = reference.split_once(':').unwrap_or((reference, ""));
     caller.may_view(view)?;
     if catalog.computed.contains_key(view) {
