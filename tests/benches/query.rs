@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use axum::Router;
@@ -13,6 +13,7 @@ use axum::routing::post;
 use axum::serve::ListenerExt;
 use gristmill_tests::bench::{component, keep, median, ns_per_call, ratio};
 use gristmill_tests::host::{Host, wait_for};
+use gristmill_tests::load::{Load, script, wrk};
 
 const ENTITIES: usize = 1_000;
 const ROUNDS: usize = 7;
@@ -20,13 +21,6 @@ const SECONDS: u64 = 2;
 const CONNECTIONS: usize = 64;
 /// Entities in a query and features in a query.
 const SHAPES: [(usize, usize); 2] = [(1, 10), (100, 50)];
-
-#[derive(Default)]
-struct Load {
-    rate: Vec<f64>,
-    p50_ms: Vec<f64>,
-    p99_ms: Vec<f64>,
-}
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -60,8 +54,8 @@ fn main() {
         let script = script(folder.path(), &format!("{entities}x{features}"), |number| body(number, entities, features));
         let (mut of_host, mut of_bare) = (Load::default(), Load::default());
         for _ in 0..ROUNDS {
-            wrk(&script, &format!("{}/v1/features", host.url()), CONNECTIONS, &mut of_host);
-            wrk(&script, &format!("{bare_url}/answer{index}"), CONNECTIONS, &mut of_bare);
+            wrk(&script, &format!("{}/v1/features", host.url()), CONNECTIONS, SECONDS, &mut of_host);
+            wrk(&script, &format!("{bare_url}/answer{index}"), CONNECTIONS, SECONDS, &mut of_bare);
         }
         let bytes = std::fs::metadata(folder.path().join(format!("answer{index}"))).map_or(0, |file| file.len());
         lines.push(format!(
@@ -133,20 +127,6 @@ fn raw_answer(host: &Host, body: &str) -> Vec<u8> {
     response.body_mut().read_to_vec().expect("the answer ends")
 }
 
-/// What wrk sends: 64 different queries in turn, put together before the clock starts.
-fn script(folder: &Path, name: &str, body: impl Fn(usize) -> String) -> PathBuf {
-    let bodies: Vec<String> = (0..64).map(|number| format!("[==[{}]==]", body(number))).collect();
-    let text = format!(
-        "local bodies = {{\n{}\n}}\nlocal requests = {{}}\nlocal next = 0\n\
-         function init() for i, body in ipairs(bodies) do requests[i] = wrk.format('POST', nil, {{['content-type'] = 'application/json'}}, body) end end\n\
-         function request() next = next % #requests + 1 return requests[next] end\n",
-        bodies.join(",\n")
-    );
-    let path = folder.join(format!("{name}.lua"));
-    std::fs::write(&path, text).expect("the script is written");
-    path
-}
-
 /// What a transform that is bound to requests adds to a query of one entity and ten features: two features more, computed from a stored one.
 fn computed(host: &Host, folder: &Path) -> Vec<String> {
     let with = |number: usize| body(number, 1, 10).replace("],\"entities\"", ",\"asked:feature1\",\"asked:feature2\"],\"entities\"");
@@ -156,7 +136,7 @@ fn computed(host: &Host, folder: &Path) -> Vec<String> {
     let mut loads = [Load::default(), Load::default()];
     for _ in 0..ROUNDS {
         for (script, load) in scripts.iter().zip(&mut loads) {
-            wrk(script, &format!("{}/v1/features", host.url()), 1, load);
+            wrk(script, &format!("{}/v1/features", host.url()), 1, SECONDS, load);
         }
     }
     let [stored, computed] = loads.map(|load| (median(load.p50_ms) * 1_000.0, median(load.p99_ms) * 1_000.0));
@@ -173,33 +153,6 @@ fn computed(host: &Host, folder: &Path) -> Vec<String> {
             computed.1 - stored.1
         ),
     ]
-}
-
-fn wrk(script: &Path, url: &str, connections: usize, load: &mut Load) {
-    let connections = connections.to_string();
-    let done = Command::new("wrk")
-        .args(["-t1", "-c", &connections, "-d", &format!("{SECONDS}s"), "--latency", "-s"])
-        .arg(script)
-        .arg(url)
-        .output()
-        .expect("wrk is installed");
-    let text = String::from_utf8_lossy(&done.stdout);
-    assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
-    let after = |mark: &str| text.lines().find_map(|line| line.trim().strip_prefix(mark)).map(str::trim).expect("wrk says it");
-    load.rate.push(after("Requests/sec:").parse().expect("a rate"));
-    load.p50_ms.push(milliseconds(after("50%")));
-    load.p99_ms.push(milliseconds(after("99%")));
-}
-
-fn milliseconds(text: &str) -> f64 {
-    let number = text.trim_end_matches(char::is_alphabetic).parse::<f64>().expect("a time");
-    if text.ends_with("us") {
-        number / 1_000.0
-    } else if text.ends_with("ms") {
-        number
-    } else {
-        number * 1_000.0
-    }
 }
 
 fn start_bare(folder: &Path) -> (Child, String) {
