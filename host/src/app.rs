@@ -11,8 +11,11 @@ mod feast;
 mod folder;
 mod services;
 mod shelf;
+mod standing;
 mod streams;
 mod transforms;
+mod versions;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -39,8 +42,10 @@ pub use demo::{DemoOptions, Progress, demo};
 use folder::FolderWatch;
 use services::ServiceBook;
 use shelf::Shelf;
-use streams::{OpenStore, Worker};
+use standing::StandingFile;
+use streams::OpenStore;
 use transforms::{Origin, Registry};
+use workers::{ConsumerGroup, Worker};
 
 /// How often expired rows are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -64,7 +69,7 @@ struct Core {
     registry: Mutex<Registry>,
     /// Views that no transform computes.
     written: BTreeMap<String, Arc<serve::Written>>,
-    workers: Mutex<BTreeMap<String, Worker>>,
+    workers: Mutex<BTreeMap<ConsumerGroup, Worker>>,
     /// Streams whose pipelines wait, all of them at first: until all transforms of a stream are in force, its entries must not pass.
     held: watch::Sender<Option<BTreeSet<String>>>,
     /// Turns at the compiler.
@@ -105,6 +110,7 @@ impl Host {
         core.publish(&*core.registry.lock().await);
         core.release_streams().await;
         core.keep_house();
+        core.watch_switches();
         let listen = core.config.host.listen;
         let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
@@ -141,15 +147,11 @@ impl Host {
         let Host { core, server, .. } = self;
         core.shutdown.send_replace(true);
         let workers = std::mem::take(&mut *core.workers.lock().await);
-        for worker in workers.values() {
-            worker.stop.send_replace(true);
-        }
+        workers.values().for_each(Worker::ask_to_stop);
         let grace = Duration::from_millis(core.config.host.shutdown_grace_ms);
         let ended = async {
-            for (stream, worker) in workers {
-                if worker.task.await.is_err() {
-                    tracing::error!(stream, "the stream's pipeline ended abnormally");
-                }
+            for worker in workers.into_values() {
+                worker.stopped().await;
             }
             server.await
         };
@@ -174,6 +176,7 @@ impl Core {
         })?;
         let shelf = Shelf::open(folder.components())?;
         let services = ServiceBook::open(folder.components().join("services.json"), &config)?;
+        let standing = StandingFile::open(folder.components().join("standing.json"))?;
         let written = feast::written(&config, &*store.as_store()).await?;
         Ok(Core {
             written,
@@ -185,7 +188,7 @@ impl Core {
             catalog: Arc::default(),
             streams: Arc::default(),
             logs: std::sync::Mutex::default(),
-            registry: Mutex::new(Registry::new(shelf, services)),
+            registry: Mutex::new(Registry::new(shelf, services, standing)),
             workers: Mutex::default(),
             held: watch::Sender::new(None),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),

@@ -14,6 +14,7 @@ mod new;
 mod print;
 mod run;
 mod sdk;
+mod standing;
 mod state;
 mod test;
 mod token;
@@ -68,6 +69,15 @@ enum Command {
     /// List, show or delete the transforms of a running host
     #[command(after_help = "Example: gristmill transforms --json")]
     Transforms(transforms::Arguments),
+    /// Let a transform of a running host read nothing until it is resumed
+    #[command(after_help = "Example: gristmill pause own")]
+    Pause(standing::Arguments),
+    /// Let a paused transform go on where it was paused
+    #[command(after_help = "Example: gristmill resume own")]
+    Resume(standing::Arguments),
+    /// Make a version the one that a view's name means, once it has caught up
+    #[command(after_help = "Example: gristmill switch own@v2 (after gristmill push own.wasm --name own@v2 --start beginning)")]
+    Switch(standing::SwitchArguments),
     /// Send events from a file to a stream of a running host
     #[command(after_help = "Example: gristmill ingest flights examples/flights/flights-2013-01.ndjson.gz")]
     Ingest(ingest::Arguments),
@@ -141,6 +151,9 @@ pub fn main() -> ExitCode {
         Command::Conformance(arguments) => conformance::conformance(&arguments),
         Command::Push(arguments) => transforms::push(&arguments),
         Command::Transforms(arguments) => transforms::transforms(&arguments),
+        Command::Pause(arguments) => standing::pause(&arguments),
+        Command::Resume(arguments) => standing::resume(&arguments),
+        Command::Switch(arguments) => standing::switch(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),
         Command::Get(arguments) => get::get(&arguments),
         Command::State(arguments) => state::state(&arguments),

@@ -16,7 +16,7 @@ mod transform;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{is_name, is_stream_name};
+use crate::model::{ViewName, is_stream_name};
 
 pub use access::{Tls, Token};
 pub use feast::{Feast, WrittenView};
@@ -128,8 +128,9 @@ impl Config {
         }
         for (name, transform) in &mut self.transforms {
             let key = format!("transforms.{name}");
-            if !is_name(name) {
-                let rule = "a transform's name has 1 to 63 ASCII letters, digits and `_`, and does not start with a digit";
+            if ViewName::parse(name).is_none_or(|name| name.version == Some(1)) {
+                let rule = "a transform's name has 1 to 63 ASCII letters, digits and `_`, and does not start with a digit; another version of its view has \
+                            `@v2` and so on after it";
                 complain(key.clone(), rule.into());
             }
             transform.check(&key, self.limits, self.engine.memory_bytes_max, &mut complain);

@@ -24,6 +24,7 @@ mod spec;
 mod stored_state;
 mod timestamp;
 mod view;
+mod view_name;
 
 pub use access::{Reach, Scope};
 pub use aggregation::{Aggregate, Aggregation};
@@ -45,3 +46,4 @@ pub use spec::{Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_n
 pub use stored_state::StoredState;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use view::{Digest, Kept, STATUSES, Schema, SchemaId, Status, Value, View};
+pub use view_name::ViewName;

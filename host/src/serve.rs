@@ -54,7 +54,7 @@ use crate::telemetry::Telemetry;
 use access::Access;
 pub use access::{AccessOptions, Token};
 pub use catalog::Catalog;
-pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
+pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformChange, TransformInfo};
 pub use computed::Computed;
 use cors::Cors;
 use edge::Edge;

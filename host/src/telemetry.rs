@@ -39,7 +39,7 @@ pub struct Telemetry {
     totals: Arc<Totals>,
 }
 
-/// The metrics of one stream.
+/// The metrics of one consumer group of one stream.
 #[derive(Clone)]
 pub struct StreamTelemetry {
     labels: StreamLabels,
@@ -124,11 +124,12 @@ impl Telemetry {
         text
     }
 
-    /// The handle for one stream.
-    pub fn stream(&self, stream: &str) -> StreamTelemetry {
-        let labels = StreamLabels { stream: stream.to_owned() };
+    /// The handle for one consumer group of one stream.
+    pub fn stream(&self, stream: &str, group: &str) -> StreamTelemetry {
+        let labels = StreamLabels { stream: stream.to_owned(), group: group.to_owned() };
         let families = &self.families;
-        let stage = |stage| families.stage.get_or_create_owned(&StageLabels { stream: stream.to_owned(), stage });
+        let StreamLabels { stream, group } = &labels;
+        let stage = |stage| families.stage.get_or_create_owned(&StageLabels { stream: stream.clone(), group: group.clone(), stage });
         StreamTelemetry {
             entries_read: families.entries_read.get_or_create_owned(&labels),
             entries_settled: families.entries_settled.get_or_create_owned(&labels),
@@ -248,12 +249,17 @@ impl StreamTelemetry {
 
     /// Something failed and is tried again.
     pub fn retries(&self, part: &'static str) {
-        self.families.retries.get_or_create(&PartLabels { stream: self.labels.stream.clone(), part }).inc();
+        self.families.retries.get_or_create(&self.of(part)).inc();
     }
 
     /// The pipeline starts over from what is stored.
     pub fn restarts(&self, part: &'static str) {
-        self.families.restarts.get_or_create(&PartLabels { stream: self.labels.stream.clone(), part }).inc();
+        self.families.restarts.get_or_create(&self.of(part)).inc();
+    }
+
+    fn of(&self, part: &'static str) -> PartLabels {
+        let StreamLabels { stream, group } = self.labels.clone();
+        PartLabels { stream, group, part }
     }
 
     /// How far behind the reader is; returns the age in seconds of the last settled entry, 0 when there is nothing newer.

@@ -10,7 +10,10 @@ use gristmill_tests::config_cases;
 use gristmill_tests::host::{Host, binary, wait_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
+    "pause",
+    "resume",
+    "switch",
     "demo",
     "run",
     "check",

@@ -59,8 +59,9 @@ impl Work {
             format: FORMAT,
             batch_events_max: 100,
             transforms: Arc::clone(&transforms),
-            telemetry: telemetry.stream("events"),
+            telemetry: telemetry.stream("events", "group"),
             health: health_sender,
+            progress: watch::Sender::new(None),
         };
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(async move {

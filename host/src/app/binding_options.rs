@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
-use crate::config;
+use crate::config::{self, Start};
 use crate::model::{Aggregation, At, Fallback, InputBinding, Kept, Spec};
 use crate::transform::Limits;
 
@@ -18,6 +18,10 @@ pub struct BindingOptions {
     pub at: At,
     /// The stream; the component's first when absent.
     pub stream: Option<String>,
+    /// A consumer group of its own, or one that it has with others that name it; the stream's when absent.
+    pub group: Option<String>,
+    /// Where a group of its own begins that has no place yet; where the stream says when absent.
+    pub start: Option<Start>,
     /// JSON text handed to the component; empty for none.
     pub settings: String,
     /// Age beyond which a row is no answer.
@@ -45,6 +49,8 @@ impl Default for BindingOptions {
         BindingOptions {
             at: At::Stream,
             stream: None,
+            group: None,
+            start: None,
             settings: String::new(),
             max_age_secs: None,
             expire_secs: None,
@@ -65,6 +71,8 @@ impl BindingOptions {
         BindingOptions {
             at: transform.at,
             stream: transform.stream.clone(),
+            group: transform.group.clone(),
+            start: transform.start,
             settings: transform.settings_json(),
             max_age_secs: transform.max_age_secs,
             expire_secs: transform.expire_secs,
@@ -76,6 +84,11 @@ impl BindingOptions {
             bisect_ms_max: transform.bisect_ms_max.unwrap_or(BISECT_MS_MAX),
             fallback: Fallback { kind: transform.fallback.unwrap_or_default(), values: transform.fallback_values.clone() },
         }
+    }
+
+    /// The group that it reads with, where that is not the stream's: who begins elsewhere than the others needs a place of its own.
+    pub fn own_group(&self, name: &str, shared: &str) -> Option<String> {
+        self.group.clone().or_else(|| self.start.map(|_| format!("{shared}.{name}")))
     }
 
     /// Refuses a binding of an input that the component does not have.
@@ -91,6 +104,8 @@ impl BindingOptions {
         self.check_inputs(spec)?;
         let given = [
             ("stream", self.stream.is_some()),
+            ("group", self.group.is_some()),
+            ("start", self.start.is_some()),
             ("max_age_secs", self.max_age_secs.is_some()),
             ("expire_secs", self.expire_secs.is_some()),
             ("history_secs", self.history_secs > 0),

@@ -9,7 +9,8 @@ use anyhow::{Context, anyhow, bail};
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::transforms::{Active, Origin, Registry};
-use crate::model::{At, Column, Packed, Schema, StoredState, Values, View, aggregation, is_stream_name, state_key};
+use super::workers::Reading;
+use crate::model::{At, Column, Packed, Schema, StoredState, Values, View, ViewName, aggregation, is_stream_name, state_key};
 use crate::pipeline::Binding;
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
@@ -74,7 +75,11 @@ impl Core {
                 bail!("its entity differs from that of the transform in force under this name; remove that one first, or use another name");
             }
         }
-        Ok(Active { bound, options, origin, declared, refused: None })
+        let reading = bound.stream().map(|stream| self.reading(name, stream, &options, &registry.standing));
+        if let Some(reading) = &reading {
+            check_start(name, reading, registry)?;
+        }
+        Ok(Active { bound, reading, options, origin, declared, refused: None })
     }
 
     async fn bind_to_stream(&self, name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<Binding> {
@@ -146,6 +151,22 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// A group has one place, so all who read with it begin at the same one, once.
+fn check_start(name: &str, reading: &Reading, registry: &Registry) -> anyhow::Result<()> {
+    let others = registry.active.iter().filter_map(|(other, active)| Some((other, active.reading.as_ref()?)));
+    for (other, _) in others.filter(|(_, theirs)| theirs.group == reading.group && theirs.start != reading.start) {
+        let group = &reading.group.name;
+        if other == name {
+            bail!(
+                "its group `{group}` has begun elsewhere already: put it under another version of its view to start over (`{}@v2`)",
+                ViewName::base_of(name)
+            );
+        }
+        bail!("`{other}` reads with the group `{group}` too, and begins elsewhere: give both the same `start`, or each a group of its own");
+    }
+    Ok(())
 }
 
 /// The view that a component makes when it is bound like this to requests.

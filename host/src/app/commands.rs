@@ -8,11 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::standing::Standing;
 use super::transforms::{Active, Origin};
+use super::workers::{ConsumerGroup, Worker};
 use crate::model::aggregation::FUNCTIONS;
 use crate::model::{DeadLetter, DeadLetterId, DeadLetterQuery};
 use crate::pipeline::{self, Health, Replay};
-use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformInfo};
+use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformChange, TransformInfo};
 
 /// Carries out commands until nobody can send any; each in a task of its own, because compiling takes its time.
 pub(super) fn start(core: &Arc<Core>, mut commands: mpsc::Receiver<Command>) {
@@ -32,6 +34,9 @@ async fn carry_out(core: Arc<Core>, command: Command) {
         }
         Command::DeleteTransform { name, reply } => {
             let _ = reply.send(core.delete(&name).await);
+        }
+        Command::ChangeTransform { name, change, reply } => {
+            let _ = reply.send(core.change(&name, change).await);
         }
         Command::ListTransforms { reply } => {
             let _ = reply.send(core.list().await);
@@ -59,9 +64,13 @@ impl Core {
     async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding) -> Result<TransformInfo, Refusal> {
         let busy = |_| Refusal { kind: RefusalKind::Unavailable, message: "other components are being compiled; try again".into() };
         let _place = self.pushes.try_acquire().map_err(busy)?;
-        let known = self.registry.lock().await.active.get(name).map(|active| active.options.clone());
+        let known = self.known_options(name).await;
         let mut options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         options.stream = binding.stream.or(options.stream);
+        options.group = binding.group.or(options.group);
+        if let Some(text) = binding.start {
+            options.start = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`start`: {error}")))?);
+        }
         options.settings = binding.settings.unwrap_or(options.settings);
         options.max_age_secs = binding.max_age_secs.or(options.max_age_secs);
         options.expire_secs = binding.expire_secs.or(options.expire_secs);
@@ -82,9 +91,32 @@ impl Core {
                 serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
         }
         self.install(name, component.into(), Some(options), Origin::Pushed).await.map_err(|error| unusable(&error))?;
-        let all = self.list().await;
+        self.info(name).await
+    }
+
+    async fn info(&self, name: &str) -> Result<TransformInfo, Refusal> {
         let gone = || Refusal { kind: RefusalKind::Conflict, message: format!("transform `{name}` was removed at the same time") };
-        all.into_iter().find(|transform| transform.name == name).ok_or_else(gone)
+        self.list().await.into_iter().find(|transform| transform.name == name).ok_or_else(gone)
+    }
+
+    /// What a component put under this name is bound like where the request says nothing: like the one before, or like the current version of its view,
+    /// but for how that reads.
+    async fn known_options(&self, name: &str) -> Option<BindingOptions> {
+        let registry = self.registry.lock().await;
+        if let Some(active) = registry.active.get(name) {
+            return Some(active.options.clone());
+        }
+        let current = registry.active.get(registry.standing.current(name))?;
+        Some(BindingOptions { group: None, start: None, ..current.options.clone() })
+    }
+
+    async fn change(self: &Arc<Core>, name: &str, change: TransformChange) -> Result<TransformInfo, Refusal> {
+        match change {
+            TransformChange::Pause => self.pause(name).await?,
+            TransformChange::Resume => self.resume(name).await?,
+            TransformChange::Switch { now } => self.switch(name, now).await?,
+        }
+        self.info(name).await
     }
 
     async fn delete(self: &Arc<Core>, name: &str) -> Result<(), Refusal> {
@@ -99,12 +131,8 @@ impl Core {
         let registry = self.registry.lock().await;
         let workers = self.workers.lock().await;
         let running = registry.active.iter().map(|(name, active)| {
-            let health = active.bound.stream().map(|stream| {
-                let health = workers.get(stream).map(|worker| worker.health.borrow().clone());
-                health.unwrap_or(Health::Stopped)
-            });
-            // What answers requests works as long as the host does.
-            info(name, active, &health.unwrap_or(Health::Running))
+            let worker = active.reading.as_ref().map(|reading| workers.get(&reading.group));
+            info(name, active, &registry.standing, worker)
         });
         let refused = registry.refused.iter().map(|(name, reason)| TransformInfo {
             name: name.clone(),
@@ -112,6 +140,10 @@ impl Core {
             reason: Some(reason.clone()),
             refused: None,
             stream: None,
+            group: None,
+            places: BTreeMap::new(),
+            current: registry.standing.current(name) == name,
+            switching: false,
             component: None,
             origin: None,
             spec: None,
@@ -130,15 +162,17 @@ impl Core {
         parts.push(PartState { part: "store".into(), ready, state });
         {
             let workers = self.workers.lock().await;
-            for (stream, worker) in workers.iter() {
-                let (state, reason) = describe(&worker.health.borrow());
+            for (group, worker) in workers.iter() {
+                let (state, reason) = describe(&worker.health());
                 let ready = matches!(state, "running" | "standing_by");
                 let state = reason.map_or(state.to_owned(), |reason| format!("{state}: {reason}"));
-                parts.push(PartState { part: format!("stream {stream}"), ready, state });
+                let is_shared = self.stream_config(&group.stream).group == group.name;
+                let of = if is_shared { String::new() } else { format!(" group {}", group.name) };
+                parts.push(PartState { part: format!("stream {}{of}", group.stream), ready, state });
             }
         }
         for transform in self.list().await {
-            let ready = matches!(transform.state, "running" | "standing_by");
+            let ready = matches!(transform.state, "running" | "standing_by" | "paused");
             let state = transform.reason.map_or(transform.state.to_owned(), |reason| format!("{}: {reason}", transform.state));
             parts.push(PartState { part: format!("transform {}", transform.name), ready, state });
         }
@@ -151,9 +185,9 @@ impl Core {
             groups.entry((letter.id.stream.clone(), letter.id.transform.clone())).or_default().insert(letter.id);
         }
         let mut outcome = Replayed::default();
-        for ((stream, _), ids) in groups {
+        for ((stream, transform), ids) in groups {
             let unavailable = |message: String| Refusal { kind: RefusalKind::Unavailable, message };
-            let sender = self.workers.lock().await.get(&stream).map(|worker| worker.replays.clone());
+            let sender = self.replays_of(&stream, &transform).await;
             let sender = sender.ok_or_else(|| unavailable(format!("nothing runs on stream `{stream}`; load its transform first")))?;
             let (reply, answer) = oneshot::channel();
             let gone = |_| unavailable(format!("stream `{stream}` is starting over; try again"));
@@ -164,6 +198,16 @@ impl Core {
             outcome.still_dead += tried - settled.min(tried);
         }
         Ok(outcome)
+    }
+
+    /// Where the pipeline listens that a transform runs in; of a stream where it does not run, that of the stream's own group, which says so.
+    async fn replays_of(&self, stream: &str, transform: &str) -> Option<mpsc::Sender<Replay>> {
+        let registry = self.registry.lock().await;
+        let reading = registry.active.get(transform).and_then(|active| active.reading.as_ref());
+        let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group };
+        let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
+        let workers = self.workers.lock().await;
+        workers.get(&group)?.pipelines.first().map(|running| running.replays.clone())
     }
 
     async fn letters(&self, wanted: ReplayWanted) -> Result<Vec<DeadLetter>, Refusal> {
@@ -189,14 +233,25 @@ impl Core {
     }
 }
 
-fn info(name: &str, active: &Active, health: &Health) -> TransformInfo {
-    let (state, reason) = describe(health);
+/// `worker` is that of its group, if it reads a stream.
+fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<&Worker>>) -> TransformInfo {
+    let (state, reason) = match worker {
+        _ if standing.is_paused(name) => ("paused", None),
+        // What answers requests works as long as the host does.
+        None => describe(&Health::Running),
+        Some(worker) => describe(&worker.map_or(Health::Stopped, Worker::health)),
+    };
+    let pipelines = worker.flatten().into_iter().flat_map(|worker| &worker.pipelines);
     TransformInfo {
         name: name.to_owned(),
         state,
         reason,
         refused: active.refused.clone(),
         stream: active.bound.stream().map(str::to_owned),
+        group: active.reading.as_ref().map(|reading| reading.group.name.clone()),
+        places: pipelines.filter_map(|running| Some((running.partition.index, (*running.progress.borrow())?))).collect(),
+        current: standing.current(name) == name,
+        switching: standing.switching.iter().any(|switching| switching == name),
         component: Some(active.bound.transform().digest()),
         origin: Some(match active.origin {
             Origin::Declared => "declared",

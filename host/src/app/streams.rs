@@ -1,36 +1,25 @@
-//! The store, the streams, and one pipeline for each stream that has transforms.
+//! The store and the streams: the ends at which entries are added and read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 
 use super::Core;
+use super::workers::ConsumerGroup;
 use crate::config::{self, Config, Consumers, FeastRedisStore, PlaceKept, Secret, Start, Store, StreamSource};
 use crate::data_folder::DataFolder;
-use crate::model::{EntryId, Format, Partition, Place, Timestamp};
+use crate::model::{EntryId, Format, Place, Timestamp};
 use crate::online_store::embedded::{self, EmbeddedStore};
 use crate::online_store::memory::MemoryStore;
 use crate::online_store::redis::{self, Acknowledgement, FeastLayout, RedisStore};
 use crate::online_store::{self, OnlineStore, Writers};
-use crate::pipeline::{Health, OpenSource, Pipeline, Replay, Transforms};
+use crate::pipeline::OpenSource;
 use crate::resp::Address;
 use crate::serve;
 use crate::source::embedded::{Log, Retention};
 use crate::source::redis_streams::{self, RedisAppender, RedisStreams};
 use crate::source::{self, Appender, Source};
-
-/// A stream that is being worked on.
-pub(super) struct Worker {
-    pub(super) transforms: Arc<ArcSwap<Transforms>>,
-    pub(super) replays: mpsc::Sender<Replay>,
-    pub(super) health: watch::Receiver<Health>,
-    pub(super) stop: watch::Sender<bool>,
-    pub(super) task: JoinHandle<()>,
-}
 
 /// The store that the configuration names.
 pub(super) enum OpenStore {
@@ -88,7 +77,7 @@ impl Core {
     }
 
     /// The configuration of a stream; one that no section names is embedded.
-    fn stream_config(&self, stream: &str) -> config::Stream {
+    pub(super) fn stream_config(&self, stream: &str) -> config::Stream {
         self.config.streams.get(stream).cloned().unwrap_or_default()
     }
 
@@ -100,7 +89,7 @@ impl Core {
         Ok(())
     }
 
-    fn open_stream(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) fn open_stream(&self, name: &str) -> anyhow::Result<()> {
         if self.streams.load().contains_key(name) {
             return Ok(());
         }
@@ -125,54 +114,7 @@ impl Core {
         Ok(())
     }
 
-    /// Puts a set of transforms to work on a stream, from the next batch on. Starts the stream's pipeline if there is none yet, and ends it when the
-    /// set is empty: what arrives then waits in the stream for the next transform.
-    pub(super) async fn set_transforms(&self, name: &str, transforms: Transforms) -> anyhow::Result<()> {
-        self.open_stream(name)?;
-        let mut workers = self.workers.lock().await;
-        if transforms.is_empty() {
-            if let Some(worker) = workers.remove(name) {
-                worker.stop.send_replace(true);
-                let _ = worker.task.await;
-            }
-            return Ok(());
-        }
-        if let Some(worker) = workers.get(name) {
-            worker.transforms.store(Arc::new(transforms));
-            return Ok(());
-        }
-        let config = self.stream_config(name);
-        let transforms = Arc::new(ArcSwap::from_pointee(transforms));
-        let (replays, replay_requests) = mpsc::channel(16);
-        let (health_sender, health) = watch::channel(Health::Starting);
-        let pipeline = Pipeline {
-            partition: Partition { stream: name.to_owned(), group: config.group.clone(), index: 0 },
-            writers: self.writers(&config),
-            store: self.store.as_store(),
-            open_source: self.open_source(name, &config)?,
-            begin: self.begin(name, &config),
-            format: config.format(),
-            batch_events_max: config.batch_events_max,
-            transforms: Arc::clone(&transforms),
-            telemetry: self.telemetry.stream(name),
-            changes: Arc::clone(&self.changes),
-            health: health_sender,
-        };
-        let (stop, mut stopped) = watch::channel(false);
-        let (mut held, stream) = (self.held.subscribe(), name.to_owned());
-        let task = tokio::spawn(async move {
-            // An entry that passed while only some of the transforms were in force would never reach the others.
-            tokio::select! {
-                _ = held.wait_for(|held| held.as_ref().is_some_and(|held| !held.contains(&stream))) => {}
-                _ = stopped.wait_for(|stop| *stop) => {}
-            }
-            pipeline.run(replay_requests, stopped).await;
-        });
-        workers.insert(name.to_owned(), Worker { transforms, replays, health, stop, task });
-        Ok(())
-    }
-
-    fn writers(&self, config: &config::Stream) -> Writers {
+    pub(super) fn writers(&self, config: &config::Stream) -> Writers {
         if config.source == StreamSource::RedisStreams && config.consumers == Consumers::Competing {
             return Writers::Competing;
         }
@@ -181,17 +123,17 @@ impl Core {
     }
 
     /// The end of an embedded log as it is when the host takes the stream up. A Redis stream's end is kept by its group.
-    fn begin(&self, name: &str, config: &config::Stream) -> Option<EntryId> {
-        let is_end_of_log = config.source == StreamSource::Embedded && config.start == Start::End;
+    pub(super) fn begin(&self, name: &str, start: Start, config: &config::Stream) -> Option<EntryId> {
+        let is_end_of_log = config.source == StreamSource::Embedded && start == Start::End;
         let log = self.logs.lock().ok()?.get(name).filter(|_| is_end_of_log).cloned()?;
         Some(log.last().unwrap_or_default())
     }
 
-    fn open_source(&self, name: &str, config: &config::Stream) -> anyhow::Result<OpenSource> {
+    pub(super) fn open_source(&self, group: &ConsumerGroup, start: Start, config: &config::Stream) -> anyhow::Result<OpenSource> {
+        let name = group.stream.as_str();
         match config.source {
             StreamSource::Embedded => {
                 let log = self.logs.lock().ok().and_then(|logs| logs.get(name).cloned()).context("the stream's log is not open")?;
-                let start = config.start;
                 Ok(Box::new(move |place: Place| {
                     let reader = match (place.last, start) {
                         (Some(last), _) => log.reader(Some(last), source::embedded::Start::Oldest),
@@ -205,11 +147,11 @@ impl Core {
             StreamSource::RedisStreams => {
                 let options = redis_streams::Options {
                     key: config.key(name).to_owned(),
-                    group: config.group.clone(),
+                    group: group.name.clone(),
                     consumer: self.folder.host_id().to_owned(),
                     checkpoint: config.place == PlaceKept::Checkpoint,
                     competing: config.consumers == Consumers::Competing,
-                    start: match config.start {
+                    start: match start {
                         Start::Beginning => redis_streams::Start::Beginning,
                         Start::End => redis_streams::Start::End,
                         Start::After(id) => redis_streams::Start::After(id),

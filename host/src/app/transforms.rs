@@ -10,7 +10,9 @@ use super::binding_options::BindingOptions;
 use super::bound::Bound;
 use super::services::ServiceBook;
 use super::shelf::{Pushed, Shelf, digest};
-use crate::model::{Digest, is_name};
+use super::standing::StandingFile;
+use super::workers::{ConsumerGroup, Reading};
+use crate::model::{Digest, ViewName};
 use crate::pipeline::{Binding, Transforms};
 use crate::serve::Catalog;
 use crate::transform::Transform;
@@ -28,6 +30,8 @@ pub(super) enum Origin {
 #[derive(Clone)]
 pub(super) struct Active {
     pub(super) bound: Bound,
+    /// How it reads its stream, if it has one.
+    pub(super) reading: Option<Reading>,
     pub(super) options: BindingOptions,
     pub(super) origin: Origin,
     /// What was declared under this name, whatever is in force.
@@ -44,12 +48,13 @@ pub(super) struct Registry {
     /// Pushed transforms that could not be put into force again, and their streams: what comes there waits for them.
     pub(super) missing: BTreeMap<String, String>,
     pub(super) services: ServiceBook,
+    pub(super) standing: StandingFile,
     shelf: Shelf,
 }
 
 impl Registry {
-    pub(super) fn new(shelf: Shelf, services: ServiceBook) -> Registry {
-        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, shelf }
+    pub(super) fn new(shelf: Shelf, services: ServiceBook, standing: StandingFile) -> Registry {
+        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, standing, shelf }
     }
 }
 
@@ -85,8 +90,11 @@ impl Core {
         options: Option<BindingOptions>,
         origin: Origin,
     ) -> anyhow::Result<Active> {
-        if !is_name(name) {
-            bail!("{name:?} cannot name a transform; use 1 to 63 ASCII letters, digits and `_`, not starting with a digit");
+        if ViewName::parse(name).is_none_or(|name| name.version == Some(1)) {
+            bail!(
+                "{name:?} cannot name a transform; use 1 to 63 ASCII letters, digits and `_`, not starting with a digit, and for another version of \
+                 its view `@v2`, `@v3` and so on after them"
+            );
         }
         if self.written.contains_key(name) {
             bail!("`{name}` is a view that is written over HTTP, and cannot be computed too; use another name");
@@ -102,22 +110,20 @@ impl Core {
         let mut registry = self.registry.lock().await;
         let active = self.bind(name, transform, options, origin, &registry).await?;
         let stream = active.bound.stream().map(str::to_owned);
-        let moved_from =
-            registry.active.get(name).and_then(|old| old.bound.stream().map(str::to_owned)).filter(|old| Some(old) != stream.as_ref());
-        let transforms = match &active.bound {
-            Bound::Requests(_) => None,
-            Bound::Stream(binding) => {
-                let mut bindings = registry.bindings_of(active.bound.stream().unwrap_or_default(), name);
-                bindings.push(Arc::clone(binding));
-                Some(Transforms::new(self.stream_format(active.bound.stream().unwrap_or_default()), bindings)?)
+        let group = active.reading.as_ref().map(|reading| &reading.group);
+        let moved_from = registry.active.get(name).and_then(|old| old.reading.clone()).filter(|old| Some(&old.group) != group);
+        let transforms = match (&active.bound, &active.reading) {
+            (Bound::Stream(binding), Some(reading)) if !registry.standing.is_paused(name) => {
+                Some((reading, self.transforms_of(&registry, &reading.group, name, Some(binding))?))
             }
+            _ => None,
         };
         if origin == Origin::Pushed {
             let pushed = Pushed { digest, options: active.options.clone(), stream: stream.clone(), replaces: active.declared };
             registry.shelf.put(name, &component, pushed)?;
         }
-        if let (Some(stream), Some(transforms)) = (&stream, transforms) {
-            self.set_transforms(stream, transforms).await?;
+        if let Some((reading, transforms)) = transforms {
+            self.set_transforms(reading, transforms).await?;
         }
         if let Some(old) = moved_from {
             self.set_rest(&registry, &old, name).await?;
@@ -139,18 +145,31 @@ impl Core {
         registry.refused.remove(name);
         self.no_longer_missing(&mut registry, name);
         let Some(active) = registry.active.remove(name) else { return Ok(false) };
-        if let Some(stream) = active.bound.stream() {
-            self.set_rest(&registry, stream, name).await?;
+        registry.standing.change(|standing| standing.forget(name))?;
+        if let Some(reading) = &active.reading {
+            self.set_rest(&registry, reading, name).await?;
         }
         self.publish(&registry);
         tracing::info!(transform = name, "transform removed");
         Ok(true)
     }
 
-    /// Leaves a stream to the transforms that it has beside this one.
-    async fn set_rest(&self, registry: &Registry, stream: &str, but: &str) -> anyhow::Result<()> {
-        let rest = Transforms::new(self.stream_format(stream), registry.bindings_of(stream, but))?;
-        self.set_transforms(stream, rest).await
+    /// Leaves a group to the transforms that it has beside this one.
+    pub(super) async fn set_rest(&self, registry: &Registry, reading: &Reading, but: &str) -> anyhow::Result<()> {
+        let rest = self.transforms_of(registry, &reading.group, but, None)?;
+        self.set_transforms(reading, rest).await
+    }
+
+    /// The transforms that a group works on: this one as it is given, if it is, and the others.
+    pub(super) fn transforms_of(
+        &self,
+        registry: &Registry,
+        group: &ConsumerGroup,
+        name: &str,
+        binding: Option<&Arc<Binding>>,
+    ) -> anyhow::Result<Transforms> {
+        let bindings = registry.bindings_of(group, name).into_iter().chain(binding.cloned()).collect();
+        Ok(Transforms::new(self.stream_format(&group.stream), bindings)?)
     }
 
     /// Puts into force what was pushed before the last stop, except where something else has been declared since.
@@ -219,14 +238,21 @@ impl Core {
             Bound::Stream(_) => None,
             Bound::Requests(computed) => Some((name.clone(), Arc::clone(computed))),
         });
-        self.catalog.store(Arc::new(Catalog { views, computed: computed.collect(), services: registry.services.all() }));
+        let current = registry.standing.current.clone();
+        self.catalog.store(Arc::new(Catalog { views, computed: computed.collect(), current, services: registry.services.all() }));
     }
 }
 
 impl Registry {
-    /// The bindings of a stream but for the one of this name.
-    fn bindings_of(&self, stream: &str, but: &str) -> Vec<Arc<Binding>> {
-        let others = self.active.iter().filter(|(name, active)| active.bound.stream() == Some(stream) && *name != but);
+    /// Those who read with a group and are not paused.
+    pub(super) fn readers_of(&self, group: &ConsumerGroup) -> impl Iterator<Item = (&String, &Active)> {
+        let reads = move |active: &Active| active.reading.as_ref().is_some_and(|reading| reading.group == *group);
+        self.active.iter().filter(move |(name, active)| reads(active) && !self.standing.is_paused(name))
+    }
+
+    /// The bindings of a group but for the one of this name.
+    fn bindings_of(&self, group: &ConsumerGroup, but: &str) -> Vec<Arc<Binding>> {
+        let others = self.readers_of(group).filter(|(name, _)| *name != but);
         let bindings = others.filter_map(|(_, active)| match &active.bound {
             Bound::Stream(binding) => Some(Arc::clone(binding)),
             Bound::Requests(_) => None,

@@ -22,6 +22,12 @@ pub(super) struct PushArguments {
     /// The stream; the component's own when absent
     #[arg(long)]
     stream: Option<String>,
+    /// A consumer group other than the stream's
+    #[arg(long)]
+    group: Option<String>,
+    /// Where to begin reading, with a group of its own: beginning, end, an entry id or a moment such as 2026-01-02T03:04:05Z
+    #[arg(long, value_name = "PLACE")]
+    start: Option<String>,
     /// JSON handed to the component
     #[arg(long, value_name = "JSON")]
     settings: Option<String>,
@@ -87,6 +93,8 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     let name = arguments.name.clone().or(stem).ok_or_else(|| Failure::Wrong(anyhow!("give the transform a name with --name")))?;
     let options = [
         ("stream", arguments.stream.clone()),
+        ("group", arguments.group.clone()),
+        ("start", arguments.start.clone()),
         ("at", arguments.at.clone()),
         ("inputs", bindings(&arguments.inputs)?),
         ("fallback", arguments.fallback.clone()),
@@ -152,6 +160,9 @@ pub(super) fn transforms(arguments: &Arguments) -> Result<(), Failure> {
         ("reason", "/reason"),
         ("refused", "/refused"),
         ("stream", "/stream"),
+        ("group", "/group"),
+        ("current", "/current"),
+        ("switching", "/switching"),
         ("component", "/component"),
         ("origin", "/origin"),
         ("version", "/spec/version"),

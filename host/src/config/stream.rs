@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::secret::{Secret, resolve_url};
 use super::within;
-use crate::model::{EntryId, Format};
+use crate::model::{EntryId, Format, Timestamp};
 
 /// Settings that only Redis streams have.
 const REDIS_SETTINGS: &[&str] = &["url", "url_env", "key", "place", "consumers", "claim_idle_ms", "deliveries_max", "block_ms"];
@@ -149,8 +149,32 @@ pub enum Start {
     Beginning,
     /// With the next entry that comes.
     End,
-    /// After this entry.
+    /// After this entry; written as its id, or as a moment, for the first entry that came at it or later.
     After(EntryId),
+}
+
+impl std::str::FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Start, String> {
+        let moment = || Timestamp::parse(text).ok().map(|moment| EntryId { ms: ms_before(moment), seq: u64::MAX });
+        match text {
+            "beginning" => Ok(Start::Beginning),
+            "end" => Ok(Start::End),
+            _ => text.parse().ok().or_else(moment).map(Start::After).ok_or_else(|| {
+                let shown: String = text.chars().take(80).collect();
+                format!(
+                    "{shown:?} is not a start; use \"beginning\", \"end\", an entry id such as \"1526919030474-0\", or a moment such as \
+                     \"2026-01-02T03:04:05Z\""
+                )
+            }),
+        }
+    }
+}
+
+/// The last millisecond before a moment.
+fn ms_before(moment: Timestamp) -> u64 {
+    u64::try_from(moment.0.div_euclid(1_000).saturating_sub(1)).unwrap_or(0)
 }
 
 impl Serialize for Start {
@@ -165,15 +189,6 @@ impl Serialize for Start {
 
 impl<'de> Deserialize<'de> for Start {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Start, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "beginning" => Ok(Start::Beginning),
-            "end" => Ok(Start::End),
-            _ => text.parse().map(Start::After).map_err(|_| {
-                serde::de::Error::custom(format!(
-                    "{text:?} is not a start; use \"beginning\", \"end\" or an entry id such as \"1526919030474-0\""
-                ))
-            }),
-        }
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

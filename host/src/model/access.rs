@@ -2,6 +2,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::ViewName;
+
 /// What somebody may do. None implies another: a token that is to do more than one has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,9 +36,9 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Whether a view may be named.
+    /// Whether a view may be named; if it may, so may all of its versions.
     pub fn view(&self, name: &str) -> bool {
-        is_among(self.views.as_deref(), name)
+        is_among(self.views.as_deref(), ViewName::base_of(name))
     }
 
     /// Whether a stream may be named.
@@ -65,9 +67,15 @@ mod tests {
     #[test]
     fn names_and_beginnings() {
         let reach = Reach { views: Some(vec!["orders".into(), "team_a_*".into()]), streams: Some(vec![]) };
-        for (name, allowed) in
-            [("orders", true), ("orders_2", false), ("team_a_", true), ("team_a_x", true), ("team_ab", false), ("", false)]
-        {
+        for (name, allowed) in [
+            ("orders", true),
+            ("orders@v2", true),
+            ("orders_2", false),
+            ("team_a_", true),
+            ("team_a_x", true),
+            ("team_ab", false),
+            ("", false),
+        ] {
             assert_eq!(reach.view(name), allowed, "{name}");
         }
         assert!(!reach.stream("any") && Reach::default().stream("any") && reach.is_limited());

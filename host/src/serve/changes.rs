@@ -19,13 +19,14 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use super::access::{Caller, Turn};
+use super::catalog::Catalog;
 use super::error::ApiError;
 use super::join_keys::push_entity;
 use super::look::{At, Looking};
 use super::plan::{Plan, view_of};
 use crate::changes::{Change, ChangeId, Missed, Reader};
 use crate::model::json::{push_text, push_value};
-use crate::model::{FeatureRow, Timestamp};
+use crate::model::{FeatureRow, Timestamp, ViewName};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Views of one reader, at most.
@@ -56,13 +57,14 @@ pub(super) async fn follow(
     }
     let catalog = shared.state.catalog.load_full();
     views.iter().try_for_each(|view| view_of(&catalog, &caller, view).map(drop))?;
+    let asked = Asked::new(views, &catalog);
     let after = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default().parse::<ChangeId>());
     let after = after.transpose().map_err(|message| ApiError::unusable(format!("`last-event-id` is {message}")))?;
-    let reader = shared.state.changes.reader(views, after).map_err(|error| ApiError::busy(error.to_string()))?;
+    let reader = shared.state.changes.reader(asked.stored.clone(), after).map_err(|error| ApiError::busy(error.to_string()))?;
     // One piece waits while the one before is sent: a reader that is slow stays behind in the ring, not in memory of its own.
     let (pieces, body) = mpsc::channel(1);
     tokio::spawn(async move {
-        tell(shared, caller, reader, pieces).await;
+        tell(shared, caller, asked, reader, pieces).await;
         // Who follows has a request in hand all the while.
         drop(turn);
     });
@@ -82,8 +84,27 @@ impl HttpBody for Pieces {
     }
 }
 
-/// Sends events until the reader goes, its token ends, or the host stops.
-async fn tell(shared: Arc<Shared>, caller: Caller, mut reader: Reader, pieces: mpsc::Sender<Bytes>) {
+/// The views of a reader, as it named them and as they are stored.
+struct Asked {
+    named: BTreeSet<String>,
+    stored: BTreeSet<String>,
+}
+
+impl Asked {
+    fn new(named: BTreeSet<String>, catalog: &Catalog) -> Asked {
+        let stored = named.iter().map(|name| catalog.stored_name(name).into_owned()).collect();
+        Asked { named, stored }
+    }
+
+    /// Whether the names mean other versions by now.
+    fn have_moved(&self, catalog: &Catalog) -> bool {
+        self.named.iter().any(|name| !self.stored.contains(&*catalog.stored_name(name)))
+    }
+}
+
+/// Sends events until the reader goes, its token ends, or the host stops; and until a name that it gave means another version of the view: it comes back,
+/// with the id of the last change that it has seen, and goes on with that.
+async fn tell(shared: Arc<Shared>, caller: Caller, asked: Asked, mut reader: Reader, pieces: mpsc::Sender<Bytes>) {
     let mut stopped = shared.stopped.clone();
     let mut piece = GREETING.to_vec();
     loop {
@@ -96,7 +117,7 @@ async fn tell(shared: Arc<Shared>, caller: Caller, mut reader: Reader, pieces: m
                 tracing::debug!("a change is not told: {error:?}");
             }
         }
-        if caller.has_expired(Timestamp::now()) {
+        if caller.has_expired(Timestamp::now()) || asked.have_moved(&shared.state.catalog.load()) {
             return;
         }
         if piece.is_empty() {
@@ -130,7 +151,8 @@ fn push_missed(out: &mut Vec<u8>, missed: Missed) {
 async fn push_change(out: &mut Vec<u8>, shared: &Shared, caller: &Caller, id: ChangeId, change: &Change) -> Result<(), ApiError> {
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let view: &str = &change.view;
-    let plan = shared.view_plans.get(&catalog, view, |catalog| Plan::of_view(catalog, telemetry, caller, view))?;
+    let exact = ViewName::exact(view);
+    let plan = shared.view_plans.get(&catalog, &exact, |catalog| Plan::of_view(catalog, telemetry, caller, &exact))?;
     let Some(planned) = plan.views.first() else { return Ok(()) };
     let row = FeatureRow::new(change.value.clone()).map_err(|error| ApiError::internal(&error.to_string()))?;
     let (header, schema, at) = (row.header, shared.schema(row.header.schema).await?, At::Now(Timestamp::now()));

@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::model::{At, DeadLetterId, DeadLetterQuery, Digest, FallbackKind, Service, ServiceName, Spec};
+use crate::model::{At, DeadLetterId, DeadLetterQuery, Digest, EntryId, FallbackKind, Service, ServiceName, Spec};
 
 /// What a request wants done to the host. Each carries the sender of its answer.
 #[derive(Debug)]
@@ -24,6 +26,15 @@ pub enum Command {
         name: String,
         /// Done, or why not.
         reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    /// Change how a transform stands, whatever its component.
+    ChangeTransform {
+        /// Its name.
+        name: String,
+        /// What to change.
+        change: TransformChange,
+        /// How it stands then, or why it was not changed.
+        reply: oneshot::Sender<Result<TransformInfo, Refusal>>,
     },
     /// Tell about all transforms.
     ListTransforms {
@@ -60,12 +71,30 @@ pub enum Command {
     },
 }
 
+/// How a transform is to stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransformChange {
+    /// It reads nothing until it is resumed.
+    Pause,
+    /// It goes on where it was paused.
+    Resume,
+    /// Its view becomes the one that the name without a version means: at once, or as soon as it has applied what the current one has.
+    Switch {
+        /// Whether at once.
+        now: bool,
+    },
+}
+
 /// How a pushed component is bound. What is absent stays as it is for a transform that exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Binding {
     /// The stream.
     pub stream: Option<String>,
+    /// A consumer group other than the stream's.
+    pub group: Option<String>,
+    /// Where it begins, with a group of its own: `beginning`, `end`, an entry id or a moment.
+    pub start: Option<String>,
     /// JSON text for the component.
     pub settings: Option<String>,
     /// Age beyond which a row is no answer.
@@ -93,7 +122,7 @@ pub struct Binding {
 pub struct TransformInfo {
     /// Its name and its view's.
     pub name: String,
-    /// `running`, `standing_by`, `waiting`, `starting`, `stopped` or `refused`.
+    /// `running`, `standing_by`, `waiting`, `starting`, `stopped`, `paused` or `refused`.
     pub state: &'static str,
     /// Why, when it is not running.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +132,17 @@ pub struct TransformInfo {
     pub refused: Option<String>,
     /// The stream that it reads; none for one that computes when somebody asks.
     pub stream: Option<String>,
+    /// The consumer group that it reads with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The last entry that it has applied, of each partition that this host works on.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<u32, EntryId>,
+    /// Whether the view's name without a version means this one.
+    pub current: bool,
+    /// Whether it becomes that as soon as it has caught up.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub switching: bool,
     /// The component in force.
     pub component: Option<Digest>,
     /// `declared` or `pushed`.

@@ -166,7 +166,7 @@ fn resolve(catalog: &Catalog, caller: &Caller, project: &str, reference: &str) -
         }
     };
     caller.may_view(view)?;
-    let Some(known) = catalog.views.get(view) else {
+    let Some(known) = catalog.view(view) else {
         let message = format!("Feature view {} does not exist in project {project}", shown(view));
         return Err(FeastError::known(StatusCode::NOT_FOUND, Class::FeatureViewNotFound, message));
     };

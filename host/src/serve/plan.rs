@@ -263,7 +263,8 @@ fn runs(columns: &[PlannedColumn], first: usize, is_computed: impl Fn(usize) -> 
 
 /// A feature of a view, which is added to `views` if it is not among them.
 fn column(catalog: &Catalog, caller: &Caller, views: &mut Vec<Arc<View>>, view: &str, feature: &str) -> Result<PlannedColumn, ApiError> {
-    let position = match views.iter().position(|known| known.name == view) {
+    let stored = catalog.stored_name(view);
+    let position = match views.iter().position(|known| known.name == stored) {
         Some(position) => position,
         None => {
             views.push(view_of(catalog, caller, view)?);
@@ -290,7 +291,7 @@ fn source(
     let cannot = |problem: &str| ApiError::conflict(format!("input `{}` is to be `{reference}`: {problem}", input.name));
     let (view, feature) = reference.split_once(':').unwrap_or((reference, ""));
     caller.may_view(view)?;
-    if catalog.computed.contains_key(view) {
+    if catalog.computed.contains_key(&*catalog.stored_name(view)) {
         return Err(cannot("that is computed for each request itself; take what it is computed from"));
     }
     let found = column(catalog, caller, views, view, feature).map_err(|_| cannot("there is no such feature on this host"))?;
@@ -309,7 +310,7 @@ fn fields(view: &View) -> impl Iterator<Item = (bool, &Field)> {
 pub(super) fn view_of(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Arc<View>, ApiError> {
     caller.may_view(name)?;
     let known = || catalog.views.keys().map(String::as_str).filter(|known| caller.sees_view(known));
-    catalog.views.get(name).cloned().ok_or_else(|| ApiError::not_found("feature view", name, known()))
+    catalog.view(name).cloned().ok_or_else(|| ApiError::not_found("feature view", name, known()))
 }
 
 /// Plans by the text that asked for them, for as long as the catalog stays the same.

@@ -50,7 +50,8 @@ pub(super) async fn readyz(State(shared): State<Arc<Shared>>, caller: Caller) ->
 /// Whether a part of the host is within the caller's reach.
 fn sees(caller: &Caller, part: &str) -> bool {
     match part.split_once(' ') {
-        Some(("stream", name)) => caller.sees_stream(name),
+        // What follows a stream's name is the group that is not the stream's own.
+        Some(("stream", name)) => caller.sees_stream(name.split(' ').next().unwrap_or_default()),
         Some(("transform", name)) => caller.sees_view(name),
         _ => true,
     }

@@ -6,14 +6,17 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::Shared;
 use super::access::Caller;
 use super::body::Whole;
-use super::command::{Binding, Command, RefusalKind, TransformInfo};
+use super::command::{Binding, Command, RefusalKind, TransformChange, TransformInfo};
 use super::error::ApiError;
+use super::features::body_error;
+use crate::model::ViewName;
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, ApiError> {
     Ok(Json(json!({"transforms": all(&shared, &caller).await?})))
@@ -25,6 +28,7 @@ pub(super) async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TransformInfo>, ApiError> {
     let Path(name) = path?;
+    let name = stored(name);
     let all = all(&shared, &caller).await?;
     match all.iter().find(|transform| transform.name == name) {
         Some(found) => Ok(Json(found.clone())),
@@ -39,7 +43,7 @@ pub(super) async fn put(
     binding: Result<Query<Binding>, QueryRejection>,
     body: Result<Whole, ApiError>,
 ) -> Result<Json<TransformInfo>, ApiError> {
-    let Path(name) = path?;
+    let name = stored(path?.0);
     let Query(binding) = binding?;
     caller.may_bind(binding.stream.as_deref())?;
     let Whole(component, _room) = body?;
@@ -56,11 +60,69 @@ pub(super) async fn delete(
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, ApiError> {
-    let Path(name) = path?;
+    let name = stored(path?.0);
     let (reply, answer) = oneshot::channel();
     match send(&shared, Command::DeleteTransform { name: name.clone(), reply }, answer).await? {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(refusal) if refusal.kind == RefusalKind::NotFound => Err(unknown(&name, &all(&shared, &caller).await?)),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// The name of a transform as it is kept: the first version of a view has none after its name.
+fn stored(name: String) -> String {
+    match ViewName::parse(&name) {
+        Some(ViewName { base, version: Some(version) }) => ViewName::stored(base, version),
+        Some(ViewName { version: None, .. }) | None => name,
+    }
+}
+
+/// The body of `POST /v1/transforms/{name}/switch`.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Switch {
+    now: bool,
+}
+
+pub(super) async fn pause(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<TransformInfo>, ApiError> {
+    change(&shared, &caller, path, TransformChange::Pause).await
+}
+
+pub(super) async fn resume(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<TransformInfo>, ApiError> {
+    change(&shared, &caller, path, TransformChange::Resume).await
+}
+
+pub(super) async fn switch(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    body: Result<Whole, ApiError>,
+) -> Result<Json<TransformInfo>, ApiError> {
+    let Whole(body, _room) = body?;
+    let Switch { now } =
+        if body.is_empty() { Switch::default() } else { serde_json::from_slice(&body).map_err(|error| body_error(&error))? };
+    change(&shared, &caller, path, TransformChange::Switch { now }).await
+}
+
+async fn change(
+    shared: &Shared,
+    caller: &Caller,
+    path: Result<Path<String>, PathRejection>,
+    change: TransformChange,
+) -> Result<Json<TransformInfo>, ApiError> {
+    let name = stored(path?.0);
+    let (reply, answer) = oneshot::channel();
+    match send(shared, Command::ChangeTransform { name: name.clone(), change, reply }, answer).await? {
+        Ok(info) => Ok(Json(info)),
+        Err(refusal) if refusal.kind == RefusalKind::NotFound => Err(unknown(&name, &all(shared, caller).await?)),
         Err(refusal) => Err(refusal.into()),
     }
 }

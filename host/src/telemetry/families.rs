@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StreamLabels {
     pub(super) stream: String,
+    pub(super) group: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,12 +23,14 @@ pub(super) struct TransformLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct StageLabels {
     pub(super) stream: String,
+    pub(super) group: String,
     pub(super) stage: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct PartLabels {
     pub(super) stream: String,
+    pub(super) group: String,
     pub(super) part: &'static str,
 }
 
