@@ -14,7 +14,7 @@ mod shelf;
 mod standing;
 mod streams;
 mod transforms;
-mod versions;
+mod view_versions;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
