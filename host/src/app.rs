@@ -9,11 +9,13 @@ mod commands;
 mod demo;
 mod feast;
 mod folder;
+mod restart;
 mod services;
-mod shelf;
 mod standing;
 mod streams;
+mod swaps;
 mod transforms;
+mod versions;
 mod view_versions;
 mod workers;
 
@@ -41,10 +43,10 @@ pub use check::{Checked, check};
 pub use demo::{DemoOptions, Progress, demo};
 use folder::FolderWatch;
 use services::ServiceBook;
-use shelf::Shelf;
 use standing::StandingFile;
 use streams::OpenStore;
-use transforms::{Origin, Registry};
+use transforms::Registry;
+use versions::VersionBook;
 use workers::{ConsumerGroup, Worker};
 
 /// How often expired rows are looked for.
@@ -106,7 +108,7 @@ impl Host {
         if let Some(folder) = core.config.host.transforms_folder.clone() {
             FolderWatch::start(&core, folder).await?;
         }
-        core.install_pushed().await;
+        core.resume_all().await;
         core.publish(&*core.registry.lock().await);
         core.release_streams().await;
         core.keep_house();
@@ -174,7 +176,7 @@ impl Core {
             memory_bytes_max: config.engine.memory_bytes_max,
             ..EngineOptions::default()
         })?;
-        let shelf = Shelf::open(folder.components())?;
+        let book = VersionBook::open(folder.components(), config.host.versions_max)?;
         let services = ServiceBook::open(folder.components().join("services.json"), &config)?;
         let standing = StandingFile::open(folder.components().join("standing.json"))?;
         let written = feast::written(&config, &*store.as_store()).await?;
@@ -188,7 +190,7 @@ impl Core {
             catalog: Arc::default(),
             streams: Arc::default(),
             logs: std::sync::Mutex::default(),
-            registry: Mutex::new(Registry::new(shelf, services, standing)),
+            registry: Mutex::new(Registry::new(book, services, standing)),
             workers: Mutex::default(),
             held: watch::Sender::new(None),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
@@ -196,17 +198,6 @@ impl Core {
             shutdown: watch::Sender::new(false),
             config,
         })
-    }
-
-    /// Puts the configured transforms into force. One that is refused stops the start: a configuration is either right or not used.
-    async fn install_declared(self: &Arc<Core>) -> anyhow::Result<()> {
-        for (name, transform) in &self.config.transforms {
-            let path = &transform.component;
-            let component = tokio::fs::read(path).await.with_context(|| format!("transforms.{name}: cannot read {}", path.display()))?;
-            let options = BindingOptions::of(transform);
-            self.install(name, component, Some(options), Origin::Declared).await.with_context(|| format!("transforms.{name}"))?;
-        }
-        Ok(())
     }
 
     /// Forgets what has expired, now and then, until the host stops.

@@ -66,8 +66,8 @@ enum Command {
     /// Load a component into a running host
     #[command(after_help = "Example: gristmill push own.wasm --name own --stream payments")]
     Push(transforms::PushArguments),
-    /// List, show or delete the transforms of a running host
-    #[command(after_help = "Example: gristmill transforms --json")]
+    /// List, show or delete the transforms of a running host, and their versions
+    #[command(after_help = "Examples: gristmill transforms --json\n          gristmill transforms versions own")]
     Transforms(transforms::Arguments),
     /// Let a transform of a running host read nothing until it is resumed
     #[command(after_help = "Example: gristmill pause own")]
@@ -78,6 +78,9 @@ enum Command {
     /// Make a version the one that a view's name means, once it has caught up
     #[command(after_help = "Example: gristmill switch own@v2 (after gristmill push own.wasm --name own@v2 --start beginning)")]
     Switch(standing::SwitchArguments),
+    /// Put the version of a transform back into force that was before, or one by its number
+    #[command(after_help = "Example: gristmill rollback own")]
+    Rollback(transforms::RollbackArguments),
     /// Send events from a file to a stream of a running host
     #[command(after_help = "Example: gristmill ingest flights examples/flights/flights-2013-01.ndjson.gz")]
     Ingest(ingest::Arguments),
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Pause(arguments) => standing::pause(&arguments),
         Command::Resume(arguments) => standing::resume(&arguments),
         Command::Switch(arguments) => standing::switch(&arguments),
+        Command::Rollback(arguments) => transforms::rollback(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),
         Command::Get(arguments) => get::get(&arguments),
         Command::State(arguments) => state::state(&arguments),

@@ -105,6 +105,7 @@ impl Config {
             // What Redis takes is less than what a number holds.
             within("store.key_ttl_secs".into(), *secs, 1..=KEY_TTL_SECS_MAX, &mut complain);
         }
+        within("host.versions_max".into(), self.host.versions_max as u64, 2..=10_000, &mut complain);
         self.http.check("http", &mut complain);
         self.engine.check("engine", &mut complain);
         check_limits("limits", self.limits, &mut complain);

@@ -7,9 +7,11 @@
 //!    [`Commit`], which a store applies as a whole or not at all.
 //! 2. A commit has a number, and the store refuses to apply a number twice: a commit whose outcome is unknown is simply sent again.
 //! 3. What is read again after a crash gives the same rows with the same versions (event time, entry id), and a row never replaces one of the same or
-//!    a newer version. So an entry that is delivered twice changes nothing the second time, even where the acknowledgement is a step of its own.
-//! 4. States and windows are not like that: an entry counts once. Where the acknowledgement is a step of its own, the ids that are still to be
-//!    acknowledged are part of the commit that applies them, and are left out when they are delivered again. One worker at a time applies them, in order.
+//!    a newer version. So an entry that is delivered twice changes nothing the second time, even where hosts compete for entries.
+//! 4. States and windows are not like that, and versions of a transform are not: an entry counts once, and is applied by one version. Where the acknowledgement
+//!    is a step of its own, the ids that are still to be acknowledged are part of the commit that applies them, and are left out when they are delivered again.
+//!    One worker at a time applies them, in order.
+//! 5. Which version applied which entries is part of the commit too: see [`crate::model::Cut`].
 //!
 //! Errors are settled here and nowhere else: *retry* waits with bounded backoff and sends the same again, *reject* makes a dead letter, *stop*
 //! drops the batch, gives up the writer, and starts over from what is stored.
@@ -19,6 +21,7 @@
 mod batch;
 mod binding;
 mod collect;
+mod cuts;
 mod fold;
 mod keep;
 mod owed;
@@ -43,6 +46,7 @@ use crate::telemetry::{Stage, StreamTelemetry};
 
 use batch::Built;
 pub use binding::{Binding, Transforms};
+use cuts::Swaps;
 use owed::Owed;
 use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};
@@ -175,8 +179,9 @@ impl Pipeline {
         self.health.send_replace(Health::Running);
         tracing::info!(partition = %self.partition, place = ?writer.place(), "running");
         // Before anything is read, so that nothing is on its way that has been applied.
-        let is_kept = source.redelivers() && !writer.acknowledges();
+        let is_kept = source.redelivers() && !writer.acknowledges() && self.writers != Writers::Competing;
         let mut owed = self.owed(is_kept, &*source).await?;
+        let mut swaps = Swaps::default();
         let mut read_ahead = ReadAhead::start(Arc::clone(&source), self);
         let mut renew = tokio::time::interval(self.renewal());
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -192,7 +197,7 @@ impl Pipeline {
                 }
                 Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
                 delivery = read_ahead.next() => match delivery {
-                    Ok(delivery) => self.batch(&mut *writer, &*source, delivery, &mut owed, shutdown).await,
+                    Ok(delivery) => self.batch(&mut *writer, &*source, delivery, (&mut owed, &mut swaps), shutdown).await,
                     Err(error) => Err(error.into()),
                 },
             };
@@ -215,9 +220,10 @@ impl Pipeline {
         writer: &mut dyn Writer,
         source: &dyn Source,
         delivery: Delivery,
-        owed: &mut Owed,
+        (owed, swaps): (&mut Owed, &mut Swaps),
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<(), Stop> {
+        let taken_up = std::time::Instant::now();
         if delivery.lost > 0 {
             tracing::warn!(partition = %self.partition, lost = delivery.lost, "entries are gone from the stream that were never applied");
             self.telemetry.entries_lost(delivery.lost);
@@ -227,18 +233,22 @@ impl Pipeline {
             return Ok(());
         }
         let transforms = self.transforms.load_full();
-        let is_ordered = transforms.bindings().any(|binding| binding.is_ordered());
         let oldest = delivery.entries.ids().min().unwrap_or_default();
         let delivery = Arc::new(delivery);
+        let cuts = self.cuts(swaps, &transforms, writer.place().last).await?;
         let mut built = self.build(writer, transforms, &delivery, shutdown).await?;
         let commit = &mut built.commit;
+        cuts.puts.into_iter().for_each(|put| commit.puts.push(put));
         commit.number = writer.place().commits + 1;
         commit.acknowledge = delivery.entries.ids().collect();
         commit.last = commit.acknowledge.iter().max().copied();
-        if owed.is_kept && is_ordered {
+        if owed.is_kept {
             commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
         }
         self.commit(writer, &mut built, shutdown).await?;
+        if let Some(pause) = swaps.took(taken_up.elapsed(), cuts.is_swap) {
+            self.telemetry.swap_pause_seconds(pause);
+        }
         if !writer.acknowledges() {
             self.acknowledge(source, std::mem::take(&mut built.commit.acknowledge), owed).await;
         }

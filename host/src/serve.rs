@@ -35,6 +35,7 @@ mod states;
 mod status;
 mod tls;
 mod transforms;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -62,6 +63,7 @@ pub use feast::{FeastOptions, Written};
 use pieces::Pieces;
 use plan::Plans;
 pub use tls::{Tls, TlsError, TlsFiles};
+pub use versions::{CutInfo, MadeBy, PartitionCuts, VersionInfo, Versions};
 
 /// What the edge works with.
 pub struct State {

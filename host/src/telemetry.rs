@@ -247,6 +247,11 @@ impl StreamTelemetry {
         histogram.observe(seconds);
     }
 
+    /// How much longer a batch took because another version of a transform began with it.
+    pub fn swap_pause_seconds(&self, seconds: f64) {
+        self.families.swap_pause.get_or_create(&self.labels).observe(seconds);
+    }
+
     /// Something failed and is tried again.
     pub fn retries(&self, part: &'static str) {
         self.families.retries.get_or_create(&self.of(part)).inc();

@@ -193,6 +193,9 @@ fn a_limited_token_names_nothing_beyond_its_reach() {
         "GET /v1/transforms/doubling".to_owned(),
         "DELETE /v1/transforms/doubling".to_owned(),
         "DELETE /v1/transforms/nothing".to_owned(),
+        "GET /v1/transforms/doubling/versions".to_owned(),
+        "POST /v1/transforms/doubling/activate".to_owned(),
+        "POST /v1/transforms/doubling/roll-back".to_owned(),
         "POST /v1/streams/events/events".to_owned(),
         "POST /v1/streams/nothing/events".to_owned(),
         "GET /v1/streams/events/events".to_owned(),
@@ -274,6 +277,14 @@ fn a_limited_token_changes_nothing_beyond_its_reach() {
     assert_eq!(put("/v1/transforms/tutorial_2?stream=events"), 403, "another stream");
     assert_eq!(put("/v1/transforms/tutorial_2?stream=mystream"), 200);
     assert_eq!(ask(&host, Some(&limited), "DELETE /v1/transforms/tutorial_2", None).0, 204);
+    let path = "/v1/transforms/tutorial_2?stream=events";
+    assert_eq!(host.send_with(&[("authorization", &all.header())], "PUT", path, Some(&component)).unwrap().status, 200);
+    let (_, versions) = ask(&host, Some(&limited), "GET /v1/transforms/tutorial_2/versions", None);
+    let by = |index: usize| (versions["versions"][index]["put_by"].as_str(), versions["versions"][index]["stream"].as_str());
+    assert_eq!((by(0), by(1)), ((Some("all"), Some("events")), (Some("limited"), Some("mystream"))), "{versions}");
+    let activate = |number: u32| ask(&host, Some(&limited), "POST /v1/transforms/tutorial_2/activate", Some(&json!({"version": number}))).0;
+    assert_eq!((activate(2), activate(1), activate(2)), (403, 200, 403), "a version that reads another stream");
+    assert_eq!(ask(&host, Some(&limited), "POST /v1/transforms/tutorial_2/roll-back", None).0, 403);
     host.stop();
 }
 

@@ -10,7 +10,7 @@ use gristmill_tests::config_cases;
 use gristmill_tests::host::{Host, binary, wait_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "pause",
     "resume",
     "switch",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 19] = [
     "conformance",
     "push",
     "transforms",
+    "rollback",
     "ingest",
     "get",
     "dead-letters",
@@ -311,6 +312,21 @@ fn events_go_in_and_features_come_out() {
     let listed = out(&on(&host, &["transforms"]));
     assert!(listed.lines().any(|line| line.starts_with("tutorial ")), "{listed}");
     assert_eq!(json(&on(&host, &["transforms", "tutorial", "--json"]))["name"], "tutorial");
+
+    json(&on(&host, &["push", &tutorial(), "--max-age-secs", "60", "--json"]));
+    let versions = out(&on(&host, &["transforms", "versions", "tutorial"]));
+    let rows: Vec<&str> = versions.lines().collect();
+    assert!(
+        rows.len() == 3 && rows[1].starts_with("*  2 ") && rows[1].ends_with("max_age_secs") && rows[2].starts_with("   1 "),
+        "{versions}"
+    );
+    let back = out(&on(&host, &["rollback", "tutorial"]));
+    assert!(back.starts_with("tutorial is in force on stream `mystream`, version 1, component "), "{back}");
+    assert_eq!(json(&on(&host, &["transforms", "activate", "tutorial", "2", "--json"]))["number"], 2);
+    assert_eq!(json(&on(&host, &["rollback", "tutorial", "1", "--json"]))["number"], 1);
+    assert_eq!(json(&on(&host, &["transforms", "versions", "tutorial", "--json"]))["active"], 1);
+    assert_eq!(on(&host, &["rollback", "tutorial", "3"]).status.code(), Some(4));
+    assert_eq!(on(&host, &["transforms", "activate", "tutorial"]).status.code(), Some(2));
 
     let path = |name: &str| folder.path().join(name).display().to_string();
     std::fs::write(path("events.ndjson"), "{\"id\":\"a\",\"value\":1}\n\n{\"id\":\"b\",\"value\":2.5}\n").unwrap();

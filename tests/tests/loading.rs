@@ -120,10 +120,11 @@ fn versions_put_into_the_watched_folder_while_events_flow_lose_and_double_nothin
 fn a_stream_waits_for_a_pushed_transform_that_cannot_be_put_into_force_again() {
     let folder = tempfile::tempdir().unwrap();
     let host = Host::start(folder.path(), &config(&["a"])).unwrap();
-    assert_eq!(host.put("/v1/transforms/b", &version(1)).unwrap().0, 200);
+    let (status, pushed) = host.put("/v1/transforms/b", &version(1)).unwrap();
+    assert_eq!(status, 200);
     host.stop();
-    let kept = std::fs::read_dir(folder.path().join("data/components")).unwrap().map(|file| file.unwrap().path());
-    let kept = kept.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "wasm")).unwrap();
+    let kept = folder.path().join(format!("data/components/{}.wasm", pushed["component"].as_str().unwrap()));
+    assert!(kept.exists());
     std::fs::write(kept, b"damaged").unwrap();
     let host = Host::start(folder.path(), &config(&["a"])).unwrap();
     let flights = distinct(0, 100);

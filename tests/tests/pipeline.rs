@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use gristmill::conformance::guest::Guest;
 use gristmill::model::{Aggregate, Aggregation, Value, aggregation};
-use gristmill::model::{DeadLetterId, DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Partition, Reason, Schema, View, row_key};
+use gristmill::model::{
+    DeadLetterId, DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Maker, Partition, Reason, Schema, View, row_key,
+};
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
 use gristmill::pipeline::{Binding, Health, Pipeline, Replay, Replayed, Transforms};
@@ -135,8 +137,10 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
     };
     let schema = store.intern(&schema).await.unwrap();
     let plan = (!kept.is_nothing()).then(|| Arc::new(Plan::new(&transform.spec().outputs, &kept)));
+    let maker = Maker { component: transform.digest(), version: transform.spec().version.clone(), options: String::new() };
     let binding = Binding {
         transform,
+        maker,
         view: Arc::new(view),
         schema,
         inputs: Vec::new(),

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::config::{self, Start};
 use crate::model::{Aggregation, At, Fallback, InputBinding, Kept, Spec};
@@ -124,6 +125,13 @@ impl BindingOptions {
     pub fn kept(&self, spec: &Spec) -> Kept {
         let aggregations = spec.aggregations.iter().chain(&self.aggregations).cloned().collect();
         Kept { aggregations, history_secs: self.history_secs, exact: self.exact }
+    }
+
+    /// Tells apart what rows depend on beside the component. Of limits they do not, as long as nothing goes wrong.
+    pub fn fingerprint(&self) -> String {
+        let BindingOptions { settings, inputs, aggregations, history_secs, exact, .. } = self;
+        let told = serde_json::to_vec(&(settings, inputs, aggregations, history_secs, exact)).unwrap_or_default();
+        Sha256::digest(told).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// How long rows are kept.

@@ -8,9 +8,9 @@ use anyhow::{Context, anyhow, bail};
 
 use super::Core;
 use super::binding_options::BindingOptions;
-use super::transforms::{Active, Origin, Registry};
+use super::transforms::Registry;
 use super::workers::Reading;
-use crate::model::{At, Column, Packed, Schema, StoredState, Values, View, ViewName, aggregation, is_stream_name, state_key};
+use crate::model::{At, Column, Maker, Packed, Schema, StoredState, Values, View, ViewName, aggregation, is_stream_name, state_key};
 use crate::pipeline::Binding;
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
@@ -56,30 +56,24 @@ impl Core {
         &self,
         name: &str,
         transform: Transform,
-        options: BindingOptions,
-        origin: Origin,
+        options: &BindingOptions,
         registry: &Registry,
-    ) -> anyhow::Result<Active> {
-        let old = registry.active.get(name);
-        let declared = match origin {
-            Origin::Declared => Some(transform.digest()),
-            Origin::Pushed => old.and_then(|old| old.declared),
-        };
+    ) -> anyhow::Result<(Bound, Option<Reading>)> {
         let bound = match options.at {
-            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, &options).await?)),
-            At::Request => Bound::Requests(Arc::new(computed(transform, &options, self.telemetry.transform(name))?)),
+            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options).await?)),
+            At::Request => Bound::Requests(Arc::new(computed(transform, options, self.telemetry.transform(name))?)),
         };
-        if let Some(old) = old {
+        if let Some(old) = registry.active.get(name) {
             let kinds = |view: &View| view.entity.iter().map(|field| (field.name.clone(), field.kind)).collect::<Vec<_>>();
             if kinds(old.bound.view()) != kinds(bound.view()) {
                 bail!("its entity differs from that of the transform in force under this name; remove that one first, or use another name");
             }
         }
-        let reading = bound.stream().map(|stream| self.reading(name, stream, &options, &registry.standing));
+        let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.standing));
         if let Some(reading) = &reading {
             check_start(name, reading, registry)?;
         }
-        Ok(Active { bound, reading, options, origin, declared, refused: None })
+        Ok((bound, reading))
     }
 
     async fn bind_to_stream(&self, name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<Binding> {
@@ -103,8 +97,10 @@ impl Core {
         let kept = (!view.kept.is_nothing()).then(|| Arc::new(Plan::new(&view.features, &view.kept)));
         let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
         let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
+        let maker = maker(&transform, options);
         Ok(Binding {
             transform,
+            maker,
             view: Arc::new(view),
             schema,
             inputs,
@@ -167,6 +163,11 @@ fn check_start(name: &str, reading: &Reading, registry: &Registry) -> anyhow::Re
         bail!("`{other}` reads with the group `{group}` too, and begins elsewhere: give both the same `start`, or each a group of its own");
     }
     Ok(())
+}
+
+/// What stands in the record of cuts for a component that is bound like this.
+pub(super) fn maker(transform: &Transform, options: &BindingOptions) -> Maker {
+    Maker { component: transform.digest(), version: transform.spec().version.clone(), options: options.fingerprint() }
 }
 
 /// The view that a component makes when it is bound like this to requests.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::access;
 use super::binding_options::BindingOptions;
 use super::bound::{computed, view_of};
-use super::shelf::digest;
+use super::versions::digest;
 use crate::config::Config;
 use crate::model::{At, Digest, View};
 use crate::telemetry::Telemetry;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::standing::Standing;
-use super::transforms::{Active, Origin};
+use super::transforms::{Active, Source};
+use super::versions::Origin;
 use super::workers::{ConsumerGroup, Worker};
 use crate::model::aggregation::FUNCTIONS;
 use crate::model::{DeadLetter, DeadLetterId, DeadLetterQuery};
@@ -29,8 +30,14 @@ pub(super) fn start(core: &Arc<Core>, mut commands: mpsc::Receiver<Command>) {
 async fn carry_out(core: Arc<Core>, command: Command) {
     // A client that has gone away does not need its answer.
     match command {
-        Command::PutTransform { name, component, binding, reply } => {
-            let _ = reply.send(core.put(&name, component, binding).await);
+        Command::PutTransform { name, component, binding, by, reply } => {
+            let _ = reply.send(core.put(&name, component, binding, by).await);
+        }
+        Command::Activate { name, number, is_back, reply } => {
+            let _ = reply.send(core.activate(&name, number, is_back).await);
+        }
+        Command::Versions { name, reply } => {
+            let _ = reply.send(core.versions(&name).await);
         }
         Command::DeleteTransform { name, reply } => {
             let _ = reply.send(core.delete(&name).await);
@@ -56,14 +63,13 @@ async fn carry_out(core: Arc<Core>, command: Command) {
     }
 }
 
-fn unusable(error: &anyhow::Error) -> Refusal {
+pub(super) fn unusable(error: &anyhow::Error) -> Refusal {
     Refusal { kind: RefusalKind::Unusable, message: format!("{error:#}") }
 }
 
 impl Core {
-    async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding) -> Result<TransformInfo, Refusal> {
-        let busy = |_| Refusal { kind: RefusalKind::Unavailable, message: "other components are being compiled; try again".into() };
-        let _place = self.pushes.try_acquire().map_err(busy)?;
+    async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding, by: String) -> Result<TransformInfo, Refusal> {
+        let _place = self.place_to_compile()?;
         let known = self.known_options(name).await;
         let mut options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         options.stream = binding.stream.or(options.stream);
@@ -90,11 +96,19 @@ impl Core {
             options.aggregations =
                 serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
         }
-        self.install(name, component.into(), Some(options), Origin::Pushed).await.map_err(|error| unusable(&error))?;
+        let source = Source::Put { origin: Origin::Pushed, by };
+        self.install(name, component.into(), Some(options), source).await.map_err(|error| unusable(&error))?;
         self.info(name).await
     }
 
-    async fn info(&self, name: &str) -> Result<TransformInfo, Refusal> {
+    /// A place among those who have something compiled.
+    pub(super) fn place_to_compile(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        let busy = |_| Refusal { kind: RefusalKind::Unavailable, message: "other components are being compiled; try again".into() };
+        self.pushes.try_acquire().map_err(busy)
+    }
+
+    /// A transform that is in force.
+    pub(super) async fn info(&self, name: &str) -> Result<TransformInfo, Refusal> {
         let gone = || Refusal { kind: RefusalKind::Conflict, message: format!("transform `{name}` was removed at the same time") };
         self.list().await.into_iter().find(|transform| transform.name == name).ok_or_else(gone)
     }
@@ -146,6 +160,7 @@ impl Core {
             switching: false,
             component: None,
             origin: None,
+            number: None,
             spec: None,
         });
         let mut all: Vec<TransformInfo> = running.chain(refused).collect();
@@ -253,10 +268,8 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         current: standing.current(name) == name,
         switching: standing.switching.iter().any(|switching| switching == name),
         component: Some(active.bound.transform().digest()),
-        origin: Some(match active.origin {
-            Origin::Declared => "declared",
-            Origin::Pushed => "pushed",
-        }),
+        origin: Some(active.origin.as_str()),
+        number: Some(active.number),
         spec: Some(active.bound.transform().spec().as_ref().clone()),
     }
 }

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use super::Host;
 use super::binding_options::BindingOptions;
-use super::transforms::Origin;
+use super::transforms::Source;
+use super::versions::Origin;
 use crate::config::Config;
 use crate::model::{Aggregate, Aggregation, Entries, EntryId, Format};
 
@@ -94,7 +95,7 @@ pub async fn demo(demo: DemoOptions, progress: watch::Sender<Progress>) -> anyho
         let mut options = options.clone();
         options.aggregations.extend((name == "carrier").then(|| variance.clone()));
         host.core
-            .install(name, component.to_vec(), Some(options), Origin::Declared)
+            .install(name, component.to_vec(), Some(options), Source::declared(Origin::Declared))
             .await
             .with_context(|| format!("component `{name}`"))?;
     }

@@ -11,7 +11,7 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use super::Core;
-use super::transforms::Origin;
+use super::versions::Origin;
 
 /// A change is looked at when the folder has been quiet for this long, so that a file is not read while it is being written.
 const QUIET: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ impl FolderWatch {
             }
             match tokio::fs::read(&path).await {
                 // What is wrong with it was logged, and is shown with the transform.
-                Ok(component) => drop(core.install(&name, component, None, Origin::Declared).await),
+                Ok(component) => drop(core.declare(&name, component, None, Origin::Folder).await),
                 Err(error) => tracing::warn!(path = %path.display(), "cannot read the component: {error}"),
             }
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use super::Core;
-use super::shelf::write_aside;
+use super::versions::write_aside;
 use crate::config::Config;
 use crate::model::{Service, ServiceName, Services};
 use crate::serve::{Refusal, RefusalKind};

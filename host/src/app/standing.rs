@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::shelf::write_aside;
+use super::versions::write_aside;
 use crate::model::ViewName;
 
 /// What stands, whatever components come and go.

@@ -9,22 +9,13 @@ use super::Core;
 use super::binding_options::BindingOptions;
 use super::bound::Bound;
 use super::services::ServiceBook;
-use super::shelf::{Pushed, Shelf, digest};
 use super::standing::StandingFile;
+use super::versions::{Change, Declaration, Origin, Version, VersionBook, digest};
 use super::workers::{ConsumerGroup, Reading};
-use crate::model::{Digest, ViewName};
+use crate::model::{Timestamp, ViewName};
 use crate::pipeline::{Binding, Transforms};
 use crate::serve::Catalog;
 use crate::transform::Transform;
-
-/// Where a transform's component came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The configuration or the watched folder: it will come again at the next start.
-    Declared,
-    /// Pushed into the running host: kept on the shelf.
-    Pushed,
-}
 
 /// A transform in force.
 #[derive(Clone)]
@@ -34,27 +25,75 @@ pub(super) struct Active {
     pub(super) reading: Option<Reading>,
     pub(super) options: BindingOptions,
     pub(super) origin: Origin,
-    /// What was declared under this name, whatever is in force.
-    pub(super) declared: Option<Digest>,
+    /// Its number in the book of versions.
+    pub(super) number: u32,
     /// Why the last component offered under this name was refused, until one is accepted.
     pub(super) refused: Option<String>,
 }
 
-/// All transforms in force and the shelf of pushed ones. Behind one lock: changes happen one after the other.
+/// Why a component comes into force.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// Somebody put it there.
+    Put {
+        /// From where.
+        origin: Origin,
+        /// Who, for the book of versions.
+        by: String,
+    },
+    /// Somebody asked for this version again.
+    Activated(u32),
+    /// Somebody wants the one before back.
+    RolledBack(u32),
+    /// It was in force at the last stop.
+    Resumed(u32),
+}
+
+impl Source {
+    /// The configuration or the watched folder.
+    pub(super) fn declared(origin: Origin) -> Source {
+        let by = match origin {
+            Origin::Declared => "config",
+            Origin::Folder => "folder",
+            Origin::Pushed => "anyone",
+        };
+        Source::Put { origin, by: by.to_owned() }
+    }
+
+    /// Where it is declared, if that is why it comes.
+    fn declaration(&self) -> Option<Origin> {
+        match self {
+            Source::Put { origin: origin @ (Origin::Declared | Origin::Folder), .. } => Some(*origin),
+            Source::Put { origin: Origin::Pushed, .. } | Source::Activated(_) | Source::RolledBack(_) | Source::Resumed(_) => None,
+        }
+    }
+}
+
+/// All transforms in force and the book of versions. Behind one lock: changes happen one after the other.
 pub(super) struct Registry {
     pub(super) active: BTreeMap<String, Active>,
     /// Names under which nothing is in force because what was offered was refused.
     pub(super) refused: BTreeMap<String, String>,
-    /// Pushed transforms that could not be put into force again, and their streams: what comes there waits for them.
+    /// Transforms of the last stop that could not be put into force again, and their streams: what comes there waits for them.
     pub(super) missing: BTreeMap<String, String>,
     pub(super) services: ServiceBook,
     pub(super) standing: StandingFile,
-    shelf: Shelf,
+    pub(super) book: VersionBook,
 }
 
 impl Registry {
-    pub(super) fn new(shelf: Shelf, services: ServiceBook, standing: StandingFile) -> Registry {
-        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, standing, shelf }
+    pub(super) fn new(book: VersionBook, services: ServiceBook, standing: StandingFile) -> Registry {
+        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, standing, book }
+    }
+
+    /// Tells, with the transform in force or in place of one, why what was offered is not.
+    pub(super) fn refuse(&mut self, name: &str, reason: String, source: &Source) {
+        match self.active.get_mut(name) {
+            Some(active) => active.refused = Some(reason),
+            // Whoever pushed it has been told; what was declared and is missing keeps the host from being ready.
+            None if source.declaration().is_some() => drop(self.refused.insert(name.to_owned(), reason)),
+            None => {}
+        }
     }
 }
 
@@ -66,19 +105,13 @@ impl Core {
         name: &str,
         component: Vec<u8>,
         options: Option<BindingOptions>,
-        origin: Origin,
+        source: Source,
     ) -> anyhow::Result<Active> {
-        let result = self.try_install(name, component, options, origin).await;
+        let result = self.try_install(name, component, options, &source).await;
         if let Err(error) = &result {
             tracing::warn!(transform = name, "component refused: {error:#}");
             self.telemetry.refused_components();
-            let mut registry = self.registry.lock().await;
-            match registry.active.get_mut(name) {
-                Some(active) => active.refused = Some(format!("{error:#}")),
-                // Whoever pushed it has been told; what was declared and is missing keeps the host from being ready.
-                None if origin == Origin::Declared => drop(registry.refused.insert(name.to_owned(), format!("{error:#}"))),
-                None => {}
-            }
+            self.registry.lock().await.refuse(name, format!("{error:#}"), &source);
         }
         result
     }
@@ -88,7 +121,7 @@ impl Core {
         name: &str,
         component: Vec<u8>,
         options: Option<BindingOptions>,
-        origin: Origin,
+        source: &Source,
     ) -> anyhow::Result<Active> {
         if ViewName::parse(name).is_none_or(|name| name.version == Some(1)) {
             bail!(
@@ -100,48 +133,84 @@ impl Core {
             bail!("`{name}` is a view that is written over HTTP, and cannot be computed too; use another name");
         }
         let in_force = self.registry.lock().await.active.get(name).cloned();
+        let digest = digest(&component);
+        let declaration = source.declaration().map(|origin| (Declaration { digest, options: options.clone() }, origin));
         let options = options.or_else(|| in_force.as_ref().map(|active| active.options.clone()));
         let options = options.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
-        let digest = digest(&component);
         if let Some(active) = in_force.filter(|active| active.bound.transform().digest() == digest && active.options == options) {
+            if let Some((declared, origin)) = declaration {
+                self.registry.lock().await.book.declare(name, declared, origin)?;
+            }
             return Ok(active);
         }
         let (component, transform) = self.compile(name, component, &options).await?;
         let mut registry = self.registry.lock().await;
-        let active = self.bind(name, transform, options, origin, &registry).await?;
+        let (bound, reading) = self.bind(name, transform, &options, &registry).await?;
+        let declared = declaration.map(|(declared, _)| declared);
+        let active = self.write_down(&mut registry, name, &component, (bound, reading, options), source, declared)?;
+        self.put_into_force(&mut registry, name, active).await
+    }
+
+    /// Gives what is about to come into force its number.
+    fn write_down(
+        &self,
+        registry: &mut Registry,
+        name: &str,
+        component: &[u8],
+        (bound, reading, options): (Bound, Option<Reading>, BindingOptions),
+        source: &Source,
+        declared: Option<Declaration>,
+    ) -> anyhow::Result<Active> {
+        let origin_of = |number| registry.book.history(name).and_then(|history| Some(history.version(number)?.origin));
+        let (change, origin) = match source {
+            Source::Put { origin, by } => {
+                let version = Version {
+                    number: 0,
+                    digest: bound.transform().digest(),
+                    options: options.clone(),
+                    stream: bound.stream().map(str::to_owned),
+                    origin: *origin,
+                    put_by: by.clone(),
+                    put_at: Timestamp::now(),
+                    spec: bound.transform().spec().as_ref().clone(),
+                };
+                (Change::Accepted { component, version: Box::new(version) }, Some(*origin))
+            }
+            Source::Activated(number) => (Change::Activated(*number), origin_of(*number)),
+            Source::RolledBack(number) => (Change::RolledBack(*number), origin_of(*number)),
+            Source::Resumed(number) => (Change::Resumed(*number), origin_of(*number)),
+        };
+        let number = registry.book.record(name, change, declared)?;
+        Ok(Active { bound, reading, options, origin: origin.unwrap_or(Origin::Pushed), number, refused: None })
+    }
+
+    /// Swaps a transform in, from the next batch on.
+    async fn put_into_force(&self, registry: &mut Registry, name: &str, active: Active) -> anyhow::Result<Active> {
         let stream = active.bound.stream().map(str::to_owned);
         let group = active.reading.as_ref().map(|reading| &reading.group);
         let moved_from = registry.active.get(name).and_then(|old| old.reading.clone()).filter(|old| Some(&old.group) != group);
-        let transforms = match (&active.bound, &active.reading) {
-            (Bound::Stream(binding), Some(reading)) if !registry.standing.is_paused(name) => {
-                Some((reading, self.transforms_of(&registry, &reading.group, name, Some(binding))?))
-            }
-            _ => None,
-        };
-        if origin == Origin::Pushed {
-            let pushed = Pushed { digest, options: active.options.clone(), stream: stream.clone(), replaces: active.declared };
-            registry.shelf.put(name, &component, pushed)?;
-        }
-        if let Some((reading, transforms)) = transforms {
-            self.set_transforms(reading, transforms).await?;
+        if let (Bound::Stream(binding), Some(reading)) = (&active.bound, &active.reading)
+            && !registry.standing.is_paused(name)
+        {
+            self.set_transforms(reading, self.transforms_of(registry, &reading.group, name, Some(binding))?).await?;
         }
         if let Some(old) = moved_from {
-            self.set_rest(&registry, &old, name).await?;
+            self.set_rest(registry, &old, name).await?;
         }
         registry.refused.remove(name);
-        self.no_longer_missing(&mut registry, name);
+        self.no_longer_missing(registry, name);
         registry.active.insert(name.to_owned(), active.clone());
-        self.publish(&registry);
+        self.publish(registry);
         self.telemetry.swaps(name);
         let (digest, version) = (active.bound.transform().digest(), &active.bound.view().version);
-        tracing::info!(transform = name, stream, %digest, version, "transform in force");
+        tracing::info!(transform = name, stream, number = active.number, %digest, version, "transform in force");
         Ok(active)
     }
 
     /// Ends a transform. Its rows stay readable until they expire, and its view is no longer served.
     pub(super) async fn remove(self: &Arc<Core>, name: &str) -> anyhow::Result<bool> {
         let mut registry = self.registry.lock().await;
-        registry.shelf.remove(name)?;
+        registry.book.deactivate(name)?;
         registry.refused.remove(name);
         self.no_longer_missing(&mut registry, name);
         let Some(active) = registry.active.remove(name) else { return Ok(false) };
@@ -172,47 +241,13 @@ impl Core {
         Ok(Transforms::new(self.stream_format(&group.stream), bindings)?)
     }
 
-    /// Puts into force what was pushed before the last stop, except where something else has been declared since.
-    pub(super) async fn install_pushed(self: &Arc<Core>) {
-        let pushed: Vec<(String, Pushed)> = {
-            let registry = self.registry.lock().await;
-            registry.shelf.pushed().iter().map(|(name, pushed)| (name.clone(), pushed.clone())).collect()
-        };
-        for (name, pushed) in pushed {
-            let (declared, component) = {
-                let registry = self.registry.lock().await;
-                (registry.active.get(&name).and_then(|active| active.declared), registry.shelf.read(pushed.digest))
-            };
-            if declared.is_some() && declared != pushed.replaces {
-                tracing::info!(
-                    transform = name,
-                    "the component declared under this name has changed since one was pushed over it, and counts"
-                );
-                continue;
-            }
-            let installed = match component {
-                Ok(component) => self.install(&name, component, Some(pushed.options.clone()), Origin::Pushed).await.map(drop),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = installed {
-                tracing::error!(transform = name, "a pushed component cannot be put into force again: {error:#}");
-                let mut registry = self.registry.lock().await;
-                if !registry.active.contains_key(&name) {
-                    let advice = "its stream waits until one that works is pushed, or it is removed";
-                    registry.refused.insert(name.clone(), format!("{error:#}; {advice}"));
-                    pushed.stream.into_iter().for_each(|stream| drop(registry.missing.insert(name.clone(), stream)));
-                }
-            }
-        }
-    }
-
     /// Lets all pipelines begin but those of streams with a missing transform.
     pub(super) async fn release_streams(&self) {
         let registry = self.registry.lock().await;
         self.held.send_replace(Some(registry.missing.values().cloned().collect()));
     }
 
-    fn no_longer_missing(&self, registry: &mut Registry, name: &str) {
+    pub(super) fn no_longer_missing(&self, registry: &mut Registry, name: &str) {
         if registry.missing.remove(name).is_some() {
             self.held.send_replace(Some(registry.missing.values().cloned().collect()));
         }

@@ -91,6 +91,11 @@ impl Core {
         Reading { group: ConsumerGroup { stream: stream.to_owned(), name: own.unwrap_or(config.group) }, start }
     }
 
+    /// The partitions that a group works on.
+    pub(super) fn partitions(&self, group: &ConsumerGroup) -> Vec<Partition> {
+        vec![Partition { stream: group.stream.clone(), group: group.name.clone(), index: 0 }]
+    }
+
     /// Puts a set of transforms to work for a group, from the next batch on. Starts the group's worker if there is none yet, and ends it when the set is
     /// empty: what arrives then waits in the stream for the next transform.
     pub(super) async fn set_transforms(&self, reading: &Reading, transforms: Transforms) -> anyhow::Result<()> {

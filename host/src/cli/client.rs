@@ -102,6 +102,12 @@ impl Client {
         self.value(self.full(self.agent.post(self.url(path))).send_json(body))
     }
 
+    /// POST of something for which the host compiles a component.
+    pub(super) fn post_slowly(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.full(self.agent.post(self.url(path)));
+        self.value(request.config().timeout_global(Some(PUT_TIMEOUT)).build().send_json(body))
+    }
+
     /// POST of bytes; a refusal is told apart from other failures, because some are worth another try.
     pub(super) fn try_post(&self, path: &str, body: &[u8]) -> Result<Result<Value, Refused>, Failure> {
         let response = self.full(self.agent.post(self.url(path))).header("content-type", "application/x-ndjson").send(body);

@@ -5,7 +5,7 @@ use anyhow::anyhow;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use super::client::{HostArgument, escape};
+use super::client::{Client, HostArgument, escape};
 use super::{Failure, print, read_component};
 
 /// Bytes of aggregations that fit into the address of a request, escaped.
@@ -63,13 +63,47 @@ pub(super) struct PushArguments {
 }
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_precedence_over_arg = true)]
 pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Show this one only
     name: Option<String>,
     /// Delete it instead
     #[arg(long, requires = "name")]
     delete: bool,
     /// Print as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    host: HostArgument,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List the versions that were ever accepted under a name
+    #[command(after_help = "Example: gristmill transforms versions own")]
+    Versions {
+        /// The transform
+        name: String,
+    },
+    /// Put one of them into force
+    #[command(after_help = "Example: gristmill transforms activate own 3")]
+    Activate {
+        /// The transform
+        name: String,
+        /// The version's number, as listed
+        version: u32,
+    },
+}
+
+#[derive(clap::Args)]
+pub(super) struct RollbackArguments {
+    /// The transform
+    name: String,
+    /// This version instead of the one that was in force before
+    version: Option<u32>,
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -115,21 +149,45 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     spinner.enable_steady_tick(Duration::from_millis(100));
     let result = arguments.host.client()?.put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component);
     spinner.finish_and_clear();
-    let result = result?;
-    if arguments.json {
-        print::json(&result);
-    } else {
-        let component = text(&result, "/component");
-        print::line(&match result.get("stream").and_then(Value::as_str) {
-            Some(stream) => format!("{name} is in force on stream `{stream}`, component {component}"),
-            None => format!("{name} is in force for requests, component {component}"),
-        });
-    }
+    say_in_force(&result?, arguments.json);
     Ok(())
+}
+
+/// Tells what has come into force.
+fn say_in_force(result: &Value, as_json: bool) {
+    if as_json {
+        print::json(result);
+        return;
+    }
+    let [name, number, component] = ["/name", "/number", "/component"].map(|pointer| text(result, pointer));
+    let place = result.get("stream").and_then(Value::as_str).map_or("for requests".to_owned(), |stream| format!("on stream `{stream}`"));
+    print::line(&format!("{name} is in force {place}, version {number}, component {component}"));
+}
+
+pub(super) fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {
+    let client = arguments.host.client()?;
+    let result = match arguments.version {
+        Some(version) => activate(&client, &arguments.name, version)?,
+        None => client.post_slowly(&format!("/v1/transforms/{}/roll-back", escape(&arguments.name)), &json!({}))?,
+    };
+    say_in_force(&result, arguments.json);
+    Ok(())
+}
+
+fn activate(client: &Client, name: &str, version: u32) -> Result<Value, Failure> {
+    client.post_slowly(&format!("/v1/transforms/{}/activate", escape(name)), &json!({"version": version}))
 }
 
 pub(super) fn transforms(arguments: &Arguments) -> Result<(), Failure> {
     let client = arguments.host.client()?;
+    match &arguments.action {
+        Some(Action::Versions { name }) => return versions(&client, name, arguments.json),
+        Some(Action::Activate { name, version }) => {
+            say_in_force(&activate(&client, name, *version)?, arguments.json);
+            return Ok(());
+        }
+        None => {}
+    }
     let Some(name) = &arguments.name else {
         let all = client.get("/v1/transforms")?;
         if arguments.json {
@@ -165,6 +223,7 @@ pub(super) fn transforms(arguments: &Arguments) -> Result<(), Failure> {
         ("switching", "/switching"),
         ("component", "/component"),
         ("origin", "/origin"),
+        ("number", "/number"),
         ("version", "/spec/version"),
         ("doc", "/spec/doc"),
     ] {
@@ -174,6 +233,50 @@ pub(super) fn transforms(arguments: &Arguments) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn versions(client: &Client, name: &str, as_json: bool) -> Result<(), Failure> {
+    let found = client.get(&format!("/v1/transforms/{}/versions", escape(name)))?;
+    if as_json {
+        print::json(&found);
+        return Ok(());
+    }
+    let list = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+    let row = |version: &Value| {
+        let mark = if version.get("active") == Some(&Value::Bool(true)) { "*" } else { "" };
+        let digest: String = text(version, "/component").chars().take(12).collect();
+        let changed: Vec<String> = list(version, "/changed").iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+        let [number, said, at, by] = ["/number", "/version", "/put_at", "/put_by"].map(|pointer| text(version, pointer));
+        vec![mark.to_owned(), number, said, digest, at, by, changed.join(", ")]
+    };
+    let rows: Vec<Vec<String>> = list(&found, "/versions").iter().map(row).collect();
+    print::table(&["", "NUMBER", "VERSION", "COMPONENT", "SINCE", "BY", "CHANGED"], &rows);
+    let cuts: Vec<Vec<String>> = list(&found, "/cuts").iter().flat_map(|partition| cuts(partition, &list(partition, "/cuts"))).collect();
+    if !cuts.is_empty() {
+        print::line("");
+        print::table(&["STREAM", "PARTITION", "FROM", "TO", "AFTER ENTRY", "AT"], &cuts);
+    }
+    Ok(())
+}
+
+/// The cuts of a partition, and the one that waits for an event.
+fn cuts(partition: &Value, cuts: &[Value]) -> Vec<Vec<String>> {
+    let [stream, index] = ["/stream", "/partition"].map(|pointer| text(partition, pointer));
+    let maker = |cut: &Value, side: &str| match cut.pointer(side) {
+        None | Some(Value::Null) => "none".to_owned(),
+        Some(maker) if maker.pointer("/number").is_some_and(Value::is_number) => text(maker, "/number"),
+        Some(maker) => text(maker, "/component").chars().take(12).collect(),
+    };
+    let row = |cut: &Value| {
+        let after = text(cut, "/after");
+        let after = if after.is_empty() { "none".to_owned() } else { after };
+        vec![stream.clone(), index.clone(), maker(cut, "/from"), maker(cut, "/to"), after, text(cut, "/at")]
+    };
+    let said = |words: &str| vec![stream.clone(), index.clone(), String::new(), String::new(), words.to_owned(), String::new()];
+    let is = |pointer: &str| partition.pointer(pointer) == Some(&Value::Bool(true));
+    let pending = is("/pending").then(|| said("no event yet since the last swap"));
+    let competing = is("/competing").then(|| said("hosts compete for its entries: there are no cuts"));
+    cuts.iter().map(row).chain(pending).chain(competing).collect()
 }
 
 /// The text at a place in a value; empty when there is none.

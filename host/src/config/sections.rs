@@ -24,6 +24,8 @@ pub struct HostSection {
     pub log_format: LogFormat,
     /// Time to finish what is in hand on shutdown, in milliseconds.
     pub shutdown_grace_ms: u64,
+    /// Versions kept of one transform.
+    pub versions_max: usize,
 }
 
 impl Default for HostSection {
@@ -35,6 +37,7 @@ impl Default for HostSection {
             log: "info".into(),
             log_format: LogFormat::Text,
             shutdown_grace_ms: 10_000,
+            versions_max: 100,
         }
     }
 }

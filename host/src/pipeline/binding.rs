@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::decode::{DefaultError, Plan, Wanted};
-use crate::model::{Format, InputBinding, KEY_BYTES_MAX, SchemaId, Spec, View};
+use crate::model::{Format, InputBinding, KEY_BYTES_MAX, Maker, SchemaId, Spec, View};
 use crate::telemetry::TransformTelemetry;
 use crate::transform::Transform;
 use crate::window;
@@ -14,6 +14,8 @@ pub struct Binding {
     pub transform: Transform,
     /// The view its rows belong to.
     pub view: Arc<View>,
+    /// What makes its rows, for the record of cuts.
+    pub maker: Maker,
     /// Its schema's number in the online store.
     pub schema: SchemaId,
     /// One for each input of the spec, in its order.

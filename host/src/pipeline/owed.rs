@@ -1,7 +1,8 @@
 //! Entries that the store has and the stream does not know of yet: acknowledged in a step of their own, because stream and store are different servers.
 //!
-//! For rows of which the newest wins it is enough that what is delivered again changes nothing. States and windows would count it twice. So where a
-//! transform has any, the ids that are owed lie in the store, put there by the very commit that applied them, and what is delivered again is left out.
+//! States and windows would count it twice, and another version of a transform might make rows of what the one before has left out. So the ids that are owed
+//! lie in the store, put there by the very commit that applied them, and what is delivered again is left out. Hosts that compete for entries do without: for rows
+//! of which the newest wins it is enough that what is delivered again changes nothing.
 
 use std::collections::HashSet;
 

@@ -147,6 +147,11 @@ impl Caller {
         self.token().is_some_and(|token| token.has_expired(now))
     }
 
+    /// The name for the book of versions.
+    pub(super) fn by(&self) -> &str {
+        self.token().map_or("anyone", |token| &token.name)
+    }
+
     /// The name for the audit log.
     pub(super) fn name(&self) -> &str {
         match &self.presented {

@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::versions::Versions;
 use crate::model::{At, DeadLetterId, DeadLetterQuery, Digest, EntryId, FallbackKind, Service, ServiceName, Spec};
 
 /// What a request wants done to the host. Each carries the sender of its answer.
@@ -17,8 +18,28 @@ pub enum Command {
         component: Bytes,
         /// How it is bound, where the request says so.
         binding: Binding,
+        /// Who asks, for the book of versions.
+        by: String,
         /// What is then in force, or why the component was refused.
         reply: oneshot::Sender<Result<TransformInfo, Refusal>>,
+    },
+    /// Put a version into force that was accepted before.
+    Activate {
+        /// Of this transform.
+        name: String,
+        /// Its number.
+        number: u32,
+        /// Whether it is the one that a roll back goes to: then what is in force now is not what the next one goes to.
+        is_back: bool,
+        /// What is then in force, or why it was refused.
+        reply: oneshot::Sender<Result<TransformInfo, Refusal>>,
+    },
+    /// Tell about all versions of a transform.
+    Versions {
+        /// Its name.
+        name: String,
+        /// What was ever accepted under it.
+        reply: oneshot::Sender<Result<Versions, Refusal>>,
     },
     /// End a transform.
     DeleteTransform {
@@ -145,8 +166,10 @@ pub struct TransformInfo {
     pub switching: bool,
     /// The component in force.
     pub component: Option<Digest>,
-    /// `declared` or `pushed`.
+    /// `declared`, `folder` or `pushed`.
     pub origin: Option<&'static str>,
+    /// Its number among the versions of its name.
+    pub number: Option<u32>,
     /// What the component says about itself.
     pub spec: Option<Spec>,
 }

@@ -51,7 +51,7 @@ pub(super) async fn put(
         return Err(ApiError::malformed("the body is empty; send the component's bytes"));
     }
     let (reply, answer) = oneshot::channel();
-    let put = Command::PutTransform { name, component, binding, reply };
+    let put = Command::PutTransform { name, component, binding, by: caller.by().to_owned(), reply };
     Ok(Json(send(&shared, put, answer).await??))
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn delete(
 }
 
 /// The name of a transform as it is kept: the first version of a view has none after its name.
-fn stored(name: String) -> String {
+pub(super) fn stored(name: String) -> String {
     match ViewName::parse(&name) {
         Some(ViewName { base, version: Some(version) }) => ViewName::stored(base, version),
         Some(ViewName { version: None, .. }) | None => name,
@@ -127,12 +127,12 @@ async fn change(
     }
 }
 
-fn unknown(name: &str, all: &[TransformInfo]) -> ApiError {
+pub(super) fn unknown(name: &str, all: &[TransformInfo]) -> ApiError {
     ApiError::not_found("transform", name, all.iter().map(|transform| transform.name.as_str()))
 }
 
 /// All transforms within the caller's reach.
-async fn all(shared: &Shared, caller: &Caller) -> Result<Vec<TransformInfo>, ApiError> {
+pub(super) async fn all(shared: &Shared, caller: &Caller) -> Result<Vec<TransformInfo>, ApiError> {
     let (reply, answer) = oneshot::channel();
     let mut all = send(shared, Command::ListTransforms { reply }, answer).await?;
     all.retain(|transform| caller.sees_view(&transform.name));

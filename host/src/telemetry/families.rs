@@ -83,6 +83,7 @@ pub(super) struct Families {
     pub(super) apply: Histograms<TransformLabels>,
     pub(super) transform_lag_seconds: Family<TransformLabels, Gauge<f64, AtomicU64>>,
     pub(super) swaps: Family<TransformLabels, Counter>,
+    pub(super) swap_pause: Histograms<StreamLabels>,
     pub(super) log_lines_dropped: Family<TransformLabels, Gauge>,
     pub(super) refused_components: Counter,
     pub(super) requests: Family<RequestLabels, Counter>,
@@ -112,6 +113,7 @@ impl Families {
             apply: Family::new_with_constructor(seconds),
             transform_lag_seconds: Family::default(),
             swaps: Family::default(),
+            swap_pause: Family::new_with_constructor(seconds),
             log_lines_dropped: Family::default(),
             refused_components: Counter::default(),
             requests: Family::default(),
@@ -164,6 +166,8 @@ impl Families {
             Unit::Seconds,
             self.transform_lag_seconds.clone(),
         );
+        let pause = "How much longer the first batch after a swap took than batches usually do, from taken up to committed";
+        to.register_with_unit("swap_pause", pause, Unit::Seconds, self.swap_pause.clone());
         to.register("swaps", "Components put into force", self.swaps.clone());
         to.register("guest_log_lines_dropped", "Log lines beyond the transform's limit", self.log_lines_dropped.clone());
         to.register("refused_components", "Components refused", self.refused_components.clone());

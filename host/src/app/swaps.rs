@@ -1,0 +1,141 @@
+//! Versions on request: which there are, one of them into force again, back to the one before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Core;
+use super::binding_options::BindingOptions;
+use super::bound::maker;
+use super::commands::unusable;
+use super::standing::Standing;
+use super::transforms::Source;
+use super::versions::{History, Version};
+use super::workers::ConsumerGroup;
+use crate::model::{Cut, Cuts, Maker, Partition};
+use crate::online_store;
+use crate::serve::{CutInfo, MadeBy, PartitionCuts, Refusal, RefusalKind, TransformInfo, VersionInfo, Versions};
+
+impl Core {
+    /// Puts a version into force that was accepted before; with `is_back` as a roll back.
+    pub(super) async fn activate(self: &Arc<Core>, name: &str, number: u32, is_back: bool) -> Result<TransformInfo, Refusal> {
+        let _place = self.place_to_compile()?;
+        let (version, component) = {
+            let registry = self.registry.lock().await;
+            let history = registry.book.history(name);
+            if is_back && history.and_then(History::back).is_none_or(|back| back.number != number) {
+                return Err(conflict(format!("transform `{name}` has been changed at the same time; look at its versions and try again")));
+            }
+            let version = history.and_then(|history| history.version(number)).cloned();
+            let missing = || not_found(format!("transform `{name}` has no version {number}; see /v1/transforms/{name}/versions"));
+            let version = version.ok_or_else(missing)?;
+            let component = registry.book.read(version.digest).map_err(|error| conflict(format!("{error:#}")))?;
+            (version, component)
+        };
+        let source = if is_back { Source::RolledBack(number) } else { Source::Activated(number) };
+        self.install(name, component, Some(version.options), source).await.map_err(|error| unusable(&error))?;
+        self.info(name).await
+    }
+
+    /// All versions of a name, the newest first, and where one ended and the next began.
+    pub(super) async fn versions(&self, name: &str) -> Result<Versions, Refusal> {
+        let (history, maker) = {
+            let registry = self.registry.lock().await;
+            let history = registry.book.history(name).filter(|history| !history.versions.is_empty()).cloned();
+            let maker = registry.active.get(name).map(|active| maker(active.bound.transform(), &active.options));
+            (history.ok_or_else(|| not_found(format!("there is no transform `{name}`")))?, maker)
+        };
+        let cuts = self.cuts(name, &history, maker.as_ref()).await;
+        Ok(Versions {
+            name: name.to_owned(),
+            active: history.active,
+            back: history.back().map(|version| version.number),
+            versions: infos(&history),
+            cuts: cuts.map_err(|error| Refusal { kind: RefusalKind::Unavailable, message: error.to_string() })?,
+        })
+    }
+
+    /// The cuts of a view on every partition that one of its versions reads, with the group that it has now or had.
+    async fn cuts(&self, name: &str, history: &History, maker: Option<&Maker>) -> Result<Vec<PartitionCuts>, online_store::Error> {
+        let (partitions, in_force) = {
+            let registry = self.registry.lock().await;
+            let groups = |version: &Version| -> Vec<ConsumerGroup> {
+                let Some(stream) = &version.stream else { return Vec::new() };
+                let standings = [&registry.standing as &Standing, &Standing::default()];
+                standings.map(|standing| self.reading(name, stream, &version.options, standing).group).into()
+            };
+            let groups: BTreeSet<ConsumerGroup> = history.versions.iter().flat_map(groups).collect();
+            let in_force = registry.active.get(name).and_then(|active| Some(active.reading.as_ref()?.group.clone()));
+            (groups.iter().flat_map(|group| self.partitions(group)).collect::<Vec<Partition>>(), in_force)
+        };
+        let keys: Vec<Vec<u8>> = partitions.iter().map(|partition| Cuts::key(partition, name)).collect();
+        let stored = self.store.as_store().read(&keys).await?;
+        let mut all = Vec::new();
+        for (Partition { stream, group, index }, stored) in partitions.into_iter().zip(stored) {
+            let cuts = stored.map(|stored| Cuts::read(&stored)).transpose().map_err(online_store::Error::Corrupt)?.unwrap_or_default();
+            let is_read = in_force.as_ref().is_some_and(|of| (&of.stream, &of.name) == (&stream, &group));
+            let competing = self.is_competing(&stream);
+            if cuts.0.is_empty() && !is_read {
+                continue;
+            }
+            all.push(PartitionCuts {
+                pending: is_read && !competing && cuts.maker() != maker,
+                cuts: cuts.0.into_iter().map(|cut| info(history, cut)).collect(),
+                stream,
+                group,
+                partition: index,
+                competing,
+            });
+        }
+        Ok(all)
+    }
+}
+
+fn info(history: &History, cut: Cut) -> CutInfo {
+    let made_by = |maker: Maker| {
+        let is_it = |version: &&Version| version.digest == maker.component && version.options.fingerprint() == maker.options;
+        // Of several that differ in nothing that rows depend on, the newest.
+        let number = history.versions.iter().rev().find(is_it).map(|version| version.number);
+        MadeBy { number, component: maker.component, version: maker.version }
+    };
+    CutInfo { from: cut.from.map(made_by), to: cut.to.map(made_by), after: cut.after, at: cut.at }
+}
+
+fn not_found(message: String) -> Refusal {
+    Refusal { kind: RefusalKind::NotFound, message }
+}
+
+fn conflict(message: String) -> Refusal {
+    Refusal { kind: RefusalKind::Conflict, message }
+}
+
+fn infos(history: &History) -> Vec<VersionInfo> {
+    let before = std::iter::once(None).chain(history.versions.iter().map(Some));
+    let infos = history.versions.iter().zip(before).map(|(version, before)| VersionInfo {
+        number: version.number,
+        active: history.active == Some(version.number),
+        component: version.digest,
+        version: version.spec.version.clone(),
+        stream: version.stream.clone(),
+        origin: version.origin.as_str(),
+        put_by: version.put_by.clone(),
+        put_at: version.put_at,
+        changed: before.map_or_else(Vec::new, |before| changed(before, version)),
+        spec: version.spec.clone(),
+    });
+    let mut infos: Vec<VersionInfo> = infos.collect();
+    infos.reverse();
+    infos
+}
+
+/// What is different between two versions, in the words of the configuration. Only the names: settings may be nobody's business.
+fn changed(before: &Version, after: &Version) -> Vec<String> {
+    let options = |options: &BindingOptions| match serde_json::to_value(options) {
+        Ok(Value::Object(options)) => options,
+        Ok(_) | Err(_) => serde_json::Map::new(),
+    };
+    let (old, new) = (options(&before.options), options(&after.options));
+    let component = (before.digest != after.digest).then(|| "component".to_owned());
+    component.into_iter().chain(new.iter().filter(|(key, value)| old.get(*key) != Some(value)).map(|(key, _)| key.clone())).collect()
+}
