@@ -16,6 +16,7 @@ mod run;
 mod sdk;
 mod standing;
 mod state;
+mod streams;
 mod test;
 mod token;
 mod transforms;
@@ -78,6 +79,9 @@ enum Command {
     /// Make a version the one that a view's name means, once it has caught up
     #[command(after_help = "Example: gristmill switch own@v2 (after gristmill push own.wasm --name own@v2 --start beginning)")]
     Switch(standing::SwitchArguments),
+    /// Show the streams of a running host: who reads them, where rows go on to, how far behind
+    #[command(after_help = "Example: gristmill streams")]
+    Streams(streams::Arguments),
     /// Send events from a file to a stream of a running host
     #[command(after_help = "Example: gristmill ingest flights examples/flights/flights-2013-01.ndjson.gz")]
     Ingest(ingest::Arguments),
@@ -154,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Pause(arguments) => standing::pause(&arguments),
         Command::Resume(arguments) => standing::resume(&arguments),
         Command::Switch(arguments) => standing::switch(&arguments),
+        Command::Streams(arguments) => streams::streams(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),
         Command::Get(arguments) => get::get(&arguments),
         Command::State(arguments) => state::state(&arguments),

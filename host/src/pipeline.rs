@@ -8,7 +8,7 @@
 //! 2. A commit has a number, and the store refuses to apply a number twice: a commit whose outcome is unknown is simply sent again.
 //! 3. What is read again after a crash gives the same rows with the same versions (event time, entry id), and a row never replaces one of the same or
 //!    a newer version. So an entry that is delivered twice changes nothing the second time, even where the acknowledgement is a step of its own.
-//! 4. States and windows are not like that: an entry counts once. Where the acknowledgement is a step of its own, the ids that are still to be
+//! 4. States, windows and what goes on to another stream are not like that: an entry counts once. Where the acknowledgement is a step of its own, the ids that are still to be
 //!    acknowledged are part of the commit that applies them, and are left out when they are delivered again. One worker at a time applies them, in order.
 //!
 //! Errors are settled here and nowhere else: *retry* waits with bounded backoff and sends the same again, *reject* makes a dead letter, *stop*
@@ -19,6 +19,7 @@
 mod batch;
 mod binding;
 mod collect;
+mod emit;
 mod fold;
 mod keep;
 mod owed;
@@ -43,6 +44,7 @@ use crate::telemetry::{Stage, StreamTelemetry};
 
 use batch::Built;
 pub use binding::{Binding, Transforms};
+pub use emit::Emit;
 use owed::Owed;
 use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};
