@@ -4,6 +4,7 @@ mod access;
 mod binding_options;
 mod bound;
 pub mod cases;
+mod chain;
 mod check;
 mod commands;
 mod demo;

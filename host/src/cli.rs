@@ -16,6 +16,7 @@ mod run;
 mod sdk;
 mod standing;
 mod state;
+mod streams;
 mod test;
 mod token;
 mod transforms;
@@ -81,6 +82,9 @@ enum Command {
     /// Put the version of a transform back into force that was before, or one by its number
     #[command(after_help = "Example: gristmill rollback own")]
     Rollback(transforms::RollbackArguments),
+    /// Show the streams of a running host: who reads them, where rows go on to, how far behind
+    #[command(after_help = "Example: gristmill streams")]
+    Streams(streams::Arguments),
     /// Send events from a file to a stream of a running host
     #[command(after_help = "Example: gristmill ingest flights examples/flights/flights-2013-01.ndjson.gz")]
     Ingest(ingest::Arguments),
@@ -158,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Resume(arguments) => standing::resume(&arguments),
         Command::Switch(arguments) => standing::switch(&arguments),
         Command::Rollback(arguments) => transforms::rollback(&arguments),
+        Command::Streams(arguments) => streams::streams(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),
         Command::Get(arguments) => get::get(&arguments),
         Command::State(arguments) => state::state(&arguments),

@@ -4,6 +4,9 @@
 //! Invariant: one process at a time has the folder open; an exclusive lock on `lock` sees to it, and the system gives it back when the
 //! process dies. A write that was cut short by a crash is dropped whole by the database's recovery: a batch is there entirely or not at all.
 
+pub(crate) mod log_codec;
+mod log_end;
+
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
@@ -15,6 +18,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+
+use log_end::LogEnds;
+pub use log_end::Retention;
+pub(crate) use log_end::{Appending, LogEnd};
 
 /// Version of the folder's layout that this host writes, and the greatest that it reads.
 const FORMAT: u32 = 1;
@@ -68,6 +75,7 @@ struct Inner {
     host_id: String,
     durability: Durability,
     claimed: Mutex<HashSet<String>>,
+    log_ends: LogEnds,
     unsynced: Arc<AtomicBool>,
     /// Whether a commit failed; the database takes no more after that.
     broken: AtomicBool,
@@ -146,6 +154,7 @@ impl DataFolder {
             host_id,
             durability: options.durability,
             claimed,
+            log_ends: LogEnds::default(),
             unsynced,
             broken: AtomicBool::new(false),
             syncer,

@@ -8,9 +8,9 @@
 //! 2. A commit has a number, and the store refuses to apply a number twice: a commit whose outcome is unknown is simply sent again.
 //! 3. What is read again after a crash gives the same rows with the same versions (event time, entry id), and a row never replaces one of the same or
 //!    a newer version. So an entry that is delivered twice changes nothing the second time, even where hosts compete for entries.
-//! 4. States and windows are not like that, and versions of a transform are not: an entry counts once, and is applied by one version. Where the acknowledgement
-//!    is a step of its own, the ids that are still to be acknowledged are part of the commit that applies them, and are left out when they are delivered again.
-//!    One worker at a time applies them, in order.
+//! 4. States, windows and what goes on to another stream are not like that, and versions of a transform are not: an entry counts once, and is applied by one
+//!    version. Where the acknowledgement is a step of its own, the ids that are still to be acknowledged are part of the commit that applies them, and are
+//!    left out when they are delivered again. One worker at a time applies them, in order.
 //! 5. Which version applied which entries is part of the commit too: see [`crate::model::Cut`].
 //!
 //! Errors are settled here and nowhere else: *retry* waits with bounded backoff and sends the same again, *reject* makes a dead letter, *stop*
@@ -22,6 +22,7 @@ mod batch;
 mod binding;
 mod collect;
 mod cuts;
+mod emit;
 mod fold;
 mod keep;
 mod owed;
@@ -47,6 +48,7 @@ use crate::telemetry::{Stage, StreamTelemetry};
 use batch::Built;
 pub use binding::{Binding, Transforms};
 use cuts::Swaps;
+pub use emit::Emit;
 use owed::Owed;
 use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};

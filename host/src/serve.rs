@@ -33,6 +33,7 @@ mod server;
 mod services;
 mod states;
 mod status;
+mod streams;
 mod tls;
 mod transforms;
 mod versions;
@@ -55,7 +56,10 @@ use crate::telemetry::Telemetry;
 use access::Access;
 pub use access::{AccessOptions, Token};
 pub use catalog::Catalog;
-pub use command::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformChange, TransformInfo};
+pub use command::{
+    Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, StreamGroup, StreamInfo, StreamReader,
+    TransformChange, TransformInfo,
+};
 pub use computed::Computed;
 use cors::Cors;
 use edge::Edge;

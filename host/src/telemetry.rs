@@ -63,6 +63,7 @@ pub struct TransformTelemetry {
     families: Families,
     totals: Arc<Totals>,
     rows: Counter,
+    emitted: Counter,
     apply: Histogram,
     lag_seconds: Gauge<f64, AtomicU64>,
 }
@@ -151,6 +152,7 @@ impl Telemetry {
         let labels = TransformLabels { transform: transform.to_owned() };
         TransformTelemetry {
             rows: self.families.rows_committed.get_or_create_owned(&labels),
+            emitted: self.families.rows_emitted.get_or_create_owned(&labels),
             apply: self.families.apply.get_or_create_owned(&labels),
             lag_seconds: self.families.transform_lag_seconds.get_or_create_owned(&labels),
             families: self.families.clone(),
@@ -277,6 +279,11 @@ impl StreamTelemetry {
         self.lag_seconds.set(seconds);
         seconds
     }
+
+    /// How far behind the reader was when it was last looked at: entries not yet read, as far as known, and entries not acknowledged.
+    pub fn known_lag(&self) -> (Option<u64>, u64) {
+        (u64::try_from(self.lag_entries.get()).ok(), u64::try_from(self.pending.get()).unwrap_or(0))
+    }
 }
 
 impl ServedTelemetry {
@@ -293,6 +300,11 @@ impl TransformTelemetry {
     pub fn rows_committed(&self, n: u64) {
         self.rows.inc_by(n);
         self.totals.rows_committed.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// These rows have gone on to another stream.
+    pub fn rows_emitted(&self, n: u64) {
+        self.emitted.inc_by(n);
     }
 
     /// The store has these dead letters.

@@ -239,6 +239,8 @@ fn a_limited_token_names_nothing_beyond_its_reach() {
         assert_eq!(names(&all, path, list), ["doubling", "tut_risk", "tutorial"]);
         assert_eq!(names(&limited, path, list), ["tut_risk", "tutorial"]);
     }
+    assert_eq!(names(&all, "GET /v1/streams", "streams"), ["events", "mystream"]);
+    assert_eq!(names(&limited, "GET /v1/streams", "streams"), ["mystream"]);
     // What a name may have meant is told as far as the token reaches.
     let (_, answer) = ask(&host, Some(&limited), "GET /v1/features/tutoriel?id=1", None);
     assert_eq!(answer["error"]["message"], "there is no feature view `tutoriel`; did you mean `tutorial`?");
@@ -275,6 +277,7 @@ fn a_limited_token_changes_nothing_beyond_its_reach() {
     assert_eq!(put("/v1/transforms/other?stream=mystream"), 403, "another name");
     assert_eq!(put("/v1/transforms/tutorial_2"), 403, "the stream that the component names may be any");
     assert_eq!(put("/v1/transforms/tutorial_2?stream=events"), 403, "another stream");
+    assert_eq!(put("/v1/transforms/tutorial_2?stream=mystream&emit=events"), 403, "a stream to emit to");
     assert_eq!(put("/v1/transforms/tutorial_2?stream=mystream"), 200);
     assert_eq!(ask(&host, Some(&limited), "DELETE /v1/transforms/tutorial_2", None).0, 204);
     let path = "/v1/transforms/tutorial_2?stream=events";

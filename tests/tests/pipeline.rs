@@ -145,6 +145,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         schema,
         inputs: Vec::new(),
         kept: plan,
+        emit: None,
         expire_secs: None,
         bisect_ms_max: 1_000,
         telemetry: telemetry.transform("view"),

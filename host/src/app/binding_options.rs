@@ -23,6 +23,8 @@ pub struct BindingOptions {
     pub group: Option<String>,
     /// Where a group of its own begins that has no place yet; where the stream says when absent.
     pub start: Option<Start>,
+    /// The stream that its rows go on to as events.
+    pub emit: Option<String>,
     /// JSON text handed to the component; empty for none.
     pub settings: String,
     /// Age beyond which a row is no answer.
@@ -52,6 +54,7 @@ impl Default for BindingOptions {
             stream: None,
             group: None,
             start: None,
+            emit: None,
             settings: String::new(),
             max_age_secs: None,
             expire_secs: None,
@@ -74,6 +77,7 @@ impl BindingOptions {
             stream: transform.stream.clone(),
             group: transform.group.clone(),
             start: transform.start,
+            emit: transform.emit.clone(),
             settings: transform.settings_json(),
             max_age_secs: transform.max_age_secs,
             expire_secs: transform.expire_secs,
@@ -107,6 +111,7 @@ impl BindingOptions {
             ("stream", self.stream.is_some()),
             ("group", self.group.is_some()),
             ("start", self.start.is_some()),
+            ("emit", self.emit.is_some()),
             ("max_age_secs", self.max_age_secs.is_some()),
             ("expire_secs", self.expire_secs.is_some()),
             ("history_secs", self.history_secs > 0),

@@ -60,7 +60,7 @@ impl Core {
         registry: &Registry,
     ) -> anyhow::Result<(Bound, Option<Reading>)> {
         let bound = match options.at {
-            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options).await?)),
+            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, registry).await?)),
             At::Request => Bound::Requests(Arc::new(computed(transform, options, self.telemetry.transform(name))?)),
         };
         if let Some(old) = registry.active.get(name) {
@@ -76,7 +76,13 @@ impl Core {
         Ok((bound, reading))
     }
 
-    async fn bind_to_stream(&self, name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<Binding> {
+    async fn bind_to_stream(
+        &self,
+        name: &str,
+        transform: Transform,
+        options: &BindingOptions,
+        registry: &Registry,
+    ) -> anyhow::Result<Binding> {
         let (view, stream) = view_of(name, &transform, options)?;
         let schema = Schema {
             view: view.name.clone(),
@@ -94,6 +100,7 @@ impl Core {
                 stream
             );
         }
+        let emit = options.emit.as_ref().map(|to| self.emit(name, transform.spec(), &stream, to, registry)).transpose()?;
         let kept = (!view.kept.is_nothing()).then(|| Arc::new(Plan::new(&view.features, &view.kept)));
         let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
         let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
@@ -105,6 +112,7 @@ impl Core {
             schema,
             inputs,
             kept,
+            emit,
             expire_secs: options.expire_secs(),
             bisect_ms_max: options.bisect_ms_max,
             telemetry: self.telemetry.transform(name),

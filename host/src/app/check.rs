@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::access;
 use super::binding_options::BindingOptions;
 use super::bound::{computed, view_of};
+use super::chain::{Link, check_acyclic, emit};
 use super::versions::digest;
 use crate::config::Config;
 use crate::model::{At, Digest, View};
@@ -18,6 +19,9 @@ pub struct Checked {
     pub name: String,
     /// The stream that it would read; none for one that computes when somebody asks.
     pub stream: Option<String>,
+    /// The stream that its rows go on to, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emit: Option<String>,
     /// How many inputs it has.
     pub inputs: usize,
     /// How many features.
@@ -46,11 +50,12 @@ pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
         let options = BindingOptions::of(transform);
         match engine.load(name, &component, &options.settings, options.limits) {
             Err(error) => problems.push(format!("transforms.{name}: {error}")),
-            Ok(loaded) => match view(name, loaded, &options) {
+            Ok(loaded) => match view(config, name, loaded, &options) {
                 Err(error) => problems.push(format!("transforms.{name}: {error:#}")),
                 Ok((inputs, view)) => checked.push(Checked {
                     name: name.clone(),
                     stream: view.stream.clone(),
+                    emit: options.emit.clone(),
                     inputs,
                     features: view.features.len() + view.windows.len(),
                     component: digest(&component),
@@ -58,14 +63,26 @@ pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
             },
         }
     }
+    let link = |checked: &Checked| {
+        let (from, to) = (checked.stream.clone()?, checked.emit.clone()?);
+        Some(Link { transform: checked.name.clone(), from, to })
+    };
+    let links: Vec<Link> = checked.iter().filter_map(link).collect();
+    problems.extend(check_acyclic(config, &links).err().map(|error| error.to_string()));
     if problems.is_empty() { Ok(checked) } else { Err(anyhow::anyhow!(problems.join("\n"))) }
 }
 
 /// How many inputs it has, and the view that it would make.
-fn view(name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<(usize, Arc<View>)> {
+fn view(config: &Config, name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<(usize, Arc<View>)> {
     let inputs = transform.spec().inputs.len();
     let view = match options.at {
-        At::Stream => Arc::new(view_of(name, &transform, options)?.0),
+        At::Stream => {
+            let (view, stream) = view_of(name, &transform, options)?;
+            if let Some(to) = &options.emit {
+                emit(config, transform.spec(), &stream, to)?;
+            }
+            Arc::new(view)
+        }
         At::Request => Arc::clone(computed(transform, options, Telemetry::new().transform(name))?.view()),
     };
     Ok((inputs, view))

@@ -48,6 +48,9 @@ async fn carry_out(core: Arc<Core>, command: Command) {
         Command::ListTransforms { reply } => {
             let _ = reply.send(core.list().await);
         }
+        Command::ListStreams { reply } => {
+            let _ = reply.send(core.list_streams().await);
+        }
         Command::PutService { name, features, reply } => {
             let _ = reply.send(core.put_service(&name, features).await);
         }
@@ -77,6 +80,8 @@ impl Core {
         if let Some(text) = binding.start {
             options.start = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`start`: {error}")))?);
         }
+        // An empty one ends it.
+        options.emit = binding.emit.or(options.emit).filter(|emit| !emit.is_empty());
         options.settings = binding.settings.unwrap_or(options.settings);
         options.max_age_secs = binding.max_age_secs.or(options.max_age_secs);
         options.expire_secs = binding.expire_secs.or(options.expire_secs);
@@ -121,7 +126,7 @@ impl Core {
             return Some(active.options.clone());
         }
         let current = registry.active.get(registry.standing.current(name))?;
-        Some(BindingOptions { group: None, start: None, ..current.options.clone() })
+        Some(BindingOptions { group: None, start: None, emit: None, ..current.options.clone() })
     }
 
     async fn change(self: &Arc<Core>, name: &str, change: TransformChange) -> Result<TransformInfo, Refusal> {
@@ -158,6 +163,7 @@ impl Core {
             places: BTreeMap::new(),
             current: registry.standing.current(name) == name,
             switching: false,
+            emit: None,
             component: None,
             origin: None,
             number: None,
@@ -267,6 +273,7 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         places: pipelines.filter_map(|running| Some((running.partition.index, (*running.progress.borrow())?))).collect(),
         current: standing.current(name) == name,
         switching: standing.switching.iter().any(|switching| switching == name),
+        emit: active.options.emit.clone(),
         component: Some(active.bound.transform().digest()),
         origin: Some(active.origin.as_str()),
         number: Some(active.number),
@@ -274,7 +281,7 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
     }
 }
 
-fn describe(health: &Health) -> (&'static str, Option<String>) {
+pub(super) fn describe(health: &Health) -> (&'static str, Option<String>) {
     match health {
         Health::Starting => ("starting", None),
         Health::Running => ("running", None),

@@ -52,8 +52,9 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     for transform in &checked {
         let name = &transform.name;
         let reads = transform.stream.as_ref().map_or_else(|| "computes when asked".to_owned(), |stream| format!("reads `{stream}`"));
+        let emits = transform.emit.as_ref().map_or_else(String::new, |stream| format!(", emits to `{stream}`"));
         print::line(&format!(
-            "{name}: {reads}, {} inputs, {} features, component {}",
+            "{name}: {reads}{emits}, {} inputs, {} features, component {}",
             transform.inputs, transform.features, transform.component
         ));
     }

@@ -28,6 +28,9 @@ pub(super) struct PushArguments {
     /// Where to begin reading, with a group of its own: beginning, end, an entry id or a moment such as 2026-01-02T03:04:05Z
     #[arg(long, value_name = "PLACE")]
     start: Option<String>,
+    /// A stream that the rows go on to as events, in the commit that stores them; an empty text ends it
+    #[arg(long, value_name = "STREAM")]
+    emit: Option<String>,
     /// JSON handed to the component
     #[arg(long, value_name = "JSON")]
     settings: Option<String>,
@@ -129,6 +132,7 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
         ("stream", arguments.stream.clone()),
         ("group", arguments.group.clone()),
         ("start", arguments.start.clone()),
+        ("emit", arguments.emit.clone()),
         ("at", arguments.at.clone()),
         ("inputs", bindings(&arguments.inputs)?),
         ("fallback", arguments.fallback.clone()),
@@ -221,6 +225,7 @@ pub(super) fn transforms(arguments: &Arguments) -> Result<(), Failure> {
         ("group", "/group"),
         ("current", "/current"),
         ("switching", "/switching"),
+        ("emit", "/emit"),
         ("component", "/component"),
         ("origin", "/origin"),
         ("number", "/number"),

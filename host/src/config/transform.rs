@@ -25,6 +25,8 @@ pub struct Transform {
     pub group: Option<String>,
     /// Where that group begins when it has no place yet; where the stream says when absent.
     pub start: Option<Start>,
+    /// The stream that its rows go on to as events, in the commit that stores them.
+    pub emit: Option<String>,
     /// Handed to the component as JSON.
     pub settings: Option<toml::Table>,
     /// Age in seconds beyond which a row is no answer.

@@ -3,7 +3,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{DeadLetter, DeadLetterId, EntryId, Timestamp, Version};
+use super::{DeadLetter, DeadLetterId, Emits, EntryId, Timestamp, Version};
 
 /// One partition of a stream as seen by one consumer group: the unit that has one place and one active worker.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,18 +59,21 @@ pub struct Commit {
     pub dead_letters: Vec<DeadLetter>,
     /// Dead letters that this commit settles (they were replayed).
     pub settled_dead_letters: Vec<DeadLetterId>,
+    /// What goes on to other streams. Only for one writer at a time, and only to streams that lie where the store does.
+    pub emits: Emits,
 }
 
 impl Commit {
     /// Whether it would change nothing.
     pub fn is_empty(&self) -> bool {
-        let Commit { number: _, last, acknowledge, rows, puts, dead_letters, settled_dead_letters } = self;
+        let Commit { number: _, last, acknowledge, rows, puts, dead_letters, settled_dead_letters, emits } = self;
         last.is_none()
             && acknowledge.is_empty()
             && rows.is_empty()
             && puts.is_empty()
             && dead_letters.is_empty()
             && settled_dead_letters.is_empty()
+            && emits.is_empty()
     }
 }
 

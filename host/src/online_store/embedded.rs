@@ -15,6 +15,7 @@
 
 mod commit;
 mod dead_letters;
+mod emits;
 mod rows;
 
 use std::collections::HashMap;

@@ -140,6 +140,9 @@ impl Writer for MemoryWriter {
     }
 
     async fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
+        if !commit.emits.is_empty() {
+            return Err(Error::Config("a store in memory has no streams beside it that a commit could append to".into()));
+        }
         let mut state = self.shared.state();
         let (place, token) = state.partitions.entry(self.partition.clone()).or_default();
         if self.token.is_some_and(|own| own != *token) {

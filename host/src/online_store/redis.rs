@@ -14,6 +14,7 @@
 //! memory fails when it is queued, which aborts the whole. When stream and store are the same server, the transaction acknowledges too.
 
 mod dead_letters;
+mod emits;
 mod feast;
 mod transaction;
 mod writer;

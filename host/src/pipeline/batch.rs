@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
+use super::emit::emit;
 use super::keep::keep;
 use super::states;
 use super::stored::Stored;
@@ -58,14 +59,16 @@ pub(super) struct Built {
 struct Tally {
     telemetry: TransformTelemetry,
     rows: usize,
+    emitted: usize,
     dead_letters: Range<usize>,
 }
 
 impl Built {
     /// Counts rows and dead letters; called when they are stored.
     pub(super) fn count(&self) {
-        for Tally { telemetry, rows, dead_letters } in &self.tallies {
+        for Tally { telemetry, rows, emitted, dead_letters } in &self.tallies {
             telemetry.rows_committed(*rows as u64);
+            telemetry.rows_emitted(*emitted as u64);
             for letter in self.commit.dead_letters.get(dead_letters.clone()).unwrap_or_default() {
                 telemetry.dead_letters(letter.reason, 1);
             }
@@ -96,10 +99,11 @@ pub(super) fn build(
         let stored_of = |commit: &Commit| commit.rows.len() + commit.puts.len();
         let (rows, letters) = (stored_of(&built.commit), built.commit.dead_letters.len());
         let given_up = work.give_up_exhausted(bound, delivery, &mut built.commit);
-        work.run(bound, &decoded, &given_up, &mut built.commit)?;
+        let emitted = work.run(bound, &decoded, &given_up, &mut built.commit)?;
         built.tallies.push(Tally {
             telemetry: bound.binding.telemetry.clone(),
             rows: stored_of(&built.commit) - rows,
+            emitted,
             dead_letters: letters..built.commit.dead_letters.len(),
         });
     }
@@ -137,8 +141,8 @@ impl Work<'_> {
         rows
     }
 
-    /// Runs one transform over the rows that it can be given.
-    fn run(&self, bound: &Bound, decoded: &[Decoded], given_up: &[usize], commit: &mut Commit) -> Result<(), Error> {
+    /// Runs one transform over the rows that it can be given. Says how many rows go on to another stream.
+    fn run(&self, bound: &Bound, decoded: &[Decoded], given_up: &[usize], commit: &mut Commit) -> Result<usize, Error> {
         let binding = &*bound.binding;
         let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| decoded.get(*column)).collect();
         let whole = Batch { rows: self.entries.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
@@ -158,7 +162,7 @@ impl Work<'_> {
             }
         };
         if batch.rows == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let started = Instant::now();
         let origins = Origins { batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
@@ -172,12 +176,13 @@ impl Work<'_> {
             None => collect(binding, &origins, &outputs, self.now, &mut commit.rows),
             Some(plan) => given_up.extend(keep(binding, plan, &origins, &outputs, self.now, self.stored, &mut commit.puts)?),
         }
+        let emitted = emit(binding, &origins, &outputs, &given_up, &mut commit.emits);
         binding.telemetry.apply_seconds(started.elapsed().as_secs_f64());
         for (row, reason, message) in given_up {
             let row = kept.as_ref().map_or(Some(row), |kept| kept.get(row).map(|row| *row as usize));
             row.into_iter().for_each(|row| self.give_up(bound, row, reason, message.clone(), commit));
         }
-        Ok(())
+        Ok(emitted)
     }
 
     fn give_up(&self, bound: &Bound, row: usize, reason: Reason, message: String, commit: &mut Commit) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::emit::Emit;
 use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{Format, InputBinding, KEY_BYTES_MAX, Maker, SchemaId, Spec, View};
 use crate::telemetry::TransformTelemetry;
@@ -22,6 +23,8 @@ pub struct Binding {
     pub inputs: Vec<InputBinding>,
     /// What is kept of an entity beside its newest row, where anything is.
     pub kept: Option<Arc<window::Plan>>,
+    /// The stream that its rows go on to, if any.
+    pub emit: Option<Emit>,
     /// How long a row is kept after the later of its event time and its commit; `None` for ever.
     pub expire_secs: Option<u64>,
     /// Time to spend on finding the rows at fault in one failing batch; what is then still mixed is dead-lettered together.
@@ -46,9 +49,9 @@ pub(super) struct Bound {
 }
 
 impl Binding {
-    /// Whether events must be applied in order and once each: it keeps more than rows of which the newest wins.
+    /// Whether events must be applied in order and once each: it keeps more than rows of which the newest wins, or passes them on.
     pub fn is_ordered(&self) -> bool {
-        self.kept.is_some() || self.transform.world().is_stateful()
+        self.kept.is_some() || self.emit.is_some() || self.transform.world().is_stateful()
     }
 }
 

@@ -62,6 +62,11 @@ pub enum Command {
         /// By name.
         reply: oneshot::Sender<Vec<TransformInfo>>,
     },
+    /// Tell about all streams.
+    ListStreams {
+        /// By name.
+        reply: oneshot::Sender<Vec<StreamInfo>>,
+    },
     /// Make a list of features the newest version of a service.
     PutService {
         /// Under this name.
@@ -116,6 +121,8 @@ pub struct Binding {
     pub group: Option<String>,
     /// Where it begins, with a group of its own: `beginning`, `end`, an entry id or a moment.
     pub start: Option<String>,
+    /// The stream that its rows go on to; an empty text for none.
+    pub emit: Option<String>,
     /// JSON text for the component.
     pub settings: Option<String>,
     /// Age beyond which a row is no answer.
@@ -164,6 +171,9 @@ pub struct TransformInfo {
     /// Whether it becomes that as soon as it has caught up.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub switching: bool,
+    /// The stream that its rows go on to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emit: Option<String>,
     /// The component in force.
     pub component: Option<Digest>,
     /// `declared`, `folder` or `pushed`.
@@ -172,6 +182,45 @@ pub struct TransformInfo {
     pub number: Option<u32>,
     /// What the component says about itself.
     pub spec: Option<Spec>,
+}
+
+/// A stream as it is told about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamInfo {
+    /// Its name.
+    pub name: String,
+    /// `embedded` or `redis_streams`.
+    #[serde(rename = "type")]
+    pub source: &'static str,
+    /// Who reads it, by name.
+    pub transforms: Vec<StreamReader>,
+    /// The transforms whose rows go on to it, by name.
+    pub emitted_by: Vec<String>,
+    /// How far those are that read it; none for a stream that nothing reads.
+    pub groups: Vec<StreamGroup>,
+}
+
+/// A transform that reads a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamReader {
+    /// Its name.
+    pub name: String,
+    /// The stream that its rows go on to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emit: Option<String>,
+}
+
+/// How far a consumer group is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamGroup {
+    /// Its name.
+    pub name: String,
+    /// What this host does for it, in the words for transforms.
+    pub state: &'static str,
+    /// Entries not yet read, as known a moment ago; none where the source cannot tell.
+    pub lag_entries: Option<u64>,
+    /// Entries read and not acknowledged.
+    pub pending_entries: u64,
 }
 
 /// Which dead letters to try again.

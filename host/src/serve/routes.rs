@@ -9,7 +9,7 @@ use axum::routing::{self, MethodRouter};
 
 use super::access::{Names, Needs};
 use super::body::BodyLimit;
-use super::{Limits, Shared, changes, events, feast, features, letters, services, states, status, transforms, versions};
+use super::{Limits, Shared, changes, events, feast, features, letters, services, states, status, streams, transforms, versions};
 use crate::model::Scope;
 
 /// One method of one path, and what answers it.
@@ -77,6 +77,7 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/v1/services/{service}", read(Names::Handler), services::show),
         put("/v1/services/{service}", admin(Names::Handler), services::put, limits.body_bytes_max),
         delete("/v1/services/{service}", admin(Names::Handler), services::delete),
+        get("/v1/streams", read(Names::Handler), streams::list),
         post("/v1/streams/{stream}/events", write(Names::Stream), events::append),
         // Raw events hold what transforms leave out: they are for those who run the host.
         get("/v1/streams/{stream}/events", admin(Names::Stream), events::newest),

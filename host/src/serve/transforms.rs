@@ -46,6 +46,9 @@ pub(super) async fn put(
     let name = stored(path?.0);
     let Query(binding) = binding?;
     caller.may_bind(binding.stream.as_deref())?;
+    if let Some(emit) = binding.emit.as_deref().filter(|emit| !emit.is_empty()) {
+        caller.may_stream(emit)?;
+    }
     let Whole(component, _room) = body?;
     if component.is_empty() {
         return Err(ApiError::malformed("the body is empty; send the component's bytes"));

@@ -10,7 +10,6 @@
 //!
 //! A reader keeps no place: the store does, within its commit.
 
-mod codec;
 mod reader;
 mod writer;
 
@@ -21,10 +20,11 @@ use async_trait::async_trait;
 use fjall::Keyspace;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::codec::{Head, encode_entry};
 pub use self::reader::LogReader;
 use self::writer::{Request, Writer};
 use super::{Appender, Error};
+pub use crate::data_folder::Retention;
+use crate::data_folder::log_codec::{Head, encode_entry};
 use crate::data_folder::{Claim, DataFolder};
 use crate::model::{Entries, EntryId, Timestamp};
 
@@ -32,17 +32,6 @@ use crate::model::{Entries, EntryId, Timestamp};
 const ENTRY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Appends waiting for the writer thread, at most; further ones wait to be let in.
 const REQUESTS_MAX: usize = 1_024;
-
-/// What a log keeps. Bounds that are `None` do not apply; with none of them a log keeps everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Retention {
-    /// Entries, at most.
-    pub entries_max: Option<u64>,
-    /// Bytes of encoded entries, at most.
-    pub bytes_max: Option<u64>,
-    /// Age of an entry in milliseconds, at most; looked at when something is appended.
-    pub age_ms_max: Option<u64>,
-}
 
 /// Where a reader starts that has no place yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,10 +66,10 @@ impl Log {
         let entries = folder.keyspace("log").map_err(failed)?;
         let heads = folder.keyspace("log_heads").map_err(failed)?;
         let head = load_head(folder, &heads, stream)?;
-        let (publish, subscribe) = watch::channel(head);
+        let end = folder.open_log_end(stream, entries.clone(), heads, head, retention);
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
-        let writer =
-            Writer { folder: folder.clone(), entries: entries.clone(), heads, stream: stream.to_owned(), retention, head, publish };
+        let subscribe = end.head();
+        let writer = Writer { folder: folder.clone(), stream: stream.to_owned(), end };
         let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(requests)).map_err(failed)?;
         let writer = Mutex::new(Some((sender, thread)));
         let inner = Inner { folder: folder.clone(), entries, number: head.number, head: subscribe, writer, _claim: claim };

@@ -78,6 +78,7 @@ pub(super) struct Families {
     pub(super) lag_seconds: Family<StreamLabels, Gauge<f64, AtomicU64>>,
     pub(super) pending: Family<StreamLabels, Gauge>,
     pub(super) rows_committed: Family<TransformLabels, Counter>,
+    pub(super) rows_emitted: Family<TransformLabels, Counter>,
     pub(super) dead_letters: Family<ReasonLabels, Counter>,
     pub(super) not_computed: Family<ReasonLabels, Counter>,
     pub(super) apply: Histograms<TransformLabels>,
@@ -108,6 +109,7 @@ impl Families {
             lag_seconds: Family::default(),
             pending: Family::default(),
             rows_committed: Family::default(),
+            rows_emitted: Family::default(),
             dead_letters: Family::default(),
             not_computed: Family::default(),
             apply: Family::new_with_constructor(seconds),
@@ -155,6 +157,7 @@ impl Families {
 
     fn register_transforms(&self, to: &mut Registry) {
         to.register("rows_committed", "Feature rows committed", self.rows_committed.clone());
+        to.register("rows_emitted", "Feature rows that went on to another stream as events", self.rows_emitted.clone());
         to.register("dead_letters", "Events given up, by reason", self.dead_letters.clone());
         to.register("not_computed", "Rows that could not be computed for requests, by reason", self.not_computed.clone());
         to.register("dead_letters_kept", "Dead letters in the store", self.dead_letters_kept.clone());

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use fjall::OwnedWriteBatch;
 
 use super::rows::{StoredRow, expiry_key};
-use super::{EmbeddedWriter, Error, Shared, State, failed};
+use super::{EmbeddedWriter, Error, Shared, State, emits, failed};
+use crate::data_folder::Appending;
 use crate::model::{Commit, Partition, Place, Put, RowRef, Timestamp, Version};
 use crate::online_store::Writer;
 
@@ -66,6 +67,7 @@ impl Shared {
             return Err(Error::PlaceLost { partition: partition.to_string(), reason });
         }
         let place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
+        let ends = self.log_ends(commit)?;
         let mut batch = self.folder.batch();
         let (written, high_water) = self.merge_rows(&mut batch, commit, state.high_water)?;
         batch.insert(&self.places, partition.to_string(), serde_json::to_vec(&place).map_err(failed)?);
@@ -74,7 +76,9 @@ impl Shared {
         }
         self.put(&mut batch, commit);
         let crowded = self.settle_dead_letters(&mut batch, commit)?;
+        let appended = emits::append(&mut batch, &ends, commit);
         self.folder.commit(batch).map_err(failed)?;
+        appended.into_iter().for_each(Appending::committed);
         state.high_water = high_water;
         for row in written {
             let stored = StoredRow { expires_at: row.expires_at, packed: Bytes::copy_from_slice(row.packed) };
@@ -88,6 +92,9 @@ impl Shared {
         }
         if crowded {
             self.evict_dead_letters()?;
+        }
+        for end in &ends {
+            end.trim(&self.folder).map_err(failed)?;
         }
         Ok(place)
     }

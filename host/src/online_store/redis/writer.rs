@@ -1,6 +1,6 @@
 //! Committing to Redis.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use redis::cmd;
 
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
-use super::{Acknowledgement, Error, Shared, Writer, Writers, feast};
+use super::{Acknowledgement, Error, Shared, Writer, Writers, emits, feast};
 use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
 use crate::online_store::newest::Newest;
 use crate::resp::{self, Commands, Connection, Reply};
@@ -30,6 +30,8 @@ pub(super) struct RedisWriter {
     newest: HashMap<Vec<u8>, Newest>,
     /// The keys that tell who has claimed these views.
     owners: Vec<String>,
+    /// Streams that are known to take what is emitted to them.
+    outlets: HashSet<String>,
     /// Watching the lease, which held our token when it was last looked at; `None` after any failure.
     connection: Option<Connection>,
     commands: Commands,
@@ -57,8 +59,9 @@ impl RedisWriter {
         };
         let acknowledgement = shared.options.streams.get(&partition.stream).cloned();
         let (place, newest, commands) = (Place::default(), HashMap::new(), Commands::default());
-        let (owners, connection) = (Vec::new(), None);
-        let mut writer = RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, owners, connection, commands };
+        let (owners, outlets, connection) = (Vec::new(), HashSet::new(), None);
+        let mut writer =
+            RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, owners, outlets, connection, commands };
         writer.place = writer.stored_place().await?;
         Ok(writer)
     }
@@ -91,8 +94,9 @@ impl RedisWriter {
     async fn connect(&mut self, commit: Option<u64>) -> Result<Attempt, Error> {
         let opened = Connection::open(&self.shared.address, "gristmill-writer").await;
         let mut connection = opened.map_err(|error| self.broken(error))?;
-        // This connection watches no views yet.
+        // This connection watches no views yet, and the server may be another one.
         self.forget_views();
+        self.outlets.clear();
         if let Some((token, _)) = self.lease.clone() {
             let held = watch(&mut connection, &self.keys.lease).await;
             let holds = held.map_err(|error| self.broken(error))?.as_deref() == Some(token.as_bytes());
@@ -215,6 +219,7 @@ impl RedisWriter {
             commands.command(&[b"PEXPIRE", keys.lease.as_bytes(), lease_ms.to_string().as_bytes()]);
         }
         push_letters(commands, keys, commit, shared.options.dead_letters_max);
+        emits::push(commands, &shared.options.streams, &commit.emits);
         if let Some(acknowledgement) = acknowledgement {
             push_settled(commands, acknowledgement, &partition.group, commit);
         }
@@ -302,6 +307,7 @@ impl Writer for RedisWriter {
             self.place = applied;
             return Ok(());
         }
+        emits::check(&self.shared, commit, &mut self.outlets).await?;
         let mut turns = 0;
         let outcome = loop {
             self.claim_views(commit).await?;

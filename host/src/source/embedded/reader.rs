@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
-use super::codec::{entry_fields, entry_key, entry_ms, entry_number};
 use super::{Log, Start, failed};
+use crate::data_folder::log_codec::{entry_fields, entry_key, entry_ms, entry_number};
 use crate::model::{Entries, EntryId, Location};
 use crate::source::{Delivery, Error, Lag, Source};
 
