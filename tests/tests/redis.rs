@@ -16,7 +16,11 @@ use gristmill_tests::store_conformance::{commit_of, partition, row, single, vers
 fn open_store(server: &RedisServer, settles: Option<bool>) -> RedisStore {
     let streams = settles.map(|checkpoint| (partition(0).stream, Acknowledgement { key: "s".into(), checkpoint }));
     let streams: BTreeMap<_, _> = streams.into_iter().collect();
-    RedisStore::new(&server.url(), redis_store::Options { prefix: "gm".into(), dead_letters_max: 50, streams, feast: None }).unwrap()
+    RedisStore::new(
+        &server.url(),
+        redis_store::Options { prefix: "gm".into(), dead_letters_max: 50, streams, tags: Vec::new(), feast: None },
+    )
+    .unwrap()
 }
 
 fn options(consumer: &str) -> Options {

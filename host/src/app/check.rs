@@ -46,7 +46,7 @@ pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
         let options = BindingOptions::of(transform);
         match engine.load(name, &component, &options.settings, options.limits) {
             Err(error) => problems.push(format!("transforms.{name}: {error}")),
-            Ok(loaded) => match view(name, loaded, &options) {
+            Ok(loaded) => match view(name, loaded, &options, config) {
                 Err(error) => problems.push(format!("transforms.{name}: {error:#}")),
                 Ok((inputs, view)) => checked.push(Checked {
                     name: name.clone(),
@@ -62,10 +62,10 @@ pub fn check(config: &Config) -> anyhow::Result<Vec<Checked>> {
 }
 
 /// How many inputs it has, and the view that it would make.
-fn view(name: &str, transform: Transform, options: &BindingOptions) -> anyhow::Result<(usize, Arc<View>)> {
+fn view(name: &str, transform: Transform, options: &BindingOptions, config: &Config) -> anyhow::Result<(usize, Arc<View>)> {
     let inputs = transform.spec().inputs.len();
     let view = match options.at {
-        At::Stream => Arc::new(view_of(name, &transform, options)?.0),
+        At::Stream => Arc::new(view_of(name, &transform, options, config)?.0),
         At::Request => Arc::clone(computed(transform, options, Telemetry::new().transform(name))?.view()),
     };
     Ok((inputs, view))
