@@ -32,8 +32,8 @@ pub trait OnlineStore: Send + Sync {
     /// All schemas ever interned.
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error>;
 
-    /// Says that a host takes part in some work, for so long from now on by the store's clock, or with 0 not any more. Returns who takes part, this one included, by
-    /// their names. A store that no other host can reach has nobody else.
+    /// Says that a host takes part in some work, for so long from now on by the store's clock, or with 0 not any more. Returns who takes
+    /// part, this one included, by their names. A store that no other host can reach has nobody else.
     async fn attend(&self, _work: &str, attendant: Attendant) -> Result<Vec<Attendant>, Error> {
         Ok(Some(attendant).filter(|attendant| attendant.remaining_ms > 0).into_iter().collect())
     }

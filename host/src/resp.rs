@@ -44,7 +44,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a node of a cluster says that another one has the key now, or will have it, or that nobody has; or a server that it takes no writes any more.
+    /// Whether a node of a cluster says that another one has the key now, or will have it, or that nobody has; or a server that it takes no
+    /// writes any more.
     pub fn is_moved(&self) -> bool {
         const WORDS: [&str; 6] = ["MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "EXECABORT"];
         matches!(self, Error::Server(words) if WORDS.iter().any(|word| words.starts_with(word)))

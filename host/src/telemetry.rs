@@ -293,7 +293,8 @@ impl StreamTelemetry {
         PartLabels { stream, group, part }
     }
 
-    /// How far behind the reader is, told together with those of the stream's other partitions here; returns the age in seconds of the last settled entry, 0 when there is nothing newer.
+    /// How far behind the reader is, told together with those of the stream's other partitions here; returns the age in seconds of the last
+    /// settled entry, 0 when there is nothing newer.
     pub fn lag(&self, entries: Option<u64>, pending: u64) -> f64 {
         let settled_until = self.settled_until.load(std::sync::atomic::Ordering::Relaxed);
         let behind = entries.unwrap_or(pending) > 0 && settled_until > 0;

@@ -6,7 +6,8 @@ use crate::flights::{Flight, component, oracle};
 use crate::flood::{broken, dead, features};
 use crate::host::{Host, wait_for};
 
-/// A host with the stream `flights` in this many partitions, small batches, and two transforms: the newest flight of each carrier, and how many it had.
+/// A host with the stream `flights` in this many partitions, small batches, and two transforms: the newest flight of each carrier, and how
+/// many it had.
 pub fn config(store: &str, stream: &str, count: u32) -> String {
     let component = component().display().to_string();
     format!(

@@ -30,6 +30,7 @@ fn hosts_share_a_stream_on_a_cluster_and_take_over_from_a_killed_one() {
         add(&mut cluster.connection(), &all[3_000..], 6);
         settle(&other, &all);
         assert_eq!(other.metric("gristmill_entries_lost_total"), 0.0);
+        assert_eq!(other.get("/readyz").unwrap().0, 200);
         // Acknowledging is part of the commit.
         let pending = |partition: u32| {
             let mut pending = redis::cmd("XPENDING");

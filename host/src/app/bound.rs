@@ -121,7 +121,8 @@ impl Core {
         })
     }
 
-    /// Refuses a view whose rows stand elsewhere in the store: they would not be found any more, and its states and windows would begin anew in silence.
+    /// Refuses a view whose rows stand elsewhere in the store: they would not be found any more, and its states and windows would begin
+    /// anew in silence.
     async fn check_partitioning(&self, view: &View) -> anyhow::Result<()> {
         let all = self.store.as_store().schemas().await.context("cannot read the schemas of the online store")?;
         let other =
@@ -215,8 +216,8 @@ pub(super) fn computed(transform: Transform, options: &BindingOptions, telemetry
     Computed::new(transform, &options.inputs, &options.fallback, telemetry).map_err(anyhow::Error::msg)
 }
 
-/// How a view is partitioned whose stream is: by those fields of its entity that are bound to what tells the stream's partitions. Without one of them rows of the
-/// same entity would come out of several partitions, each with a part of its events.
+/// How a view is partitioned whose stream is: by those fields of its entity that are bound to what tells the stream's partitions. Without
+/// one of them rows of the same entity would come out of several partitions, each with a part of its events.
 fn partitioning_of(stream: &str, of_stream: Partitioning, spec: &Spec, options: &BindingOptions) -> anyhow::Result<Partitioning> {
     let input_of = |name: &String| spec.inputs.iter().find(|field| field.name == *name);
     let from = |field: &Field| options.inputs.get(&field.name).and_then(|input| input.from.clone()).unwrap_or_else(|| field.name.clone());

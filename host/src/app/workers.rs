@@ -231,8 +231,8 @@ struct Part {
     turn: watch::Receiver<Turn>,
 }
 
-/// Waits until a stream may be worked on, or nobody wants that any more: an entry that passed while only some of the transforms were in force would never
-/// reach the others.
+/// Waits until a stream may be worked on, or nobody wants that any more: an entry that passed while only some of the transforms were in
+/// force would never reach the others.
 async fn released(
     stream: String,
     mut held: watch::Receiver<Option<BTreeSet<String>>>,

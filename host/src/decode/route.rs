@@ -6,8 +6,8 @@ use super::Wanted;
 use super::json::{self, Paths};
 use crate::model::{EntryRef, Field, Format, KeyPart, Kind, Partitioning, parse};
 
-/// How the events of a partitioned stream are told apart, before anything is known of the transforms that will read them: by the texts of some
-/// fields as they stand in the event, whatever their kinds.
+/// How the events of a partitioned stream are told apart, before anything is known of the transforms that will read them: by the texts of
+/// some fields as they stand in the event, whatever their kinds.
 #[derive(Debug)]
 pub struct Route {
     format: Format,

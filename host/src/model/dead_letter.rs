@@ -18,7 +18,8 @@ pub struct DeadLetterId {
     pub transform: String,
 }
 
-/// `stream/entry-id/transform`, the form used in URLs, keys and on the command line. Of a partitioned stream `stream/entry-id@partition/transform`.
+/// `stream/entry-id/transform`, the form used in URLs, keys and on the command line. Of a partitioned stream
+/// `stream/entry-id@partition/transform`.
 impl std::fmt::Display for DeadLetterId {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "{}/{}", self.stream, self.entry_id)?;

@@ -7,9 +7,9 @@ pub const PARTITIONS_MAX: u32 = 256;
 
 /// How a stream is split, so that several hosts work on it at the same time: an entity's events all stand in one partition, in order.
 ///
-/// A partition is told from the values of some fields: CRC16 (XMODEM, by which Redis Cluster tells slots) of their text, modulo the number of partitions. The
-/// text is the one that entity keys are made of: integers in decimal digits, texts as they are but for `%`, `|` and control bytes, which are written as
-/// `%xx`, and a `|` between two values.
+/// A partition is told from the values of some fields: CRC16 (XMODEM, by which Redis Cluster tells slots) of their text, modulo the number
+/// of partitions. The text is the one that entity keys are made of: integers in decimal digits, texts as they are but for `%`, `|` and
+/// control bytes, which are written as `%xx`, and a `|` between two values.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Partitioning {
     /// What stands in the tags of its keys, before the partition's number: the stream's key.

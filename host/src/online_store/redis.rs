@@ -3,11 +3,13 @@
 //! [`Options::feast`] lays rows out as Feast has them: see [`FeastLayout`].
 //!
 //! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
-//! `free:…` since when nobody has, as far as somebody waits for that · `token` the last fencing token · `hosts:WORK` who takes part in it, by the time at which they are forgotten · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it last · `schemas`, `schema_ids` · `dead`, `dead_order`,
-//! `dead_evicted`.
+//! `free:…` since when nobody has, as far as somebody waits for that · `token` the last fencing token · `hosts:WORK` who takes part in it,
+//! by the time at which they are forgotten · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it
+//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted`.
 //!
-//! A partitioned stream has all of these for each partition, with the partition's tag in them: `row:{KEY:N}VIEW:ENTITY`, `place:{KEY:N}STREAM/GROUP/N`, `high:{KEY:N}`
-//! and so on. So on a cluster whatever a commit touches is in one slot, that of the partition's stream.
+//! A partitioned stream has all of these for each partition, with the partition's tag in them: `row:{KEY:N}VIEW:ENTITY`,
+//! `place:{KEY:N}STREAM/GROUP/N`, `high:{KEY:N}` and so on. So on a cluster whatever a commit touches is in one slot, that of the
+//! partition's stream.
 //!
 //! Whoever writes to a view without comparing must know of everything that was written to it. So a writer claims a view before it loads the
 //! view's greatest version, and watches the claim: when a view has moved to another stream, the old writer's next commit applies nothing.
@@ -141,8 +143,8 @@ redis.call('HSET', KEYS[1], ARGV[1], id)
 redis.call('HSET', KEYS[2], id, ARGV[1])
 return id";
 
-/// Takes a lease that is free or the holder's own, with a new token; answers {token} or {0, holder, remaining ms}. One that is free is taken only when it was
-/// seen free by who waits for it ARGV[3] milliseconds ago.
+/// Takes a lease that is free or the holder's own, with a new token; answers {token} or {0, holder, remaining ms}. One that is free is
+/// taken only when it was seen free by who waits for it ARGV[3] milliseconds ago.
 const LEASE: &str = "
 local held = redis.call('GET', KEYS[1])
 if held then
@@ -163,8 +165,8 @@ local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token .. '|' .. ARGV[1], 'PX', ARGV[2])
 return {token}";
 
-/// Adds a host, `HOST|TRANSFORMS`, to those that take part in some work, for so many milliseconds or, with 0, not any more; answers all, each with the milliseconds
-/// left to it. What was said of the same host before is taken away.
+/// Adds a host, `HOST|TRANSFORMS`, to those that take part in some work, for so many milliseconds or, with 0, not any more; answers all,
+/// each with the milliseconds left to it. What was said of the same host before is taken away.
 const ATTEND: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

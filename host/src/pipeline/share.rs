@@ -1,7 +1,8 @@
 //! Which host works on which partition.
 //!
-//! Every host that takes part says so again and again, and each works out for itself, from the same list of hosts, who should have which partition. Nobody decides, and nobody
-//! need agree: what a host may do is told by leases alone. So while two hosts know different lists, a partition stands still for a moment at worst.
+//! Every host that takes part says so again and again, and each works out for itself, from the same list of hosts, who should have which
+//! partition. Nobody decides, and nobody need agree: what a host may do is told by leases alone. So while two hosts know different lists, a
+//! partition stands still for a moment at worst.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -97,8 +98,8 @@ impl Sharing {
     }
 }
 
-/// The hosts that have all transforms that any of them has. A transform that is put to one host after the other is for that time on those that have it already; while no host
-/// has all of them, nobody works.
+/// The hosts that have all transforms that any of them has. A transform that is put to one host after the other is for that time on those
+/// that have it already; while no host has all of them, nobody works.
 fn fit(hosts: &[Attendant]) -> Vec<&str> {
     let all: BTreeSet<&String> = hosts.iter().flat_map(|attendant| &attendant.transforms).collect();
     hosts.iter().filter(|attendant| attendant.transforms.len() == all.len()).map(|attendant| attendant.host.as_str()).collect()
@@ -118,7 +119,7 @@ impl Pipeline {
     pub(super) fn writers_now(&self, is_own: bool) -> Writers {
         match &self.writers {
             Writers::Single { holder, lease_ms } if !is_own => Writers::Waiting { holder: holder.clone(), lease_ms: *lease_ms },
-            writers => writers.clone(),
+            writers @ (Writers::Single { .. } | Writers::Waiting { .. } | Writers::Competing) => writers.clone(),
         }
     }
 
@@ -132,8 +133,8 @@ impl Pipeline {
         matches!(turn, Turn::Own | Turn::Other)
     }
 
-    /// Completes when the partition is to be given up: when it becomes another host's turn, or, if it was that from the beginning and the other did not come, after some leases, for the
-    /// other to be able to take it.
+    /// Completes when the partition is to be given up: when it becomes another host's turn, or, if it was that from the beginning and the
+    /// other did not come, after some leases, for the other to be able to take it.
     pub(super) async fn turn_is_over(&self, is_own: bool) {
         let (Some(turn), Writers::Single { lease_ms, .. }) = (&self.turn, &self.writers) else { return std::future::pending().await };
         let mut turn = turn.clone();
@@ -150,7 +151,8 @@ impl Pipeline {
 
     /// How long to wait after a session that ended only because the partition is another's; `None` where it ended for any other reason.
     ///
-    /// A standby looks as often as the lease is renewed, however long it has waited, and at the moment at which the lease ends: it is to take over within the lease's time.
+    /// A standby looks as often as the lease is renewed, however long it has waited, and at the moment at which the lease ends: it is to
+    /// take over within the lease's time.
     pub(super) fn standby(&self, stop: &Stop) -> Option<Duration> {
         let often = self.renewal().min(BACKOFF_MAX);
         match stop {
@@ -161,8 +163,8 @@ impl Pipeline {
     }
 }
 
-/// The host of each partition: all have the same number of them, give or take one, and when a host comes or goes few of the others' partitions move. Each partition
-/// in turn goes to the host that its hash likes best among those that may have more.
+/// The host of each partition: all have the same number of them, give or take one, and when a host comes or goes few of the others'
+/// partitions move. Each partition in turn goes to the host that its hash likes best among those that may have more.
 fn assignment<'h>(hosts: &[&'h str], partitions: usize) -> Vec<&'h str> {
     let mut shares: BTreeMap<&str, usize> = BTreeMap::new();
     let (each, mut with_one_more) = (partitions / hosts.len().max(1), partitions % hosts.len().max(1));

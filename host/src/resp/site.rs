@@ -36,7 +36,8 @@ struct Cluster {
 }
 
 impl Site {
-    /// Parses `redis://[user:password@]host[:port][/db]`, of a cluster several of them with commas between. The error does not repeat the text, which may hold a password.
+    /// Parses `redis://[user:password@]host[:port][/db]`, of a cluster several of them with commas between. The error does not repeat the
+    /// text, which may hold a password.
     pub fn parse(url: &str, cluster: bool) -> Result<Site, String> {
         let parts: Vec<&str> = if cluster { url.split(',').map(str::trim).collect() } else { vec![url] };
         let addresses = parts.iter().map(|part| Address::parse(part)).collect::<Result<Vec<_>, _>>()?;
@@ -114,7 +115,7 @@ impl Site {
             .retries(RETRIES)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Queries(Kind::Cluster { client, connection: Arc::default() }))
+        Ok(Queries(Kind::Cluster(Arc::new(ClusterQueries { client, connection: OnceCell::new() }))))
     }
 }
 
@@ -174,46 +175,49 @@ pub struct Queries(Kind);
 #[derive(Clone)]
 enum Kind {
     One(ConnectionManager),
-    Cluster { client: ClusterClient, connection: Arc<OnceCell<ClusterConnection>> },
+    Cluster(Arc<ClusterQueries>),
+}
+
+struct ClusterQueries {
+    client: ClusterClient,
+    connection: OnceCell<ClusterConnection>,
+}
+
+impl ClusterQueries {
+    async fn connect(&self) -> RedisResult<ClusterConnection> {
+        self.connection.get_or_try_init(|| self.client.get_async_connection()).await.cloned()
+    }
 }
 
 impl Queries {
     /// Asks whoever has this key something that does not name it.
     pub async fn ask_at<T: FromRedisValue>(&mut self, key: &[u8], command: &Cmd) -> RedisResult<T> {
-        let Kind::Cluster { client, connection } = &self.0 else { return command.query_async(self).await };
-        let mut connection = connect(client, connection).await?;
+        let Kind::Cluster(cluster) = &self.0 else { return command.query_async(self).await };
+        let mut connection = cluster.connect().await?;
         let route = SingleNodeRoutingInfo::SpecificNode(Route::new(cluster_slot(key), SlotAddr::Master));
         Ok(T::from_redis_value(connection.route_command(command.clone(), RoutingInfo::SingleNode(route)).await?)?)
     }
-}
-
-async fn connect(client: &ClusterClient, connection: &OnceCell<ClusterConnection>) -> RedisResult<ClusterConnection> {
-    connection.get_or_try_init(|| client.get_async_connection()).await.cloned()
 }
 
 impl ConnectionLike for Queries {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match &mut self.0 {
             Kind::One(one) => one.req_packed_command(command),
-            Kind::Cluster { client, connection } => {
-                Box::pin(async move { connect(client, connection).await?.req_packed_command(command).await })
-            }
+            Kind::Cluster(cluster) => Box::pin(async move { cluster.connect().await?.req_packed_command(command).await }),
         }
     }
 
     fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
         match &mut self.0 {
             Kind::One(one) => one.req_packed_commands(pipeline, offset, count),
-            Kind::Cluster { client, connection } => {
-                Box::pin(async move { connect(client, connection).await?.req_packed_commands(pipeline, offset, count).await })
-            }
+            Kind::Cluster(cluster) => Box::pin(async move { cluster.connect().await?.req_packed_commands(pipeline, offset, count).await }),
         }
     }
 
     fn get_db(&self) -> i64 {
         match &self.0 {
             Kind::One(one) => one.get_db(),
-            Kind::Cluster { .. } => 0,
+            Kind::Cluster(_) => 0,
         }
     }
 }

@@ -69,7 +69,8 @@ impl Shared {
         untagged.into_iter().chain(self.options.tags.iter().map(String::as_str)).map(|tag| self.letters(tag)).collect()
     }
 
-    /// All that match, newest first: the ids of all places are merged, and letters are looked at a page at a time. `keep` is told the place too.
+    /// All that match, newest first: the ids of all places are merged, and letters are looked at a page at a time. `keep` is told the place
+    /// too.
     async fn gather<T: Send>(&self, query: &DeadLetterQuery, keep: impl Fn(usize, DeadLetter) -> T + Send + Sync) -> Result<Vec<T>, Error> {
         let places = self.all_letters();
         let mut ids: Vec<Ids> = places.iter().map(|_| Ids::default()).collect();

@@ -10,7 +10,7 @@ use redis::cmd;
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers, feast};
 use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
-use crate::online_store::newest::Newest;
+use crate::online_store::newest::{BUCKETS, BUCKETS_OF_PARTITION, Newest};
 use crate::resp::{self, Commands, Connection, Reply};
 
 /// Times that a commit is put together anew because somebody else writes to the same views.
@@ -158,7 +158,8 @@ impl RedisWriter {
             let high: Option<Vec<u8>> = self.shared.ask(&hget, "HGET").await?;
             let high = high.map(|bytes| <[u8; 24]>::try_from(bytes.as_slice())).transpose();
             let high = high.map_err(|_| Error::Corrupt(format!("{} is not what this version writes", self.keys.high)))?;
-            self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes)));
+            let buckets = if self.partition.tag.is_empty() { BUCKETS } else { BUCKETS_OF_PARTITION };
+            self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes), buckets));
             self.owners.push(owner);
             last = view;
         }
