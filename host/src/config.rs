@@ -106,6 +106,9 @@ impl Config {
             within("store.key_ttl_secs".into(), *secs, 1..=KEY_TTL_SECS_MAX, &mut complain);
         }
         within("host.versions_max".into(), self.host.versions_max as u64, 2..=10_000, &mut complain);
+        if self.store.redis().is_some_and(|redis| redis.cluster) {
+            self.check_cluster(&mut complain);
+        }
         self.http.check("http", &mut complain);
         self.engine.check("engine", &mut complain);
         check_limits("limits", self.limits, &mut complain);
@@ -121,7 +124,7 @@ impl Config {
             if !is_stream_name(name) {
                 complain(key.clone(), "a stream's name has 1 to 255 printable ASCII characters and no spaces".into());
             }
-            stream.check(&key, &document.keys(&key), &mut complain);
+            stream.check(name, &document.keys(&key), &mut complain);
             if stream.consumers == Consumers::Competing && self.store.redis().is_none() {
                 let reason = "competing consumers need store.type = \"redis\": any other store is each host's own, and would have a part of the features";
                 complain(format!("{key}.consumers"), reason.into());
@@ -147,6 +150,26 @@ impl Config {
             }
         }
         problems
+    }
+}
+
+impl Config {
+    /// What has no place in a store on a cluster, where a commit reaches no further than one slot.
+    fn check_cluster(&self, complain: &mut impl FnMut(String, String)) {
+        if matches!(self.store, Store::FeastRedis(_)) {
+            let reason =
+                "Feast's layout has one hash for all views of an entity, wherever their streams' partitions are; use a single server";
+            complain("store.cluster".into(), reason.into());
+        }
+        for name in self.streams.iter().filter(|(_, stream)| stream.partitions.is_none()).map(|(name, _)| name) {
+            let reason = "is missing: the store is a cluster, where a commit reaches no further than a partition; 1 will do";
+            complain(format!("streams.{name}.partitions"), reason.into());
+        }
+        for name in self.views.keys() {
+            let reason =
+                "a view that is written has rows in every slot of a cluster, and a commit reaches no further than one; use a single server";
+            complain(format!("views.{name}"), reason.into());
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod column;
 mod json;
+mod route;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::model::{Column, Entries, Epoch, Field, Format};
 
 pub use column::{Builder, Fault, Raw};
 use json::Paths;
+pub use route::Route;
 
 /// One column to be decoded: a declared input, bound to a place in the event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

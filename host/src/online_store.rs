@@ -6,6 +6,8 @@ pub mod memory;
 mod newest;
 pub mod redis;
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -29,6 +31,12 @@ pub trait OnlineStore: Send + Sync {
 
     /// All schemas ever interned.
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error>;
+
+    /// Says that a host takes part in some work, for so long from now on by the store's clock, or with 0 not any more. Returns who takes
+    /// part, this one included, by their names. A store that no other host can reach has nobody else.
+    async fn attend(&self, _work: &str, attendant: Attendant) -> Result<Vec<Attendant>, Error> {
+        Ok(Some(attendant).filter(|attendant| attendant.remaining_ms > 0).into_iter().collect())
+    }
 
     /// Whether the store answers.
     async fn check(&self) -> Result<(), Error>;
@@ -62,11 +70,29 @@ pub struct DeadLetterCount {
     pub evicted: u64,
 }
 
+/// A host that takes part in some work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attendant {
+    /// Its identity.
+    pub host: String,
+    /// The transforms that it has for it.
+    pub transforms: BTreeSet<String>,
+    /// For so long it is believed to be alive if it says nothing more.
+    pub remaining_ms: u64,
+}
+
 /// Who may write to a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Writers {
     /// One host at a time, by a lease with a fencing token. `holder` names this host: it takes over its own lease at once.
     Single {
+        /// Identity of this host, stable over its restarts.
+        holder: String,
+        /// How long the lease lasts without renewal, in milliseconds.
+        lease_ms: u64,
+    },
+    /// The same for a partition that another host should take: the lease is taken only when nobody has held it for as long as it lasts.
+    Waiting {
         /// Identity of this host, stable over its restarts.
         holder: String,
         /// How long the lease lasts without renewal, in milliseconds.

@@ -28,6 +28,7 @@ mod keep;
 mod owed;
 mod read_ahead;
 mod replay;
+mod share;
 mod states;
 mod stored;
 pub mod trial;
@@ -52,6 +53,7 @@ pub use emit::Emit;
 use owed::Owed;
 use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};
+pub use share::{Sharing, Turn};
 use stored::Stored;
 
 mod futures_like {
@@ -73,6 +75,8 @@ pub struct Pipeline {
     pub partition: Partition,
     /// Who else may.
     pub writers: Writers,
+    /// Whose turn it is, where hosts share the stream by its partitions.
+    pub turn: Option<watch::Receiver<Turn>>,
     /// Where rows go.
     pub store: Arc<dyn OnlineStore>,
     /// Where entries come from.
@@ -121,6 +125,8 @@ enum Stop {
     Build(#[from] batch::Error),
     #[error("the work on a batch was interrupted: {0}")]
     Interrupted(#[from] tokio::task::JoinError),
+    #[error("the partition is another host's now")]
+    NotOurs,
     #[error("shutting down")]
     Shutdown,
 }
@@ -129,16 +135,28 @@ impl Pipeline {
     /// Works until `shutdown` turns true, and then finishes the batch in hand.
     pub async fn run(self, mut replays: mpsc::Receiver<Replay>, mut shutdown: watch::Receiver<bool>) {
         let pipeline = Arc::new(self);
-        let mut backoff = BACKOFF_MIN;
+        let (mut backoff, mut turn) = (BACKOFF_MIN, pipeline.turn.clone());
         while !*shutdown.borrow() {
+            if let Some(turn) = &mut turn {
+                turn.mark_unchanged();
+            }
+            if !pipeline.may_work() {
+                tokio::select! {
+                    () = share::changed(&mut turn) => {}
+                    _ = shutdown.changed() => {}
+                }
+                continue;
+            }
             match pipeline.session(&mut replays, &mut shutdown, &mut backoff).await {
                 Ok(()) | Err(Stop::Shutdown) => break,
                 Err(stop) => {
                     pipeline.report(&stop);
-                    // A standby looks as often as the lease is renewed, however long it has waited: it is to take over within the lease's time.
-                    let mut standby = pipeline.renewal().min(BACKOFF_MAX);
-                    let is_held = matches!(stop, Stop::Store(online_store::Error::Held { .. }));
-                    let _ = pipeline.wait(if is_held { &mut standby } else { &mut backoff }, &mut shutdown).await;
+                    let mut standby = pipeline.standby(&stop);
+                    let wait = pipeline.wait(standby.as_mut().unwrap_or(&mut backoff), &mut shutdown);
+                    tokio::select! {
+                        _ = wait => {}
+                        () = share::changed(&mut turn) => {}
+                    }
                 }
             }
         }
@@ -146,6 +164,11 @@ impl Pipeline {
     }
 
     fn report(&self, stop: &Stop) {
+        if let Stop::NotOurs = stop {
+            tracing::info!(partition = %self.partition, "given up: {stop}");
+            self.health.send_replace(Health::StandingBy(stop.to_string()));
+            return;
+        }
         if let Stop::Store(online_store::Error::Held { .. }) = stop {
             tracing::debug!(partition = %self.partition, "standing by: {stop}");
             self.health.send_replace(Health::StandingBy(stop.to_string()));
@@ -159,7 +182,7 @@ impl Pipeline {
             Stop::Source(_) => "source",
             Stop::Store(_) => "online_store",
             Stop::Build(error) => error.part(),
-            Stop::Interrupted(_) | Stop::Shutdown => "transform",
+            Stop::Interrupted(_) | Stop::NotOurs | Stop::Shutdown => "transform",
         });
         self.health.send_replace(Health::Waiting(stop.to_string()));
     }
@@ -171,7 +194,9 @@ impl Pipeline {
         shutdown: &mut watch::Receiver<bool>,
         backoff: &mut Duration,
     ) -> Result<(), Stop> {
-        let mut writer = self.store.writer(&self.partition, &self.writers).await?;
+        let is_own = self.turn.as_ref().is_none_or(|turn| *turn.borrow() == Turn::Own);
+        let mut given_up = std::pin::pin!(self.turn_is_over(is_own));
+        let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
         if let Some(begin) = self.begin.filter(|_| writer.place().last.is_none()) {
             let number = writer.place().commits + 1;
             writer.commit(&Commit { number, last: Some(begin), ..Commit::default() }).await?;
@@ -179,6 +204,7 @@ impl Pipeline {
         let source = (self.open_source)(writer.place()).await?;
         self.progress.send_replace(writer.place().last);
         self.health.send_replace(Health::Running);
+        self.telemetry.holds(true);
         tracing::info!(partition = %self.partition, place = ?writer.place(), "running");
         // Before anything is read, so that nothing is on its way that has been applied.
         let is_kept = source.redelivers() && !writer.acknowledges() && self.writers != Writers::Competing;
@@ -191,6 +217,7 @@ impl Pipeline {
             let step = tokio::select! {
                 biased;
                 _ = shutdown.changed() => break Err(Stop::Shutdown),
+                () = &mut given_up => break Err(Stop::NotOurs),
                 _ = renew.tick() => {
                     if !owed.ids.is_empty() {
                         self.acknowledge(&*source, Vec::new(), &mut owed).await;
@@ -210,6 +237,7 @@ impl Pipeline {
         };
         // Entries read ahead and not yet committed are simply forgotten: they are still in the stream.
         drop(read_ahead);
+        self.telemetry.holds(false);
         if let Err(error) = writer.release().await {
             tracing::debug!(partition = %self.partition, "could not give up the lease: {error}");
         }
@@ -338,7 +366,7 @@ impl Pipeline {
 
     fn renewal(&self) -> Duration {
         match &self.writers {
-            Writers::Single { lease_ms, .. } => Duration::from_millis((lease_ms / 3).max(10)),
+            Writers::Single { lease_ms, .. } | Writers::Waiting { lease_ms, .. } => Duration::from_millis((lease_ms / 3).max(10)),
             Writers::Competing => Duration::from_secs(1),
         }
     }

@@ -5,6 +5,7 @@
 
 mod address;
 mod parse;
+mod site;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 
 pub use address::Address;
 pub use parse::{Reply, Scan, StreamEntries, parse_entries, parse_reply};
+pub use site::{Queries, Site};
 
 /// Bytes in one reply, at most.
 const REPLY_BYTES_MAX: usize = 256 << 20;
@@ -39,6 +41,15 @@ pub enum Error {
     /// What came is not the protocol.
     #[error("{0}")]
     Protocol(&'static str),
+}
+
+impl Error {
+    /// Whether a node of a cluster says that another one has the key now, or will have it, or that nobody has; or a server that it takes no
+    /// writes any more.
+    pub fn is_moved(&self) -> bool {
+        const WORDS: [&str; 6] = ["MOVED ", "ASK ", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "EXECABORT"];
+        matches!(self, Error::Server(words) if WORDS.iter().any(|word| words.starts_with(word)))
+    }
 }
 
 impl From<std::io::Error> for Error {

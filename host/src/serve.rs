@@ -48,6 +48,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::changes::Changes;
+use crate::decode::Route;
 use crate::model::Format;
 use crate::online_store::OnlineStore;
 use crate::source::Appender;
@@ -102,6 +103,8 @@ pub struct Stream {
     pub appender: Arc<dyn Appender>,
     /// How an event becomes the fields of an entry.
     pub format: Format,
+    /// How its partition is told, where the stream has several.
+    pub route: Option<Arc<Route>>,
 }
 
 /// Bounds on what comes in.

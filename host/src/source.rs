@@ -2,6 +2,7 @@
 //! commit does not.
 
 pub mod embedded;
+pub mod partitioned;
 pub mod redis_streams;
 pub mod scripted;
 

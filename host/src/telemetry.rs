@@ -6,8 +6,9 @@
 mod families;
 mod recent;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -54,6 +55,18 @@ pub struct StreamTelemetry {
     lag_seconds: Gauge<f64, AtomicU64>,
     pending: Gauge,
     settled_until: Arc<AtomicI64>,
+    /// The partition that this handle is for, and how far behind this host is on all that it works on.
+    partition: u32,
+    behind: Arc<Mutex<BTreeMap<u32, Behind>>>,
+    partitions_held: Gauge,
+}
+
+/// How far behind the reader of one partition is.
+#[derive(Clone, Copy)]
+struct Behind {
+    entries: Option<u64>,
+    pending: u64,
+    seconds: f64,
 }
 
 /// The metrics of one transform.
@@ -141,6 +154,9 @@ impl Telemetry {
             lag_seconds: families.lag_seconds.get_or_create_owned(&labels),
             pending: families.pending.get_or_create_owned(&labels),
             settled_until: Arc::default(),
+            partition: 0,
+            behind: Arc::default(),
+            partitions_held: families.partitions_held.get_or_create_owned(&labels),
             families: families.clone(),
             totals: Arc::clone(&self.totals),
             labels,
@@ -207,6 +223,21 @@ impl Telemetry {
 }
 
 impl StreamTelemetry {
+    /// The handle for one partition of the stream: everything is counted together.
+    pub fn partition(&self, index: u32) -> StreamTelemetry {
+        StreamTelemetry { settled_until: Arc::default(), partition: index, ..self.clone() }
+    }
+
+    /// The partition is worked on here from now on, or not any more.
+    pub fn holds(&self, is_held: bool) {
+        if is_held {
+            self.partitions_held.inc();
+        } else {
+            self.partitions_held.dec();
+            self.behind.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.partition);
+        }
+    }
+
     /// Entries came from the source.
     pub fn entries_read(&self, n: u64) {
         self.entries_read.inc_by(n);
@@ -269,11 +300,19 @@ impl StreamTelemetry {
         PartLabels { stream, group, part }
     }
 
-    /// How far behind the reader is; returns the age in seconds of the last settled entry, 0 when there is nothing newer.
+    /// How far behind the reader is, told together with those of the stream's other partitions here; returns the age in seconds of the last
+    /// settled entry, 0 when there is nothing newer.
     pub fn lag(&self, entries: Option<u64>, pending: u64) -> f64 {
         let settled_until = self.settled_until.load(std::sync::atomic::Ordering::Relaxed);
         let behind = entries.unwrap_or(pending) > 0 && settled_until > 0;
         let seconds = if behind { Timestamp::now().0.saturating_sub(settled_until) as f64 / 1e6 } else { 0.0 };
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        behind.insert(self.partition, Behind { entries, pending, seconds });
+        let all = || behind.values();
+        // Unknown if it is for any of them.
+        let entries = all().map(|behind| behind.entries).sum::<Option<u64>>();
+        let pending = all().map(|behind| behind.pending).sum::<u64>();
+        let seconds = all().map(|behind| behind.seconds).fold(0.0, f64::max);
         self.lag_entries.set(entries.map_or(-1, |entries| i64::try_from(entries).unwrap_or(i64::MAX)));
         self.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
         self.lag_seconds.set(seconds);

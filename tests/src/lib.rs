@@ -9,6 +9,8 @@ pub mod load;
 pub mod native_consumer;
 pub mod openapi;
 pub mod oracle;
+pub mod partitions;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod source_conformance;
 pub mod store_conformance;

@@ -57,7 +57,7 @@ pub fn single() -> Writers {
 
 /// A partition of the stream `s`.
 pub fn partition(index: u32) -> Partition {
-    Partition { stream: "s".into(), group: "g".into(), index }
+    Partition { stream: "s".into(), group: "g".into(), index, tag: String::new() }
 }
 
 /// The version of an event at `time` brought by entry `1-seq`.
@@ -345,7 +345,7 @@ async fn empty_commits_count(factory: Box<dyn Factory>) {
 }
 
 fn letter(seq: u64, transform: &str, at: i64, message: &str) -> DeadLetter {
-    let id = DeadLetterId { stream: "s/1".into(), entry_id: EntryId { ms: 1, seq }, transform: transform.into() };
+    let id = DeadLetterId { stream: "s/1".into(), partition: None, entry_id: EntryId { ms: 1, seq }, transform: transform.into() };
     let event = vec![RawField { name: b"n".to_vec(), value: vec![0xff, 0] }];
     DeadLetter { id, reason: Reason::Rejected, message: message.into(), component: Digest([7; 32]), at: Timestamp(at), event }
 }
@@ -431,6 +431,7 @@ fn schema(view: &str) -> Schema {
         features: vec![field],
         kept: Default::default(),
         state_version: None,
+        partitioning: None,
     }
 }
 

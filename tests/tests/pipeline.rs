@@ -50,8 +50,9 @@ impl Work {
         let (health_sender, health) = watch::channel(Health::Starting);
         let pipeline = Pipeline {
             changes: Arc::default(),
-            partition: Partition { stream: "events".into(), group: "group".into(), index: 0 },
+            partition: Partition { stream: "events".into(), group: "group".into(), index: 0, tag: String::new() },
             writers: Writers::Single { holder: "test".into(), lease_ms: 300 },
+            turn: None,
             store: Arc::clone(&store) as Arc<dyn OnlineStore>,
             open_source: Box::new(move |_| {
                 let source = Arc::clone(&source);
@@ -116,6 +117,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         name: "view".into(),
         doc: String::new(),
         stream: Some("events".into()),
+        partitioning: None,
         component: transform.digest(),
         version: spec.version.clone(),
         entity,
@@ -134,6 +136,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         features: view.features.clone(),
         kept: kept.clone(),
         state_version: None,
+        partitioning: None,
     };
     let schema = store.intern(&schema).await.unwrap();
     let plan = (!kept.is_nothing()).then(|| Arc::new(Plan::new(&transform.spec().outputs, &kept)));

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gristmill::model::{Commit, Disposition, Entries, EntryId, Partition, Rows, Timestamp};
 use gristmill::online_store::redis::{self as redis_store, Acknowledgement, RedisStore};
-use gristmill::online_store::{Error, OnlineStore, Writers};
+use gristmill::online_store::{Attendant, Error, OnlineStore, Writers};
 use gristmill::source::redis_streams::{Options, RedisAppender, RedisStreams, Start};
 use gristmill::source::{self, Appender, Delivery, Source};
 use gristmill_tests::redis_server::RedisServer;
@@ -16,7 +17,11 @@ use gristmill_tests::store_conformance::{commit_of, partition, row, single, vers
 fn open_store(server: &RedisServer, settles: Option<bool>) -> RedisStore {
     let streams = settles.map(|checkpoint| (partition(0).stream, Acknowledgement { key: "s".into(), checkpoint }));
     let streams: BTreeMap<_, _> = streams.into_iter().collect();
-    RedisStore::new(&server.url(), redis_store::Options { prefix: "gm".into(), dead_letters_max: 50, streams, feast: None }).unwrap()
+    RedisStore::new(
+        &server.url(),
+        redis_store::Options { prefix: "gm".into(), dead_letters_max: 50, streams, tags: Vec::new(), feast: None },
+    )
+    .unwrap()
 }
 
 fn options(consumer: &str) -> Options {
@@ -522,4 +527,51 @@ async fn a_foreign_key_of_another_type_stops_the_store_before_it_writes() {
     rows.push(b"v:1", &row(version(1, 1), b""), version(1, 1), Some(Timestamp(Timestamp::now().0 + 3_600_000_000)));
     writer.commit(&Commit { number: 1, rows, ..Commit::default() }).await.unwrap();
     assert!(server.ask::<i64>("PTTL gm:row:v:1") > 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_lease_takes_it_when_nobody_has_held_it_for_as_long_as_it_lasts() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let waiting = Writers::Waiting { holder: "waiting".into(), lease_ms: 300 };
+    let take = async || {
+        let started = Instant::now();
+        loop {
+            match store.writer(&partition(0), &waiting).await {
+                Ok(writer) => return (writer, started.elapsed()),
+                Err(Error::Held { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let (writer, waited) = take().await;
+    assert!(waited >= Duration::from_millis(299), "{waited:?}");
+    writer.release().await.unwrap();
+    // Whose turn it is takes it at once, and then it was held.
+    let entitled = store.writer(&partition(0), &as_writer("entitled", 60_000)).await.unwrap();
+    assert!(matches!(store.writer(&partition(0), &waiting).await, Err(Error::Held { holder, .. }) if holder == "entitled"));
+    entitled.release().await.unwrap();
+    let (_, waited) = take().await;
+    assert!(waited >= Duration::from_millis(299), "what was waited before does not count: {waited:?}");
+}
+
+#[tokio::test]
+async fn hosts_that_say_nothing_any_more_are_forgotten() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let say = async |host: &str, transforms: &[&str], remaining_ms| {
+        let transforms = transforms.iter().map(|name| (*name).to_owned()).collect();
+        let all = store.attend("s/g", Attendant { host: host.into(), transforms, remaining_ms }).await.unwrap();
+        all.into_iter().map(|one| (one.host, one.transforms.into_iter().collect::<Vec<_>>().join(" "))).collect::<Vec<_>>()
+    };
+    let pair = |host: &str, transforms: &str| (host.to_owned(), transforms.to_owned());
+    assert_eq!(say("b", &["y", "x"], 60_000).await, [pair("b", "x y")]);
+    assert_eq!(say("a", &[], 200).await, [pair("a", ""), pair("b", "x y")]);
+    assert_eq!(say("b", &["x"], 60_000).await, [pair("a", ""), pair("b", "x")], "what was said before is replaced");
+    let started = Instant::now();
+    while say("b", &["x"], 60_000).await.len() > 1 {
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+    assert_eq!(say("c", &["x"], 60_000).await, [pair("b", "x"), pair("c", "x")]);
+    assert_eq!(say("b", &["x"], 0).await, [pair("c", "x")], "who goes says so");
 }

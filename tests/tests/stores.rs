@@ -75,6 +75,7 @@ impl Factory for Redis {
             prefix: "test".into(),
             dead_letters_max: self.dead_letters_max(),
             streams: BTreeMap::new(),
+            tags: vec!["{s:0}".into(), "{s:1}".into()],
             feast: self.1.clone(),
         };
         Arc::new(RedisStore::new(&self.0.url(), options).unwrap())

@@ -10,7 +10,11 @@ use super::Core;
 use super::binding_options::BindingOptions;
 use super::transforms::Registry;
 use super::workers::Reading;
-use crate::model::{At, Column, Maker, Packed, Schema, StoredState, Values, View, ViewName, aggregation, is_stream_name, state_key};
+use crate::config::Config;
+use crate::model::{
+    At, Column, Field, Kind, Maker, Packed, Partitioning, Schema, Spec, StoredState, Values, View, ViewName, aggregation, is_stream_name,
+    state_key,
+};
 use crate::pipeline::Binding;
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
@@ -83,7 +87,8 @@ impl Core {
         options: &BindingOptions,
         registry: &Registry,
     ) -> anyhow::Result<Binding> {
-        let (view, stream) = view_of(name, &transform, options)?;
+        let (view, stream) = view_of(name, &transform, options, &self.config)?;
+        self.check_partitioning(&view).await?;
         let schema = Schema {
             view: view.name.clone(),
             component: view.component,
@@ -91,6 +96,7 @@ impl Core {
             features: view.features.clone(),
             kept: view.kept.clone(),
             state_version: transform.world().is_stateful().then(|| view.version.clone()),
+            partitioning: view.partitioning.clone(),
         };
         self.check_states(&view, &transform).await?;
         if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&stream) {
@@ -119,6 +125,27 @@ impl Core {
         })
     }
 
+    /// Refuses a view whose rows stand elsewhere in the store: they would not be found any more, and its states and windows would begin
+    /// anew in silence.
+    async fn check_partitioning(&self, view: &View) -> anyhow::Result<()> {
+        let all = self.store.as_store().schemas().await.context("cannot read the schemas of the online store")?;
+        let other =
+            all.into_iter().map(|(_, schema)| schema).find(|schema| schema.view == view.name && schema.partitioning != view.partitioning);
+        let Some(other) = other else { return Ok(()) };
+        let described = |partitioning: &Option<Partitioning>| match partitioning {
+            None => "of a stream without partitions".to_owned(),
+            Some(Partitioning { key, count, by }) => format!("of `{key}` in {count} partitions by {}", by.join(", ")),
+        };
+        bail!(
+            "rows of view `{}` are stored that were made {}, and it would now be made {}: they, and states and windows, would be left behind. Put it \
+             as another version of the view (`{}@v2`), and switch to that when it has what you need",
+            view.name,
+            described(&other.partitioning),
+            described(&view.partitioning),
+            ViewName::base_of(&view.name)
+        )
+    }
+
     /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
     /// sample of what is stored is taken over for a try.
     async fn check_states(&self, view: &View, transform: &Transform) -> anyhow::Result<()> {
@@ -142,8 +169,13 @@ impl Core {
                 others.first().and_then(|version| version.rsplit_once('.')).map_or("0", |(major, _)| major)
             );
         }
-        let prefix = state_key(format!("{}:", view.name).as_bytes());
-        let sample = store.sample(&prefix, STATES_TRIED).await.context("cannot read the states of the online store")?;
+        let mut sample = Vec::new();
+        for prefix in state_prefixes(view) {
+            sample.extend(store.sample(&prefix, STATES_TRIED).await.context("cannot read the states of the online store")?);
+            if sample.len() >= STATES_TRIED {
+                break;
+            }
+        }
         for from in others {
             let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
             let mut packed = Packed::default();
@@ -178,14 +210,49 @@ pub(super) fn maker(transform: &Transform, options: &BindingOptions) -> Maker {
     Maker { component: transform.digest(), version: transform.spec().version.clone(), options: options.fingerprint() }
 }
 
+/// What the keys of a view's states begin with: one for each partition.
+fn state_prefixes(view: &View) -> Vec<Vec<u8>> {
+    let prefix = |tag: &str| state_key(format!("{tag}{}:", view.name).as_bytes());
+    match &view.partitioning {
+        None => vec![prefix("")],
+        Some(partitioning) => (0..partitioning.count).map(|index| prefix(&partitioning.tag(index))).collect(),
+    }
+}
+
 /// The view that a component makes when it is bound like this to requests.
 pub(super) fn computed(transform: Transform, options: &BindingOptions, telemetry: TransformTelemetry) -> anyhow::Result<Computed> {
     options.check_for_requests(transform.spec())?;
     Computed::new(transform, &options.inputs, &options.fallback, telemetry).map_err(anyhow::Error::msg)
 }
 
+/// How a view is partitioned whose stream is: by those fields of its entity that are bound to what tells the stream's partitions. Without
+/// one of them rows of the same entity would come out of several partitions, each with a part of its events.
+fn partitioning_of(stream: &str, of_stream: Partitioning, spec: &Spec, options: &BindingOptions) -> anyhow::Result<Partitioning> {
+    let input_of = |name: &String| spec.inputs.iter().find(|field| field.name == *name);
+    let from = |field: &Field| options.inputs.get(&field.name).and_then(|input| input.from.clone()).unwrap_or_else(|| field.name.clone());
+    let mut by = Vec::with_capacity(of_stream.by.len());
+    for wanted in &of_stream.by {
+        let Some(field) = spec.entity.iter().filter_map(input_of).find(|field| from(field) == *wanted) else {
+            bail!(
+                "stream `{stream}` is partitioned by {}, and the entity ({}) has no `{wanted}`: an entity's events would stand in several partitions. Put \
+                 `{wanted}` into the entity, or send the events to another stream too, with a `partition_by` of fields of this entity",
+                of_stream.by.join(", "),
+                spec.entity.join(", ")
+            )
+        };
+        if !matches!(field.kind, Kind::Integer | Kind::Text | Kind::Bytes) {
+            let (name, kind) = (&field.name, field.kind);
+            bail!(
+                "stream `{stream}` is partitioned by `{wanted}`, which `{name}` reads as a {kind}: only texts, bytes and integers tell partitions"
+            );
+        }
+        by.push(field.name.clone());
+    }
+    Ok(Partitioning { by, ..of_stream })
+}
+
 /// The view that a component makes when it is bound like this to a stream, and the stream.
-pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOptions) -> anyhow::Result<(View, String)> {
+pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOptions, config: &Config) -> anyhow::Result<(View, String)> {
     let spec = transform.spec();
     let stream = options.stream.clone().or_else(|| spec.streams.first().cloned());
     let stream = stream.ok_or_else(|| anyhow!("the component names no stream; say which one it reads (`stream`)"))?;
@@ -194,12 +261,21 @@ pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOption
     }
     options.check_inputs(spec)?;
     let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
+    let partitioning = config.streams.get(&stream).and_then(|section| section.partitioning(&stream));
+    let partitioning = partitioning.map(|partitioning| partitioning_of(&stream, partitioning, spec, options)).transpose()?;
+    if partitioning.is_none() && config.store.redis().is_some_and(|redis| redis.cluster) {
+        bail!(
+            "the store is a cluster, where a commit reaches no further than a partition, and stream `{stream}` has none: give [streams.{stream}] \
+             `partitions`, 1 will do, and `partition_by`"
+        );
+    }
     let kept = options.kept(spec);
     let windows = aggregation::fields(&spec.outputs, &kept.aggregations)?;
     let view = View {
         name: name.to_owned(),
         doc: spec.doc.clone(),
         stream: Some(stream.clone()),
+        partitioning,
         component: transform.digest(),
         version: spec.version.clone(),
         entity,

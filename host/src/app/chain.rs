@@ -42,6 +42,9 @@ pub(super) fn emit(config: &Config, spec: &Spec, from: &str, to: &str) -> anyhow
 /// Whether a commit to the store can append to this stream in the same step.
 fn lies_with_the_store(config: &Config, to: &str) -> Result<(), String> {
     let stream = config.streams.get(to).cloned().unwrap_or_default();
+    if stream.partitions.is_some() {
+        return Err(format!("stream `{to}` is in partitions, which no commit appends to yet: emit to a stream without `partitions`"));
+    }
     match (&config.store, stream.source) {
         (Store::Memory, _) => {
             Err("the store is in memory, which no stream is: set store.type = \"embedded\", or \"redis\" with the stream on that server"

@@ -77,7 +77,7 @@ fn view(config: &Config, name: &str, transform: Transform, options: &BindingOpti
     let inputs = transform.spec().inputs.len();
     let view = match options.at {
         At::Stream => {
-            let (view, stream) = view_of(name, &transform, options)?;
+            let (view, stream) = view_of(name, &transform, options, config)?;
             if let Some(to) = &options.emit {
                 emit(config, transform.spec(), &stream, to)?;
             }

@@ -186,7 +186,11 @@ impl Core {
             for (group, worker) in workers.iter() {
                 let (state, reason) = describe(&worker.health());
                 let ready = matches!(state, "running" | "standing_by");
-                let state = reason.map_or(state.to_owned(), |reason| format!("{state}: {reason}"));
+                let mut state = reason.map_or(state.to_owned(), |reason| format!("{state}: {reason}"));
+                if worker.is_shared() {
+                    let held: Vec<String> = worker.held().map(|index| index.to_string()).collect();
+                    state = format!("{state}; {} of {} partitions here: {}", held.len(), worker.pipelines.len(), held.join(" "));
+                }
                 let is_shared = self.stream_config(&group.stream).group == group.name;
                 let of = if is_shared { String::new() } else { format!(" group {}", group.name) };
                 parts.push(PartState { part: format!("stream {}{of}", group.stream), ready, state });
@@ -201,15 +205,14 @@ impl Core {
     }
 
     async fn replay(&self, wanted: ReplayWanted) -> Result<Replayed, Refusal> {
-        let mut groups: BTreeMap<(String, String), BTreeSet<DeadLetterId>> = BTreeMap::new();
+        let mut groups: BTreeMap<(String, Option<u32>, String), BTreeSet<DeadLetterId>> = BTreeMap::new();
         for letter in self.letters(wanted).await? {
-            groups.entry((letter.id.stream.clone(), letter.id.transform.clone())).or_default().insert(letter.id);
+            groups.entry((letter.id.stream.clone(), letter.id.partition, letter.id.transform.clone())).or_default().insert(letter.id);
         }
         let mut outcome = Replayed::default();
-        for ((stream, transform), ids) in groups {
+        for ((stream, partition, transform), ids) in groups {
             let unavailable = |message: String| Refusal { kind: RefusalKind::Unavailable, message };
-            let sender = self.replays_of(&stream, &transform).await;
-            let sender = sender.ok_or_else(|| unavailable(format!("nothing runs on stream `{stream}`; load its transform first")))?;
+            let sender = self.replays_of(&stream, partition, &transform).await.map_err(unavailable)?;
             let (reply, answer) = oneshot::channel();
             let gone = |_| unavailable(format!("stream `{stream}` is starting over; try again"));
             sender.send(Replay { ids, reply }).await.map_err(|_| gone(()))?;
@@ -222,13 +225,14 @@ impl Core {
     }
 
     /// Where the pipeline listens that a transform runs in; of a stream where it does not run, that of the stream's own group, which says so.
-    async fn replays_of(&self, stream: &str, transform: &str) -> Option<mpsc::Sender<Replay>> {
+    async fn replays_of(&self, stream: &str, partition: Option<u32>, transform: &str) -> Result<mpsc::Sender<Replay>, String> {
         let registry = self.registry.lock().await;
         let reading = registry.active.get(transform).and_then(|active| active.reading.as_ref());
         let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group };
         let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
         let workers = self.workers.lock().await;
-        workers.get(&group)?.pipelines.first().map(|running| running.replays.clone())
+        let worker = workers.get(&group).ok_or_else(|| format!("nothing runs on stream `{stream}`; load its transform first"))?;
+        worker.replays(partition)
     }
 
     async fn letters(&self, wanted: ReplayWanted) -> Result<Vec<DeadLetter>, Refusal> {

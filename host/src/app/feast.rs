@@ -27,6 +27,7 @@ pub(super) async fn written(config: &Config, store: &dyn OnlineStore) -> anyhow:
             features: view.features.clone(),
             kept: Kept::default(),
             state_version: None,
+            partitioning: None,
         };
         let schema = store.intern(&schema).await.with_context(|| format!("cannot register views.{name} with the online store"))?;
         let written = Written {
@@ -47,6 +48,7 @@ fn view(name: &str, section: &WrittenView) -> View {
         name: name.to_owned(),
         doc: section.doc.clone(),
         stream: None,
+        partitioning: None,
         component: Digest::NONE,
         version: String::new(),
         entity: section.entity.iter().map(field(false)).collect(),

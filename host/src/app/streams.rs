@@ -7,17 +7,19 @@ use anyhow::Context;
 
 use super::Core;
 use super::workers::ConsumerGroup;
-use crate::config::{self, Config, Consumers, FeastRedisStore, PlaceKept, Secret, Start, Store, StreamSource};
+use crate::config::{self, Config, Consumers, FeastRedisStore, PlaceKept, Start, Store, StreamSource};
 use crate::data_folder::DataFolder;
-use crate::model::{EntryId, Format, Place, Timestamp};
+use crate::decode::Route;
+use crate::model::{EntryId, Format, Partitioning, Place, Timestamp};
 use crate::online_store::embedded::{self, EmbeddedStore};
 use crate::online_store::memory::MemoryStore;
 use crate::online_store::redis::{self, Acknowledgement, FeastLayout, RedisStore};
 use crate::online_store::{self, OnlineStore, Writers};
 use crate::pipeline::OpenSource;
-use crate::resp::Address;
+use crate::resp::Site;
 use crate::serve;
 use crate::source::embedded::{Log, Retention};
+use crate::source::partitioned::Partitioned;
 use crate::source::redis_streams::{self, RedisAppender, RedisStreams};
 use crate::source::{self, Appender, Source};
 
@@ -94,18 +96,26 @@ impl Core {
             return Ok(());
         }
         let config = self.stream_config(name);
-        let appender: Arc<dyn Appender> = match config.source {
+        let partitioning = config.partitioning(name);
+        let indexes = 0..partitioning.as_ref().map_or(1, |partitioning| partitioning.count);
+        let mut parts: Vec<Arc<dyn Appender>> = match config.source {
             StreamSource::Embedded => {
-                let retention = Retention { entries_max: Some(config.entries_max), ..Retention::default() };
-                let log = Log::open(&self.folder, name, retention).with_context(|| format!("stream `{name}`"))?;
-                if let Ok(mut logs) = self.logs.lock() {
-                    logs.insert(name.to_owned(), log.clone());
-                }
-                Arc::new(log)
+                let open = |index: u32| self.open_log(&log_name(name, partitioning.as_ref(), index), &config);
+                indexes.map(|index| Ok(Arc::new(open(index)?) as Arc<dyn Appender>)).collect::<anyhow::Result<_>>()?
             }
-            StreamSource::RedisStreams => Arc::new(RedisAppender::open(config.url.reveal(), config.key(name))?),
+            StreamSource::RedisStreams => {
+                let first = RedisAppender::at(&stream_site(&config)?, config.key(name))?;
+                let key = |index| stream_key(name, &config, index);
+                indexes.map(|index| Arc::new(first.beside(&key(index))) as Arc<dyn Appender>).collect()
+            }
         };
-        let stream = serve::Stream { appender, format: config.format() };
+        let format = config.format();
+        let route = partitioning.map(|partitioning| Arc::new(Route::new(format.clone(), partitioning)));
+        let appender = match &route {
+            Some(route) => Arc::new(Partitioned::new(Arc::clone(route), parts)),
+            None => parts.pop().context("a stream has a writing end")?,
+        };
+        let stream = serve::Stream { appender, format, route };
         self.streams.rcu(|streams| {
             let mut streams = BTreeMap::clone(streams);
             streams.insert(name.to_owned(), stream.clone());
@@ -114,26 +124,46 @@ impl Core {
         Ok(())
     }
 
+    fn open_log(&self, name: &str, config: &config::Stream) -> anyhow::Result<Log> {
+        let retention = Retention { entries_max: Some(config.entries_max), ..Retention::default() };
+        let log = Log::open(&self.folder, name, retention).with_context(|| format!("stream `{name}`"))?;
+        if let Ok(mut logs) = self.logs.lock() {
+            logs.insert(name.to_owned(), log.clone());
+        }
+        Ok(log)
+    }
+
     pub(super) fn writers(&self, config: &config::Stream) -> Writers {
         if config.source == StreamSource::RedisStreams && config.consumers == Consumers::Competing {
             return Writers::Competing;
         }
-        let lease_ms = self.config.store.redis().map_or(60_000, |redis| redis.lease_ms);
-        Writers::Single { holder: self.folder.host_id().to_owned(), lease_ms }
+        Writers::Single { holder: self.folder.host_id().to_owned(), lease_ms: self.lease_ms() }
+    }
+
+    pub(super) fn lease_ms(&self) -> u64 {
+        self.config.store.redis().map_or(60_000, |redis| redis.lease_ms)
     }
 
     /// The end of an embedded log as it is when the host takes the stream up. A Redis stream's end is kept by its group.
-    pub(super) fn begin(&self, name: &str, start: Start, config: &config::Stream) -> Option<EntryId> {
+    pub(super) fn begin(&self, name: &str, index: u32, start: Start, config: &config::Stream) -> Option<EntryId> {
         let is_end_of_log = config.source == StreamSource::Embedded && start == Start::End;
-        let log = self.logs.lock().ok()?.get(name).filter(|_| is_end_of_log).cloned()?;
+        let name = log_name(name, config.partitioning(name).as_ref(), index);
+        let log = self.logs.lock().ok()?.get(&name).filter(|_| is_end_of_log).cloned()?;
         Some(log.last().unwrap_or_default())
     }
 
-    pub(super) fn open_source(&self, group: &ConsumerGroup, start: Start, config: &config::Stream) -> anyhow::Result<OpenSource> {
+    pub(super) fn open_source(
+        &self,
+        group: &ConsumerGroup,
+        index: u32,
+        start: Start,
+        config: &config::Stream,
+    ) -> anyhow::Result<OpenSource> {
         let name = group.stream.as_str();
         match config.source {
             StreamSource::Embedded => {
-                let log = self.logs.lock().ok().and_then(|logs| logs.get(name).cloned()).context("the stream's log is not open")?;
+                let name = log_name(name, config.partitioning(name).as_ref(), index);
+                let log = self.logs.lock().ok().and_then(|logs| logs.get(&name).cloned()).context("the stream's log is not open")?;
                 Ok(Box::new(move |place: Place| {
                     let reader = match (place.last, start) {
                         (Some(last), _) => log.reader(Some(last), source::embedded::Start::Oldest),
@@ -146,7 +176,7 @@ impl Core {
             }
             StreamSource::RedisStreams => {
                 let options = redis_streams::Options {
-                    key: config.key(name).to_owned(),
+                    key: stream_key(name, config, index),
                     group: group.name.clone(),
                     consumer: self.folder.host_id().to_owned(),
                     checkpoint: config.place == PlaceKept::Checkpoint,
@@ -161,10 +191,10 @@ impl Core {
                     deliveries_max: config.deliveries_max,
                     block_ms: config.block_ms,
                 };
-                let url = config.url.clone();
+                let site = stream_site(config)?;
                 Ok(Box::new(move |place: Place| {
                     let options = redis_streams::Options { place: place.last, ..options.clone() };
-                    let opened = RedisStreams::open(url.reveal(), options);
+                    let opened = RedisStreams::at(&site, options);
                     Box::pin(async move { Ok(Arc::new(opened?) as Arc<dyn Source>) })
                 }))
             }
@@ -174,17 +204,36 @@ impl Core {
 
 fn open_redis(config: &Config, store: &config::RedisStore, feast: Option<FeastLayout>) -> anyhow::Result<RedisStore> {
     let (prefix, dead_letters_max) = (store.prefix.clone(), config.dead_letters.max);
-    let options = redis::Options { prefix, dead_letters_max, streams: settled_together(config, store)?, feast };
-    Ok(RedisStore::new(store.url.reveal(), options)?)
+    let partitionings = config.streams.iter().filter_map(|(name, stream)| stream.partitioning(name));
+    let tags = partitionings.flat_map(|partitioning| (0..partitioning.count).map(move |index| partitioning.tag(index))).collect();
+    let options = redis::Options { prefix, dead_letters_max, streams: settled_together(config, store)?, tags, feast };
+    Ok(RedisStore::at(store_site(store)?, options)?)
+}
+
+fn store_site(store: &config::RedisStore) -> anyhow::Result<Site> {
+    Site::parse(store.url.reveal(), store.cluster).map_err(|error| anyhow::anyhow!("store.url: {error}"))
+}
+
+fn stream_site(stream: &config::Stream) -> anyhow::Result<Site> {
+    Site::parse(stream.url.reveal(), stream.cluster).map_err(anyhow::Error::msg)
+}
+
+/// The key of a Redis stream, or of one of its partitions.
+fn stream_key(stream: &str, config: &config::Stream, index: u32) -> String {
+    config.partitioning(stream).map_or(config.key(stream).to_owned(), |partitioning| partitioning.tag(index))
+}
+
+/// The embedded log of a stream, or of one of its partitions: the blank is in no stream's name.
+fn log_name(stream: &str, partitioning: Option<&Partitioning>, index: u32) -> String {
+    partitioning.map_or(stream.to_owned(), |_| format!("{stream} {index}"))
 }
 
 /// The streams on the store's own server and database: their entries are acknowledged by the commit itself.
 fn settled_together(config: &Config, store: &config::RedisStore) -> anyhow::Result<BTreeMap<String, Acknowledgement>> {
-    let location = |url: &Secret| Ok::<_, anyhow::Error>(Address::parse(url.reveal()).map_err(anyhow::Error::msg)?.location());
-    let of_store = location(&store.url)?;
+    let of_store = store_site(store)?.location();
     let mut together = BTreeMap::new();
     for (name, stream) in config.streams.iter().filter(|(_, stream)| stream.source == StreamSource::RedisStreams) {
-        if location(&stream.url)? == of_store {
+        if stream_site(stream)?.location() == of_store {
             let checkpoint = stream.place == PlaceKept::Checkpoint;
             together.insert(name.clone(), Acknowledgement { key: stream.key(name).to_owned(), checkpoint });
         }

@@ -72,7 +72,7 @@ impl Core {
         let keys: Vec<Vec<u8>> = partitions.iter().map(|partition| Cuts::key(partition, name)).collect();
         let stored = self.store.as_store().read(&keys).await?;
         let mut all = Vec::new();
-        for (Partition { stream, group, index }, stored) in partitions.into_iter().zip(stored) {
+        for (Partition { stream, group, index, .. }, stored) in partitions.into_iter().zip(stored) {
             let cuts = stored.map(|stored| Cuts::read(&stored)).transpose().map_err(online_store::Error::Corrupt)?.unwrap_or_default();
             let is_read = in_force.as_ref().is_some_and(|of| (&of.stream, &of.name) == (&stream, &group));
             let competing = self.is_competing(&stream);

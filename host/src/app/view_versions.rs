@@ -54,14 +54,14 @@ impl Core {
     /// Stops the worker of a group and gives another group the places that it has come to.
     async fn leave(&self, registry: &Registry, active: &Active, reading: &Reading, own: &str) -> Result<(), Refusal> {
         let Some(worker) = self.workers.lock().await.remove(&reading.group) else { return Ok(()) };
-        let health = worker.health();
+        let is_known = worker.holds_all();
         worker.ask_to_stop();
         let places = worker.stopped().await;
-        let left = match health {
-            Health::Running => self.give_places(&places, reading.start, own).await,
-            Health::Starting | Health::StandingBy(_) | Health::Waiting(_) | Health::Stopped => {
-                Err(unavailable(&"this host does not know now how far it has come; try again, or ask the host that works on it"))
-            }
+        let left = if is_known {
+            self.give_places(&places, reading.start, own).await
+        } else {
+            let advice = "try again, or ask the host that works on it; of a stream with partitions, while one host works on all of them";
+            Err(unavailable(&format!("this host does not know now how far it has come; {advice}")))
         };
         if left.is_err()
             && let Err(error) = self.restart(registry, reading).await

@@ -1,5 +1,6 @@
 //! Workers: one for each consumer group that has transforms, with a pipeline for each partition of its stream.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -11,7 +12,7 @@ use super::binding_options::BindingOptions;
 use super::standing::Standing;
 use crate::config::Start;
 use crate::model::{EntryId, Partition};
-use crate::pipeline::{Health, Pipeline, Replay, Transforms};
+use crate::pipeline::{Health, Pipeline, Replay, Sharing, Transforms, Turn};
 
 /// One consumer group of one stream: transforms that read together, with one place in each partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,14 @@ pub(super) struct Reading {
 pub(super) struct Worker {
     pub(super) transforms: Arc<ArcSwap<Transforms>>,
     pub(super) pipelines: Vec<Running>,
+    /// What tells them whose turn it is, where hosts share the stream's partitions.
+    sharing: Option<Sharer>,
+}
+
+/// The task that finds the other hosts.
+struct Sharer {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 /// A pipeline at work.
@@ -48,11 +57,11 @@ pub(super) struct Running {
 }
 
 impl Worker {
-    /// What it is doing: what the one that does worst is doing.
+    /// What it is doing: what the one that does worst is doing. That another host works on some of the partitions is as it should be.
     pub(super) fn health(&self) -> Health {
         let rank = |health: &Health| match health {
-            Health::Running => 0,
-            Health::StandingBy(_) => 1,
+            Health::StandingBy(_) => 0,
+            Health::Running => 1,
             Health::Starting => 2,
             Health::Waiting(_) => 3,
             Health::Stopped => 4,
@@ -61,8 +70,37 @@ impl Worker {
         all.max_by_key(rank).unwrap_or(Health::Stopped)
     }
 
+    /// Whether the stream has partitions, which hosts share.
+    pub(super) fn is_shared(&self) -> bool {
+        self.sharing.is_some()
+    }
+
+    /// The partitions that this host works on.
+    pub(super) fn held(&self) -> impl Iterator<Item = u32> {
+        let held = self.pipelines.iter().filter(|running| *running.health.borrow() == Health::Running);
+        held.map(|running| running.partition.index)
+    }
+
+    /// Whether this host works on all of them.
+    pub(super) fn holds_all(&self) -> bool {
+        self.held().count() == self.pipelines.len()
+    }
+
+    /// Where to send dead letters of a partition to be tried again. Only the host that works on it can.
+    pub(super) fn replays(&self, partition: Option<u32>) -> Result<mpsc::Sender<Replay>, String> {
+        let running = self.pipelines.iter().find(|running| running.partition.number() == partition);
+        let running = running.ok_or_else(|| "the stream had other partitions when the event became a dead letter".to_owned())?;
+        match (&*running.health.borrow(), partition) {
+            (Health::StandingBy(_), Some(index)) => Err(format!("another host works on partition {index}; ask that one")),
+            _ => Ok(running.replays.clone()),
+        }
+    }
+
     /// Asks all pipelines to end once they have finished what they have in hand.
     pub(super) fn ask_to_stop(&self) {
+        if let Some(sharing) = &self.sharing {
+            sharing.stop.send_replace(true);
+        }
         for running in &self.pipelines {
             running.stop.send_replace(true);
         }
@@ -77,6 +115,11 @@ impl Worker {
             }
             let progress = *progress.borrow();
             ended.push((partition, progress));
+        }
+        if let Some(sharing) = self.sharing
+            && sharing.task.await.is_err()
+        {
+            tracing::error!("finding the other hosts ended abnormally");
         }
         ended
     }
@@ -93,7 +136,12 @@ impl Core {
 
     /// The partitions that a group works on.
     pub(super) fn partitions(&self, group: &ConsumerGroup) -> Vec<Partition> {
-        vec![Partition { stream: group.stream.clone(), group: group.name.clone(), index: 0 }]
+        let ConsumerGroup { stream, name } = group;
+        let partition = |index, tag| Partition { stream: stream.clone(), group: name.clone(), index, tag };
+        match self.stream_config(stream).partitioning(stream) {
+            None => vec![partition(0, String::new())],
+            Some(partitioning) => (0..partitioning.count).map(|index| partition(index, partitioning.tag(index))).collect(),
+        }
     }
 
     /// Puts a set of transforms to work for a group, from the next batch on. Starts the group's worker if there is none yet, and ends it when the set is
@@ -114,48 +162,95 @@ impl Core {
             return Ok(());
         }
         let transforms = Arc::new(ArcSwap::from_pointee(transforms));
-        let pipelines = vec![self.start_pipeline(group, 0, *start, &transforms)?];
-        workers.insert(group.clone(), Worker { transforms, pipelines });
+        let partitioning = self.stream_config(&group.stream).partitioning(&group.stream);
+        let Some(partitioning) = partitioning else {
+            let pipelines = vec![self.start_pipeline(group, None, *start, &transforms)?];
+            workers.insert(group.clone(), Worker { transforms, pipelines, sharing: None });
+            return Ok(());
+        };
+        let (mut pipelines, mut turns) = (Vec::new(), Vec::new());
+        for index in 0..partitioning.count {
+            let (sender, turn) = watch::channel(Turn::Unknown);
+            let part = Part { index, tag: partitioning.tag(index), turn };
+            pipelines.push(self.start_pipeline(group, Some(part), *start, &transforms)?);
+            turns.push(sender);
+        }
+        let sharing = self.share(group, &transforms, turns);
+        workers.insert(group.clone(), Worker { transforms, pipelines, sharing: Some(sharing) });
         Ok(())
+    }
+
+    /// Shares a stream's partitions with the hosts that work on them too, once all its transforms are there.
+    fn share(&self, group: &ConsumerGroup, transforms: &Arc<ArcSwap<Transforms>>, turns: Vec<watch::Sender<Turn>>) -> Sharer {
+        let ConsumerGroup { stream, name } = group.clone();
+        let host = self.folder.host_id().to_owned();
+        let (store, work, transforms) = (self.store.as_store(), format!("{stream}/{name}"), Arc::clone(transforms));
+        let sharing = Sharing { store, work, host, transforms, lease_ms: self.lease_ms() };
+        let stop = watch::Sender::new(false);
+        let (held, stopped) = (self.held.subscribe(), stop.subscribe());
+        let task = tokio::spawn(async move {
+            let stopped = released(stream, held, stopped).await;
+            sharing.run(turns, stopped).await;
+        });
+        Sharer { stop, task }
     }
 
     fn start_pipeline(
         &self,
         group: &ConsumerGroup,
-        index: u32,
+        part: Option<Part>,
         start: Start,
         transforms: &Arc<ArcSwap<Transforms>>,
     ) -> anyhow::Result<Running> {
         let ConsumerGroup { stream, name } = group.clone();
         let config = self.stream_config(&stream);
-        let partition = Partition { stream: stream.clone(), group: name, index };
+        let (index, tag, turn) = part.map_or((0, String::new(), None), |part| (part.index, part.tag, Some(part.turn)));
+        let partition = Partition { stream: stream.clone(), group: name, index, tag };
         let (replays, replay_requests) = mpsc::channel(16);
         let (health_sender, health) = watch::channel(Health::Starting);
         let (progress_sender, progress) = watch::channel(None);
         let pipeline = Pipeline {
             partition: partition.clone(),
             writers: self.writers(&config),
+            turn,
             store: self.store.as_store(),
-            open_source: self.open_source(group, start, &config)?,
-            begin: self.begin(&stream, start, &config),
+            open_source: self.open_source(group, index, start, &config)?,
+            begin: self.begin(&stream, index, start, &config),
             format: config.format(),
             batch_events_max: config.batch_events_max,
             transforms: Arc::clone(transforms),
-            telemetry: self.telemetry.stream(&stream, &partition.group),
+            telemetry: self.telemetry.stream(&stream, &partition.group).partition(index),
             changes: Arc::clone(&self.changes),
             health: health_sender,
             progress: progress_sender,
         };
-        let (stop, mut stopped) = watch::channel(false);
-        let mut held = self.held.subscribe();
+        let (stop, stopped) = watch::channel(false);
+        let held = self.held.subscribe();
         let task = tokio::spawn(async move {
-            // An entry that passed while only some of the transforms were in force would never reach the others.
-            tokio::select! {
-                _ = held.wait_for(|held| held.as_ref().is_some_and(|held| !held.contains(&stream))) => {}
-                _ = stopped.wait_for(|stop| *stop) => {}
-            }
+            let stopped = released(stream, held, stopped).await;
             pipeline.run(replay_requests, stopped).await;
         });
         Ok(Running { partition, replays, health, progress, stop, task })
     }
+}
+
+/// What tells one partition from the others of its stream.
+struct Part {
+    index: u32,
+    tag: String,
+    turn: watch::Receiver<Turn>,
+}
+
+/// Waits until a stream may be worked on, or nobody wants that any more: an entry that passed while only some of the transforms were in
+/// force would never reach the others.
+async fn released(
+    stream: String,
+    mut held: watch::Receiver<Option<BTreeSet<String>>>,
+    mut stopped: watch::Receiver<bool>,
+) -> watch::Receiver<bool> {
+    tokio::select! {
+        _ = held.wait_for(|held| held.as_ref().is_some_and(|held| !held.contains(&stream))) => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+    stopped
 }

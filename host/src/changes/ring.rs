@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, split_tag};
 
 /// What a change costs beside its key and its value, about, in bytes.
 const CHANGE_BYTES: usize = 128;
@@ -120,6 +120,7 @@ impl Ring {
 
 /// The view of a row's key. States and what the host keeps for itself have none.
 fn view_of(key: &[u8]) -> Option<&str> {
+    let (_, key) = split_tag(key);
     let end = key.iter().position(|byte| *byte == b':')?;
     std::str::from_utf8(key.get(..end)?).ok().filter(|view| !view.starts_with('~'))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::resp::Address;
+use crate::resp::Site;
 
 /// A text that may hold a password: never printed, never serialised.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -25,7 +25,13 @@ impl fmt::Debug for Secret {
 }
 
 /// The one URL that is given, from the file or from the environment.
-pub(super) fn resolve_url(key: &str, text: Option<Secret>, env: Option<&str>, complain: &mut impl FnMut(String, String)) -> Secret {
+pub(super) fn resolve_url(
+    key: &str,
+    text: Option<Secret>,
+    env: Option<&str>,
+    cluster: bool,
+    complain: &mut impl FnMut(String, String),
+) -> Secret {
     let (place, url) = match (text, env) {
         (Some(_), Some(_)) => {
             complain(format!("{key}.url"), "give `url` or `url_env`, not both".into());
@@ -41,9 +47,9 @@ pub(super) fn resolve_url(key: &str, text: Option<Secret>, env: Option<&str>, co
             }
         },
     };
-    if let Err(message) = Address::parse(&url) {
+    if let Err(message) = Site::parse(&url, cluster) {
         complain(format!("{key}.{place}"), message);
-    } else if place == "url" && holds_password(&url) {
+    } else if place == "url" && url.split(',').any(holds_password) {
         let advice = "a password does not belong in the file; put the URL into an environment variable and name that in `url_env`";
         complain(format!("{key}.url"), advice.into());
     }

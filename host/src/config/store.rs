@@ -82,6 +82,8 @@ pub struct RedisStore {
     /// Where it is.
     #[serde(skip)]
     pub url: Secret,
+    /// Whether it is a cluster.
+    pub cluster: bool,
     /// First part of every key.
     pub prefix: String,
     /// How long a host keeps a partition without renewing it, in milliseconds.
@@ -90,13 +92,16 @@ pub struct RedisStore {
 
 impl Default for RedisStore {
     fn default() -> RedisStore {
-        RedisStore { url_text: None, url_env: None, url: Secret::default(), prefix: "gristmill".into(), lease_ms: 5_000 }
+        RedisStore { url_text: None, url_env: None, url: Secret::default(), cluster: false, prefix: "gristmill".into(), lease_ms: 5_000 }
     }
 }
 
 impl RedisStore {
     pub(super) fn check(&mut self, key: &str, complain: &mut impl FnMut(String, String)) {
-        self.url = resolve_url(key, self.url_text.take(), self.url_env.as_deref(), complain);
+        self.url = resolve_url(key, self.url_text.take(), self.url_env.as_deref(), self.cluster, complain);
+        if self.cluster && self.prefix.contains(['{', '}']) {
+            complain(format!("{key}.prefix"), "braces would put all keys of a cluster into one slot; leave them out".into());
+        }
         if self.prefix.is_empty() || !self.prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
             complain(format!("{key}.prefix"), "use printable ASCII without spaces, at least one character".into());
         }
@@ -124,6 +129,7 @@ struct StoreText {
     sync_every_ms: Option<u64>,
     url: Option<Secret>,
     url_env: Option<String>,
+    cluster: Option<bool>,
     prefix: Option<String>,
     lease_ms: Option<u64>,
     key_ttl_secs: Option<u64>,
@@ -138,6 +144,7 @@ impl Default for StoreText {
             sync_every_ms: None,
             url: None,
             url_env: None,
+            cluster: None,
             prefix: None,
             lease_ms: None,
             key_ttl_secs: None,
@@ -174,13 +181,14 @@ impl TryFrom<StoreText> for Store {
     type Error = String;
 
     fn try_from(text: StoreText) -> Result<Store, String> {
-        let StoreText { r#type, cache_bytes, durability, sync_every_ms, url, url_env, prefix, lease_ms, key_ttl_secs } = text;
+        let StoreText { r#type, cache_bytes, durability, sync_every_ms, url, url_env, cluster, prefix, lease_ms, key_ttl_secs } = text;
         let settings = [
             ("cache_bytes", StoreType::Embedded, cache_bytes.is_some()),
             ("durability", StoreType::Embedded, durability.is_some()),
             ("sync_every_ms", StoreType::Embedded, sync_every_ms.is_some()),
             ("url", StoreType::Redis, url.is_some()),
             ("url_env", StoreType::Redis, url_env.is_some()),
+            ("cluster", StoreType::Redis, cluster.is_some()),
             ("prefix", StoreType::Redis, prefix.is_some()),
             ("lease_ms", StoreType::Redis, lease_ms.is_some()),
             ("key_ttl_secs", StoreType::FeastRedis, key_ttl_secs.is_some()),
@@ -204,6 +212,7 @@ impl TryFrom<StoreText> for Store {
                     url_text: url,
                     url_env,
                     url: default.url,
+                    cluster: cluster.unwrap_or(default.cluster),
                     prefix: prefix.unwrap_or(default.prefix),
                     lease_ms: lease_ms.unwrap_or(default.lease_ms),
                 };

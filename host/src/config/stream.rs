@@ -1,13 +1,15 @@
 //! `[streams.NAME]`: where entries come from and who reads them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::secret::{Secret, resolve_url};
 use super::within;
-use crate::model::{EntryId, Format, Timestamp};
+use crate::model::{EntryId, Format, PARTITIONS_MAX, Partitioning, Timestamp};
 
 /// Settings that only Redis streams have.
-const REDIS_SETTINGS: &[&str] = &["url", "url_env", "key", "place", "consumers", "claim_idle_ms", "deliveries_max", "block_ms"];
+const REDIS_SETTINGS: &[&str] = &["url", "url_env", "cluster", "key", "place", "consumers", "claim_idle_ms", "deliveries_max", "block_ms"];
 /// Settings that only embedded streams have.
 const EMBEDDED_SETTINGS: &[&str] = &["entries_max"];
 
@@ -36,6 +38,8 @@ pub struct Stream {
     /// Where the server is.
     #[serde(skip)]
     pub url: Secret,
+    /// Redis streams: whether the server is a cluster.
+    pub cluster: bool,
     /// Redis streams: the key; the stream's name when absent.
     pub key: Option<String>,
     /// Redis streams: who remembers how far the group is.
@@ -48,6 +52,10 @@ pub struct Stream {
     pub deliveries_max: u64,
     /// Redis streams: how long one read waits for entries, in milliseconds.
     pub block_ms: u64,
+    /// Partitions that it is split into; not at all when absent.
+    pub partitions: Option<u32>,
+    /// The fields of events that tell the partition.
+    pub partition_by: Vec<String>,
 }
 
 impl Default for Stream {
@@ -62,12 +70,15 @@ impl Default for Stream {
             url_text: None,
             url_env: None,
             url: Secret::default(),
+            cluster: false,
             key: None,
             place: PlaceKept::Acknowledge,
             consumers: Consumers::Single,
             claim_idle_ms: 60_000,
             deliveries_max: 100,
             block_ms: 1_000,
+            partitions: None,
+            partition_by: Vec::new(),
         }
     }
 }
@@ -78,6 +89,15 @@ impl Stream {
         self.key.as_deref().unwrap_or(name)
     }
 
+    /// How it is split, if it is.
+    pub fn partitioning(&self, name: &str) -> Option<Partitioning> {
+        let key = match self.source {
+            StreamSource::Embedded => name,
+            StreamSource::RedisStreams => self.key(name),
+        };
+        self.partitions.map(|count| Partitioning { key: key.to_owned(), count, by: self.partition_by.clone() })
+    }
+
     /// How events stand in the entries.
     pub fn format(&self) -> Format {
         self.format.clone().unwrap_or(match self.source {
@@ -86,7 +106,9 @@ impl Stream {
         })
     }
 
-    pub(super) fn check(&mut self, key: &str, given: &[&str], complain: &mut impl FnMut(String, String)) {
+    pub(super) fn check(&mut self, name: &str, given: &[&str], complain: &mut impl FnMut(String, String)) {
+        let key = &format!("streams.{name}");
+        self.check_partitions(name, key, complain);
         within(format!("{key}.batch_events_max"), self.batch_events_max as u64, 1..=10_000, complain);
         within(format!("{key}.entries_max"), self.entries_max, 1..=u64::MAX, complain);
         within(format!("{key}.deliveries_max"), self.deliveries_max, 1..=u64::MAX, complain);
@@ -102,12 +124,37 @@ impl Stream {
         }
         match self.source {
             StreamSource::RedisStreams => {
-                self.url = resolve_url(key, self.url_text.take(), self.url_env.as_deref(), complain);
+                self.url = resolve_url(key, self.url_text.take(), self.url_env.as_deref(), self.cluster, complain);
                 if self.place == PlaceKept::Checkpoint && self.consumers == Consumers::Competing {
                     complain(format!("{key}.consumers"), "competing consumers need place = \"acknowledge\"".into());
                 }
             }
             StreamSource::Embedded => {}
+        }
+    }
+}
+
+impl Stream {
+    fn check_partitions(&self, name: &str, key: &str, complain: &mut impl FnMut(String, String)) {
+        let Some(partitioning) = self.partitioning(name) else {
+            if !self.partition_by.is_empty() {
+                complain(format!("{key}.partition_by"), "says nothing without `partitions`; say how many there are".into());
+            }
+            return;
+        };
+        within(format!("{key}.partitions"), partitioning.count.into(), 1..=PARTITIONS_MAX.into(), complain);
+        let distinct: BTreeSet<&String> = self.partition_by.iter().collect();
+        if distinct.is_empty() || distinct.len() < self.partition_by.len() || distinct.iter().any(|field| field.is_empty()) {
+            complain(format!("{key}.partition_by"), "name the fields of events that tell the partition, each once".into());
+        }
+        if partitioning.key.contains(['{', '}']) {
+            let key_of = if self.key.is_some() { "key" } else { "partitions" };
+            let reason = "the key of a stream with partitions has no braces: they stand around it in the keys of the partitions";
+            complain(format!("{key}.{key_of}"), reason.into());
+        }
+        if self.consumers == Consumers::Competing {
+            let reason = "hosts share a stream with partitions by partition; leave out `consumers = \"competing\"`";
+            complain(format!("{key}.consumers"), reason.into());
         }
     }
 }

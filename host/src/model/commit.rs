@@ -14,6 +14,20 @@ pub struct Partition {
     pub group: String,
     /// Which partition, from 0.
     pub index: u32,
+    /// What stands in all its keys, see [`super::Partitioning::tag`]; empty for a stream that is not partitioned.
+    pub tag: String,
+}
+
+impl Partition {
+    /// What names it in the keys of a store: with its tag.
+    pub fn key(&self) -> String {
+        format!("{}{self}", self.tag)
+    }
+
+    /// Its number among those of its stream; none where there are no others.
+    pub fn number(&self) -> Option<u32> {
+        (!self.tag.is_empty()).then_some(self.index)
+    }
 }
 
 impl std::fmt::Display for Partition {

@@ -37,12 +37,12 @@ pub struct Cuts(pub Vec<Cut>);
 impl Cuts {
     /// The key under which they are kept. Neither a row nor a state has one like it.
     pub fn key(partition: &Partition, view: &str) -> Vec<u8> {
-        format!("~~cuts:{partition}:{view}").into_bytes()
+        format!("~~cuts:{}:{view}", partition.key()).into_bytes()
     }
 
     /// The key under which the names of the views that a partition makes are kept, one a line.
     pub fn index_key(partition: &Partition) -> Vec<u8> {
-        format!("~~views:{partition}").into_bytes()
+        format!("~~views:{}", partition.key()).into_bytes()
     }
 
     /// Reads the stored form.

@@ -9,16 +9,24 @@ use super::{Digest, EntryId, EntryRef, Reach, Timestamp};
 pub struct DeadLetterId {
     /// The stream the event came from.
     pub stream: String,
+    /// The partition that it stands in, where the stream has several: each numbers its entries by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<u32>,
     /// Its entry there.
     pub entry_id: EntryId,
     /// The transform that could not use it.
     pub transform: String,
 }
 
-/// `stream/entry-id/transform`, the form used in URLs, keys and on the command line.
+/// `stream/entry-id/transform`, the form used in URLs, keys and on the command line. Of a partitioned stream
+/// `stream/entry-id@partition/transform`.
 impl std::fmt::Display for DeadLetterId {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}/{}/{}", self.stream, self.entry_id, self.transform)
+        write!(out, "{}/{}", self.stream, self.entry_id)?;
+        if let Some(partition) = self.partition {
+            write!(out, "@{partition}")?;
+        }
+        write!(out, "/{}", self.transform)
     }
 }
 
@@ -30,8 +38,12 @@ impl std::str::FromStr for DeadLetterId {
         let mut parts = text.rsplitn(3, '/');
         let parsed = (|| {
             let transform = parts.next()?.to_owned();
-            let entry_id = parts.next()?.parse().ok()?;
-            Some(DeadLetterId { stream: parts.next()?.to_owned(), entry_id, transform })
+            let (entry_id, partition) = match parts.next()? {
+                entry if entry.contains('@') => entry.split_once('@').map(|(entry, partition)| (entry, Some(partition)))?,
+                entry => (entry, None),
+            };
+            let partition = partition.map(str::parse).transpose().ok()?;
+            Some(DeadLetterId { stream: parts.next()?.to_owned(), partition, entry_id: entry_id.parse().ok()?, transform })
         })();
         parsed.ok_or_else(|| format!("{text:?} does not name a dead letter; write stream/entry-id/transform"))
     }
@@ -63,6 +75,8 @@ pub enum Reason {
     TooLate,
     /// The entity would keep more than is allowed with it.
     TooLarge,
+    /// It stands in a partition that its entity does not belong to.
+    Misrouted,
 }
 
 impl Reason {
@@ -80,6 +94,7 @@ impl Reason {
             Reason::Deliveries => "deliveries",
             Reason::TooLate => "too_late",
             Reason::TooLarge => "too_large",
+            Reason::Misrouted => "misrouted",
         }
     }
 }

@@ -52,7 +52,14 @@ pub fn state_key(row_key: &[u8]) -> Vec<u8> {
     [b"~", row_key].concat()
 }
 
-/// The key under which the newest row of one entity in one view is kept: `view:part|part`.
+/// A row key's tag, which only those of partitioned streams have, and the rest. No view's name begins with `{`.
+pub fn split_tag(row_key: &[u8]) -> (&[u8], &[u8]) {
+    let end = row_key.first().filter(|first| **first == b'{').and_then(|_| row_key.iter().position(|byte| *byte == b'}'));
+    row_key.split_at_checked(end.map_or(0, |end| end + 1)).unwrap_or((&[], row_key))
+}
+
+/// The key under which the newest row of one entity in one view is kept: `view:part|part`. The view of a partitioned stream has the tag of
+/// the entity's partition before its name.
 pub fn row_key<'a>(view: &str, parts: impl IntoIterator<Item = KeyPart<'a>>) -> Result<Vec<u8>, KeyError> {
     let mut key = Vec::with_capacity(view.len() + 32);
     key.extend_from_slice(view.as_bytes());

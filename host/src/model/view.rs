@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aggregation, Column, FeastType, Field, Kind, Timestamp, Values};
+use super::{Aggregation, Column, FeastType, Field, Kind, Partitioning, Timestamp, Values};
 
 /// SHA-256 of a component's bytes: its identity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,9 @@ pub struct Schema {
     /// Of a fold: the version under which it writes states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_version: Option<String>,
+    /// How its stream was partitioned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitioning: Option<Partitioning>,
 }
 
 /// What a view keeps of its entities beside the newest row.
@@ -110,6 +113,9 @@ pub struct View {
     /// The stream its events come from; none for a view that is computed when it is asked for, or written over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
+    /// How its stream is partitioned, by fields of the entity; none for most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitioning: Option<Partitioning>,
     /// The component that writes it; [`Digest::NONE`] for a view that is written over HTTP.
     pub component: Digest,
     /// The component's own version.

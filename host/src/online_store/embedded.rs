@@ -147,7 +147,7 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {
-        let (partition, single) = (partition.clone(), matches!(writers, Writers::Single { .. }));
+        let (partition, single) = (partition.clone(), matches!(writers, Writers::Single { .. } | Writers::Waiting { .. }));
         let shared = self.shared.clone();
         let open = move |own: &Shared| {
             let mut state = own.state();

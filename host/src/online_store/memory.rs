@@ -87,7 +87,7 @@ impl OnlineStore for MemoryStore {
         let mut state = self.shared.state();
         let (place, token) = state.partitions.entry(partition.clone()).or_default();
         let token = match writers {
-            Writers::Single { .. } => {
+            Writers::Single { .. } | Writers::Waiting { .. } => {
                 *token += 1;
                 Some(*token)
             }

@@ -6,11 +6,14 @@ use rustc_hash::FxHasher;
 
 use crate::model::Version;
 
-const BUCKETS: usize = 1 << 16;
+/// Groups of keys of a view without partitions.
+pub(super) const BUCKETS: usize = 1 << 16;
+/// The same for each partition of a view that has them: a host may work on hundreds.
+pub(super) const BUCKETS_OF_PARTITION: usize = 1 << 13;
 
-/// For each of 65,536 groups of keys the greatest version ever written to any of them. A row that is newer than its group's greatest is newer than
-/// what is stored under its key, whatever that is; any other row must be compared with what is stored. Streams are in order nearly always, so
-/// nearly no row must be.
+/// For each of so many groups of keys the greatest version ever written to any of them. A row that is newer than its group's greatest is
+/// newer than what is stored under its key, whatever that is; any other row must be compared with what is stored. Streams are in order
+/// nearly always, so nearly no row must be.
 ///
 /// A version that was counted and then not written does no harm: it only makes more rows be compared.
 pub(super) struct Newest {
@@ -20,8 +23,8 @@ pub(super) struct Newest {
 
 impl Newest {
     /// For keys under which nothing newer than `high_water` is stored; [`Version::MIN`] when nothing is stored at all.
-    pub(super) fn starting_at(high_water: Version) -> Newest {
-        Newest { buckets: vec![high_water; BUCKETS].into(), high_water }
+    pub(super) fn starting_at(high_water: Version, buckets: usize) -> Newest {
+        Newest { buckets: vec![high_water; buckets].into(), high_water }
     }
 
     /// Whether a row of this version is surely the newest of its key. It counts as written from now on.
@@ -29,7 +32,8 @@ impl Newest {
         self.high_water = self.high_water.max(version);
         let mut hasher = FxHasher::default();
         hasher.write(key);
-        let Some(bucket) = self.buckets.get_mut((hasher.finish() >> 40) as usize % BUCKETS) else { return false };
+        let buckets = self.buckets.len().max(1);
+        let Some(bucket) = self.buckets.get_mut((hasher.finish() >> 40) as usize % buckets) else { return false };
         let newer = version > *bucket;
         *bucket = (*bucket).max(version);
         newer
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn only_what_is_newer_than_everything_in_its_group_is_sure() {
-        let mut newest = Newest::starting_at(version(10));
+        let mut newest = Newest::starting_at(version(10), BUCKETS);
         assert!(!newest.surely(b"a", version(10)));
         assert!(newest.surely(b"a", version(11)));
         assert!(!newest.surely(b"a", version(11)), "the same version twice is a redelivery");

@@ -3,8 +3,13 @@
 //! [`Options::feast`] lays rows out as Feast has them: see [`FeastLayout`].
 //!
 //! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
-//! `token` the last fencing token · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it last · `schemas`, `schema_ids` · `dead`, `dead_order`,
-//! `dead_evicted`.
+//! `free:…` since when nobody has, as far as somebody waits for that · `token` the last fencing token · `hosts:WORK` who takes part in it,
+//! by the time at which they are forgotten · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it
+//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted`.
+//!
+//! A partitioned stream has all of these for each partition, with the partition's tag in them: `row:{KEY:N}VIEW:ENTITY`,
+//! `place:{KEY:N}STREAM/GROUP/N`, `high:{KEY:N}` and so on. So on a cluster whatever a commit touches is in one slot, that of the
+//! partition's stream.
 //!
 //! Whoever writes to a view without comparing must know of everything that was written to it. So a writer claims a view before it loads the
 //! view's greatest version, and watches the claim: when a view has moved to another stream, the old writer's next commit applies nothing.
@@ -21,24 +26,19 @@ mod writer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
 
-use super::{DeadLetters, Error, OnlineStore, Writer, Writers};
+use super::{Attendant, DeadLetters, Error, OnlineStore, Writer, Writers};
 use crate::model::{Location, Partition, Schema, SchemaId};
-use crate::resp::Address;
+use crate::resp::{Queries, Site};
 pub use feast::FeastLayout;
 use writer::RedisWriter;
 
 /// Steps of a scan for a sample, a thousand keys each: enough to find some, and no walk through all of a large server.
 const SAMPLE_SCANS_MAX: usize = 1_000;
-
-/// Time for one answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to open the store.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub struct Options {
     pub dead_letters_max: u64,
     /// Streams on the same server and database, which commits acknowledge in the same step, by their names.
     pub streams: BTreeMap<String, Acknowledgement>,
+    /// The tags of all partitions of partitioned streams, beside which dead letters may be kept.
+    pub tags: Vec<String>,
     /// Whether rows stand as Feast has them, and how.
     pub feast: Option<FeastLayout>,
 }
@@ -68,8 +70,8 @@ pub struct RedisStore {
 }
 
 struct Shared {
-    address: Address,
-    queries: ConnectionManager,
+    site: Site,
+    queries: Queries,
     options: Options,
     laid: feast::Known,
 }
@@ -77,22 +79,34 @@ struct Shared {
 impl RedisStore {
     /// Prepares the store; the server is first spoken to when something is asked of it.
     pub fn new(url: &str, options: Options) -> Result<RedisStore, Error> {
-        let address = Address::parse(url).map_err(|error| Error::Config(format!("store.url: {error}")))?;
-        let client = redis::Client::open(url).map_err(|_| Error::Config("store.url: not a Redis URL".into()))?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_secs(5)))
-            .set_response_timeout(Some(ANSWER_TIMEOUT))
-            .set_number_of_retries(2);
-        let queries =
-            ConnectionManager::new_lazy_with_config(client, config).map_err(|error| Error::Config(format!("store.url: {error}")))?;
+        RedisStore::at(Site::parse(url, false).map_err(|error| Error::Config(format!("store.url: {error}")))?, options)
+    }
+
+    /// The same for a server, or a cluster, that is known.
+    pub fn at(site: Site, options: Options) -> Result<RedisStore, Error> {
+        let queries = site.queries().map_err(|error| Error::Config(format!("store.url: {error}")))?;
         let laid = feast::Known::new(&options.prefix);
-        Ok(RedisStore { shared: Arc::new(Shared { address, queries, options, laid }) })
+        Ok(RedisStore { shared: Arc::new(Shared { site, queries, options, laid }) })
     }
 }
 
 impl Shared {
     fn key(&self, rest: &str) -> String {
         format!("{}:{rest}", self.options.prefix)
+    }
+
+    /// The schemas by their numbers, and the numbers by the schemas: on a cluster in one slot.
+    fn schema_keys(&self) -> (String, String) {
+        if self.site.is_cluster() {
+            (self.key("{schemas}"), self.key("{schemas}_ids"))
+        } else {
+            (self.key("schemas"), self.key("schema_ids"))
+        }
+    }
+
+    /// A key that each partition with a tag has its own of.
+    fn tagged(&self, name: &str, tag: &str) -> String {
+        if tag.is_empty() { self.key(name) } else { self.key(&format!("{name}:{tag}")) }
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd, name: &str) -> Result<T, Error> {
@@ -104,7 +118,7 @@ impl Shared {
     }
 
     async fn all_schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
-        let all: HashMap<u32, String> = self.ask(cmd("HGETALL").arg(self.key("schemas")), "HGETALL").await?;
+        let all: HashMap<u32, String> = self.ask(cmd("HGETALL").arg(self.schema_keys().0), "HGETALL").await?;
         let parse = |(id, text): (u32, String)| {
             let schema = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("schema {id}: {error}")))?;
             Ok((SchemaId(id), schema))
@@ -114,7 +128,7 @@ impl Shared {
 
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
         if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
-            Error::Unreachable { address: self.address.to_string(), reason: error.to_string() }
+            Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
         } else {
             Error::Refused { command: command.to_owned(), reason: error.to_string() }
         }
@@ -130,16 +144,42 @@ redis.call('HSET', KEYS[1], ARGV[1], id)
 redis.call('HSET', KEYS[2], id, ARGV[1])
 return id";
 
-/// Takes a lease that is free or the holder's own, with a new token; answers {token} or {0, holder, remaining ms}.
+/// Takes a lease that is free or the holder's own, with a new token; answers {token} or {0, holder, remaining ms}. One that is free is
+/// taken only when it was seen free by who waits for it ARGV[3] milliseconds ago.
 const LEASE: &str = "
 local held = redis.call('GET', KEYS[1])
 if held then
   local holder = string.match(held, '^%d+|(.*)$')
   if holder ~= ARGV[1] then return {0, holder or '?', redis.call('PTTL', KEYS[1])} end
+elseif ARGV[3] ~= '0' then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local since = tonumber(redis.call('GET', KEYS[3]) or now)
+  local left = since + ARGV[3] - now
+  if left > 0 then
+    redis.call('SET', KEYS[3], string.format('%d', since), 'PX', ARGV[3] * 4)
+    return {0, 'nobody yet', left}
+  end
 end
+redis.call('DEL', KEYS[3])
 local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token .. '|' .. ARGV[1], 'PX', ARGV[2])
 return {token}";
+
+/// Adds a host, `HOST|TRANSFORMS`, to those that take part in some work, for so many milliseconds or, with 0, not any more; answers all,
+/// each with the milliseconds left to it. What was said of the same host before is taken away.
+const ATTEND: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local host = ARGV[1] .. '|'
+for _, known in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  if string.sub(known, 1, #host) == host then redis.call('ZREM', KEYS[1], known) end
+end
+if ARGV[3] ~= '0' then redis.call('ZADD', KEYS[1], now + ARGV[3], host .. ARGV[2]) end
+local hosts = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 2, #hosts, 2 do hosts[i] = hosts[i] - now end
+return hosts";
 
 #[async_trait]
 impl OnlineStore for RedisStore {
@@ -162,9 +202,10 @@ impl OnlineStore for RedisStore {
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {
         let token = match writers {
             Writers::Competing => None,
-            Writers::Single { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms).await?),
+            Writers::Single { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms, 0).await?),
+            Writers::Waiting { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms, *lease_ms).await?),
         };
-        self.warn_of_eviction().await?;
+        self.warn_of_eviction(partition).await?;
         Ok(Box::new(RedisWriter::open(Arc::clone(&self.shared), partition.clone(), writers.clone(), token).await?))
     }
 
@@ -174,8 +215,9 @@ impl OnlineStore for RedisStore {
         }
         let text = serde_json::to_string(schema).map_err(|error| Error::Corrupt(error.to_string()))?;
         let script = Script::new(INTERN);
-        let mut call = script.key(self.shared.key("schema_ids"));
-        call.key(self.shared.key("schemas")).arg(text);
+        let (schemas, ids) = self.shared.schema_keys();
+        let mut call = script.key(ids);
+        call.key(schemas).arg(text);
         let id: u32 = call.invoke_async(&mut self.shared.queries.clone()).await.map_err(|error| self.shared.failed("EVAL", &error))?;
         if let Some(layout) = &self.shared.options.feast {
             self.shared.laid.take(layout, SchemaId(id), schema, &self.shared.all_schemas().await?);
@@ -193,7 +235,9 @@ impl OnlineStore for RedisStore {
         for _ in 0..SAMPLE_SCANS_MAX {
             let mut scan = cmd("SCAN");
             scan.arg(cursor).arg("MATCH").arg(pattern.as_slice()).arg("COUNT").arg(1_000);
-            let (next, found): (u64, Vec<Vec<u8>>) = self.shared.ask(&scan, "SCAN").await?;
+            // On a cluster what has one tag is on one node.
+            let found = self.shared.queries.clone().ask_at(prefix.strip_prefix(b"~").unwrap_or(prefix), &scan).await;
+            let (next, found): (u64, Vec<Vec<u8>>) = found.map_err(|error| self.shared.failed("SCAN", &error))?;
             keys.extend(found);
             cursor = next;
             if cursor == 0 || keys.len() >= values_max {
@@ -212,12 +256,28 @@ impl OnlineStore for RedisStore {
         self.shared.all_schemas().await
     }
 
+    async fn attend(&self, work: &str, attendant: Attendant) -> Result<Vec<Attendant>, Error> {
+        let transforms: Vec<&str> = attendant.transforms.iter().map(String::as_str).collect();
+        let mut call = cmd("EVAL");
+        call.arg(ATTEND).arg(1).arg(self.shared.key(&format!("hosts:{work}")));
+        call.arg(&attendant.host).arg(transforms.join(",")).arg(attendant.remaining_ms);
+        let hosts: Vec<(String, u64)> = self.shared.ask(&call, "EVAL").await?;
+        let attendant = |(said, remaining_ms): (String, u64)| {
+            let (host, transforms) = said.split_once('|').unwrap_or((&said, ""));
+            let transforms = transforms.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            Attendant { host: host.to_owned(), transforms, remaining_ms }
+        };
+        let mut hosts: Vec<Attendant> = hosts.into_iter().map(attendant).collect();
+        hosts.sort_by(|one, other| one.host.cmp(&other.host));
+        Ok(hosts)
+    }
+
     async fn check(&self) -> Result<(), Error> {
         self.shared.ask::<String>(&cmd("PING"), "PING").await.map(drop)
     }
 
     fn location(&self) -> Location {
-        self.shared.address.location()
+        self.shared.site.location()
     }
 
     fn dead_letters(&self) -> &dyn DeadLetters {
@@ -227,8 +287,9 @@ impl OnlineStore for RedisStore {
 
 impl RedisStore {
     /// A server that may evict forgets states and windows in silence, which nothing can tell from entities that never were.
-    async fn warn_of_eviction(&self) -> Result<(), Error> {
-        let memory: String = self.shared.ask(cmd("INFO").arg("memory"), "INFO").await?;
+    async fn warn_of_eviction(&self, partition: &Partition) -> Result<(), Error> {
+        let memory = self.shared.queries.clone().ask_at(partition.tag.as_bytes(), cmd("INFO").arg("memory")).await;
+        let memory: String = memory.map_err(|error| self.shared.failed("INFO", &error))?;
         let of = |name: &str| memory.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default();
         let (max, policy) = (of("maxmemory"), of("maxmemory_policy"));
         if !matches!(max, "" | "0") && !matches!(policy, "" | "noeviction") {
@@ -241,10 +302,11 @@ impl RedisStore {
         Ok(())
     }
 
-    async fn take_lease(&self, partition: &Partition, holder: &str, lease_ms: u64) -> Result<String, Error> {
+    async fn take_lease(&self, partition: &Partition, holder: &str, lease_ms: u64, wait_ms: u64) -> Result<String, Error> {
         let script = Script::new(LEASE);
-        let mut call = script.key(self.shared.key(&format!("lease:{partition}")));
-        call.key(self.shared.key("token")).arg(holder).arg(lease_ms);
+        let mut call = script.key(self.shared.key(&format!("lease:{}", partition.key())));
+        call.key(self.shared.tagged("token", &partition.tag)).key(self.shared.key(&format!("free:{}", partition.key())));
+        call.arg(holder).arg(lease_ms).arg(wait_ms);
         let answer = call.invoke_async::<Vec<redis::Value>>(&mut self.shared.queries.clone()).await;
         let answer = answer.map_err(|error| self.shared.failed("EVAL", &error))?;
         let odd = || Error::Corrupt(format!("the lease of {partition} holds something that is not a lease"));

@@ -146,9 +146,10 @@ impl Work<'_> {
         let binding = &*bound.binding;
         let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| decoded.get(*column)).collect();
         let whole = Batch { rows: self.entries.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
-        let faults = faults(bound, &columns, &whole, &self.ids);
-        for (row, message) in faults.iter().filter(|(row, _)| !given_up.contains(row)) {
-            self.give_up(bound, *row, Reason::Decode, message.clone(), commit);
+        let prefix = [self.partition.tag.as_bytes(), binding.view.name.as_bytes(), b":"].concat();
+        let faults = self.faults(bound, &columns, &prefix, &whole);
+        for (row, (reason, message)) in faults.iter().filter(|(row, _)| !given_up.contains(row)) {
+            self.give_up(bound, *row, *reason, message.clone(), commit);
         }
         // Without faults the columns pass to the sandbox as they are, shared with every other transform.
         let is_kept = |row: &usize| !faults.contains_key(row) && !given_up.contains(row);
@@ -165,7 +166,7 @@ impl Work<'_> {
             return Ok(0);
         }
         let started = Instant::now();
-        let origins = Origins { batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
+        let origins = Origins { prefix: &prefix, batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
         let Applied { outputs, mut given_up } = match binding.transform.world() {
             World::RowTransform => binding.transform.apply_all(&batch, Duration::from_millis(binding.bisect_ms_max))?,
             World::StatefulTransform | World::MigratingTransform => {
@@ -188,7 +189,12 @@ impl Work<'_> {
     fn give_up(&self, bound: &Bound, row: usize, reason: Reason, message: String, commit: &mut Commit) {
         let Some(entry) = self.entries.get(row) else { return };
         commit.dead_letters.push(DeadLetter {
-            id: DeadLetterId { stream: self.partition.stream.clone(), entry_id: entry.id, transform: bound.binding.view.name.clone() },
+            id: DeadLetterId {
+                stream: self.partition.stream.clone(),
+                partition: self.partition.number(),
+                entry_id: entry.id,
+                transform: bound.binding.view.name.clone(),
+            },
             reason,
             // It repeats what events and guests say.
             message: one_line(&message, MESSAGE_BYTES_MAX),
@@ -197,17 +203,31 @@ impl Work<'_> {
             event: DeadLetter::event_of(&entry),
         });
     }
-}
 
-/// The rows that this transform cannot be given, each with the first reason.
-fn faults(bound: &Bound, columns: &[&Decoded], whole: &Batch, ids: &[EntryId]) -> BTreeMap<usize, String> {
-    let mut faults = BTreeMap::new();
-    for fault in columns.iter().flat_map(|column| &column.faults) {
-        faults.entry(fault.row as usize).or_insert_with(|| fault.message.clone());
+    /// The rows that this transform cannot be given, each with the first reason.
+    fn faults(&self, bound: &Bound, columns: &[&Decoded], prefix: &[u8], whole: &Batch) -> BTreeMap<usize, (Reason, String)> {
+        let mut faults = BTreeMap::new();
+        for fault in columns.iter().flat_map(|column| &column.faults) {
+            faults.entry(fault.row as usize).or_insert_with(|| (Reason::Decode, fault.message.clone()));
+        }
+        let origins = Origins { prefix, batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: &self.ids };
+        for (row, bytes) in origins.oversized() {
+            let message = || format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed");
+            faults.entry(row).or_insert_with(|| (Reason::Decode, message()));
+        }
+        if let Some(partitioning) = &bound.binding.view.partitioning {
+            let own = self.partition.index;
+            for (row, right) in origins.misrouted(partitioning, &bound.partition_by, own) {
+                let (count, tag) = (partitioning.count, partitioning.tag(right));
+                let message = || {
+                    format!(
+                        "the event stands in partition {own} of {count} and belongs into {right}, `{tag}`: whoever added it tells partitions \
+                         differently; send it to a host, or add it where it belongs"
+                    )
+                };
+                faults.entry(row).or_insert_with(|| (Reason::Misrouted, message()));
+            }
+        }
+        faults
     }
-    let origins = Origins { batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: ids };
-    for (row, bytes) in origins.oversized(&bound.binding.view.name) {
-        faults.entry(row).or_insert_with(|| format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed"));
-    }
-    faults
 }

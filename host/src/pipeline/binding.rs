@@ -46,6 +46,8 @@ pub(super) struct Bound {
     /// Positions among the inputs.
     pub(super) entity: Vec<usize>,
     pub(super) event_time: Option<usize>,
+    /// Those that tell the partition, where the stream has several.
+    pub(super) partition_by: Vec<usize>,
 }
 
 impl Binding {
@@ -74,8 +76,10 @@ impl Transforms {
                 })
             });
             let columns = columns.collect();
+            let by = binding.view.partitioning.iter().flat_map(|partitioning| &partitioning.by);
+            let partition_by = by.filter_map(|name| spec.inputs.iter().position(|field| field.name == *name)).collect();
             let (entity, event_time) = positions(&spec);
-            bound.push(Bound { binding, columns, entity, event_time });
+            bound.push(Bound { binding, columns, entity, event_time, partition_by });
         }
         Ok(Transforms { plan: Plan::new(format, wanted)?, bound })
     }

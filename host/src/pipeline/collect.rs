@@ -7,11 +7,13 @@ use rustc_hash::FxHasher;
 use std::hash::Hasher;
 
 use super::binding::{Binding, ENTITY_KEY_BYTES_MAX};
-use crate::model::{Batch, Column, EntryId, KeyPart, Rows, SchemaId, Timestamp, Values, Version, pack_row, push_key_part};
+use crate::model::{Batch, Column, EntryId, KeyPart, Partitioning, Rows, SchemaId, Timestamp, Values, Version, pack_row, push_key_part};
 use crate::transform::Output;
 
 /// The entity keys and versions of a transform's input rows.
 pub(super) struct Origins<'b> {
+    /// What stands before the entity in a row key: the view, and before that the partition's tag if it has one.
+    pub(super) prefix: &'b [u8],
     pub(super) batch: &'b Batch,
     /// Inputs that form the entity key.
     pub(super) entity: &'b [usize],
@@ -34,15 +36,11 @@ impl Origins<'_> {
 
     /// Appends the entity key of a row.
     pub(super) fn push_key(&self, key: &mut Vec<u8>, row: usize) {
-        for (position, input) in self.entity.iter().enumerate() {
-            if let Some(part) = self.batch.columns.get(*input).and_then(|column| key_part(column, row)) {
-                push_key_part(key, position == 0, part);
-            }
-        }
+        self.push_parts(key, self.entity, row);
     }
 
     /// The length of each row's key if it is longer than a key may be.
-    pub(super) fn oversized(&self, view: &str) -> Vec<(usize, usize)> {
+    pub(super) fn oversized(&self) -> Vec<(usize, usize)> {
         let mut key = Vec::new();
         let long_enough = |column: &&std::sync::Arc<Column>| match &column.values {
             Values::Texts(packed) | Values::Blobs(packed) => packed.bytes.len() * 3 > ENTITY_KEY_BYTES_MAX / 2,
@@ -55,9 +53,28 @@ impl Origins<'_> {
         let length = |row| {
             key.clear();
             self.push_key(&mut key, row);
-            view.len() + 1 + key.len()
+            self.prefix.len() + key.len()
         };
         (0..self.batch.rows).zip((0..self.batch.rows).map(length)).filter(|(_, bytes)| *bytes > ENTITY_KEY_BYTES_MAX).collect()
+    }
+
+    /// The rows that do not belong into this partition, and where each belongs.
+    pub(super) fn misrouted(&self, partitioning: &Partitioning, by: &[usize], own: u32) -> Vec<(usize, u32)> {
+        let mut text = Vec::new();
+        let partition = |row| {
+            text.clear();
+            self.push_parts(&mut text, by, row);
+            partitioning.partition_of_text(&text)
+        };
+        (0..self.batch.rows).zip((0..self.batch.rows).map(partition)).filter(|(_, right)| *right != own).collect()
+    }
+
+    fn push_parts(&self, key: &mut Vec<u8>, inputs: &[usize], row: usize) {
+        for (position, input) in inputs.iter().enumerate() {
+            if let Some(part) = self.batch.columns.get(*input).and_then(|column| key_part(column, row)) {
+                push_key_part(key, position == 0, part);
+            }
+        }
     }
 }
 
@@ -81,8 +98,7 @@ pub(super) fn collect(binding: &Binding, origins: &Origins<'_>, outputs: &[(usiz
             let within = output.origins.as_ref().map_or(row, |origins| origins.get(row).map_or(row, |origin| *origin as usize));
             let origin = start + within;
             let key_start = keys.len();
-            keys.extend_from_slice(binding.view.name.as_bytes());
-            keys.push(b':');
+            keys.extend_from_slice(origins.prefix);
             origins.push_key(&mut keys, origin);
             let key = keys.get(key_start..).unwrap_or_default();
             let candidate = Winner { key: key_start..keys.len(), version: origins.version(origin), output: index, row };

@@ -32,7 +32,7 @@ pub(super) fn keep(
     stored: &Stored,
     puts: &mut Puts,
 ) -> Result<Vec<(usize, Reason, String)>, Error> {
-    let (keys, rows) = by_entity(binding, origins, outputs);
+    let (keys, rows) = by_entity(origins, outputs);
     let mut given_up = Vec::new();
     for ((key, rows), value) in keys.iter().zip(&rows).zip(stored.read(&keys)?) {
         let mut entity = entity(binding, plan, stored, value)?;
@@ -76,14 +76,14 @@ fn too_late(entity: &Entity) -> String {
 }
 
 /// The keys of the entities, and for each its rows in the order of the events.
-fn by_entity(binding: &Binding, origins: &Origins<'_>, outputs: &[(usize, Output)]) -> (Vec<Vec<u8>>, Vec<Vec<RowOf>>) {
+fn by_entity(origins: &Origins<'_>, outputs: &[(usize, Output)]) -> (Vec<Vec<u8>>, Vec<Vec<RowOf>>) {
     let (mut keys, mut rows): (Vec<Vec<u8>>, Vec<Vec<RowOf>>) = (Vec::new(), Vec::new());
     let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
     for (index, (start, output)) in outputs.iter().enumerate() {
         for row in 0..output.batch.rows {
             let within = output.origins.as_ref().map_or(row, |origins| origins.get(row).map_or(row, |origin| *origin as usize));
             let origin = start + within;
-            let mut key = format!("{}:", binding.view.name).into_bytes();
+            let mut key = origins.prefix.to_vec();
             origins.push_key(&mut key, origin);
             let at = *known.entry(key).or_insert_with_key(|key| {
                 keys.push(key.clone());

@@ -26,7 +26,7 @@ pub(super) struct Owed {
 impl Owed {
     /// The key under which a partition's ids are kept. Neither a row nor a state has one like it.
     pub(super) fn key(partition: &Partition) -> Vec<u8> {
-        format!("~~applied:{partition}").into_bytes()
+        format!("~~applied:{}", partition.key()).into_bytes()
     }
 
     /// The ids as they were kept.

@@ -42,7 +42,7 @@ pub(super) fn fold_into(
     } else {
         fold_the_rest(binding, origins, &mut read)?
     };
-    put(binding, &read, now, puts);
+    put(binding, origins.prefix, &read, now, puts);
     Ok(applied)
 }
 
@@ -59,7 +59,8 @@ fn fold_the_rest(binding: &Binding, origins: &Origins<'_>, read: &mut Read) -> R
     }
     let entries: Vec<_> = kept.iter().filter_map(|row| origins.entries.get(*row as usize).copied()).collect();
     let batch = origins.batch.take(&kept);
-    let rest = Origins { batch: &batch, entity: origins.entity, event_time: origins.event_time, entries: &entries };
+    let Origins { prefix, entity, event_time, .. } = *origins;
+    let rest = Origins { prefix, batch: &batch, entity, event_time, entries: &entries };
     let mut applied = fold(&binding.transform, &rest, &mut read.now, Duration::from_millis(binding.bisect_ms_max))?;
     let whole = |row: u32| kept.get(row as usize).copied().unwrap_or(row);
     for row in &mut applied.given_up {
@@ -82,7 +83,7 @@ fn read(binding: &Binding, origins: &Origins<'_>, stored: &Stored) -> Result<Rea
             entities.push(key);
         }
     }
-    let keys: Vec<Vec<u8>> = entities.iter().map(|entity| key_of(binding, entity)).collect();
+    let keys: Vec<Vec<u8>> = entities.iter().map(|entity| key_of(origins.prefix, entity)).collect();
     let mut read = Read::default();
     let mut others: BTreeMap<String, Pairs> = BTreeMap::new();
     for (entity, value) in entities.into_iter().zip(stored.read(&keys)?) {
@@ -129,7 +130,7 @@ fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> R
     }
 }
 
-fn put(binding: &Binding, read: &Read, now: Timestamp, puts: &mut Puts) {
+fn put(binding: &Binding, prefix: &[u8], read: &Read, now: Timestamp, puts: &mut Puts) {
     for (entity, state) in &read.now {
         // A state that stays what it was still lives on with its entity.
         if read.before.get(entity) == Some(state) && binding.expire_secs.is_none() {
@@ -140,14 +141,14 @@ fn put(binding: &Binding, read: &Read, now: Timestamp, puts: &mut Puts) {
             let micros = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
             Timestamp(now.0.saturating_add(micros))
         });
-        puts.push(Put { key: key_of(binding, entity), value: Some(value.into()), expires_at });
+        puts.push(Put { key: key_of(prefix, entity), value: Some(value.into()), expires_at });
     }
     let is_gone = |entity: &&Vec<u8>| !read.now.contains_key(*entity) && !read.unusable.contains_key(*entity);
     for entity in read.before.keys().filter(is_gone) {
-        puts.push(Put { key: key_of(binding, entity), value: None, expires_at: None });
+        puts.push(Put { key: key_of(prefix, entity), value: None, expires_at: None });
     }
 }
 
-fn key_of(binding: &Binding, entity: &[u8]) -> Vec<u8> {
-    state_key(&[binding.view.name.as_bytes(), b":", entity].concat())
+fn key_of(prefix: &[u8], entity: &[u8]) -> Vec<u8> {
+    state_key(&[prefix, entity].concat())
 }

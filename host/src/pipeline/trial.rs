@@ -64,7 +64,7 @@ impl<'t> Trial<'t> {
             World::RowTransform => self.transform.apply_all(&batch, BISECT_TIME_MAX)?,
             World::StatefulTransform | World::MigratingTransform => {
                 let ids: Vec<_> = kept.iter().filter_map(|row| Some(entries.get(*row as usize)?.id)).collect();
-                let origins = Origins { batch: &batch, entity: &self.entity, event_time: None, entries: &ids };
+                let origins = Origins { prefix: b"", batch: &batch, entity: &self.entity, event_time: None, entries: &ids };
                 fold(self.transform, &origins, &mut self.states, BISECT_TIME_MAX)?
             }
         };

@@ -98,6 +98,7 @@ impl Computed {
             name: transform.name().to_owned(),
             doc: spec.doc.clone(),
             stream: None,
+            partitioning: None,
             component: transform.digest(),
             version: spec.version.clone(),
             entity,

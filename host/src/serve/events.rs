@@ -14,12 +14,16 @@ use super::access::Caller;
 use super::body::Whole;
 use super::error::ApiError;
 use super::features::body_error;
+use crate::decode::Route;
 use crate::model::{Disposition, Entries, EntryId, EntryRef, Format, json};
 
 /// Ids of the entries that the events became, in their order.
 #[derive(Serialize)]
 pub(super) struct Appended {
     ids: Vec<EntryId>,
+    /// Of a partitioned stream: the partition of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitions: Option<Vec<u32>>,
 }
 
 pub(super) async fn append(
@@ -45,15 +49,25 @@ pub(super) async fn append(
     for (index, event) in events.iter().enumerate() {
         push(&mut entries, &stream.format, event).map_err(|error| ApiError::unusable(format!("events[{index}]: {error}")))?;
     }
+    // Before anything is appended, so that a mistake in one event is a mistake of the whole request.
+    let partitions = stream.route.as_ref().map(|route| partitions(route, &entries)).transpose()?;
     if entries.is_empty() {
-        return Ok(Json(Appended { ids: Vec::new() }));
+        return Ok(Json(Appended { ids: Vec::new(), partitions }));
     }
     let ids = stream.appender.append(&entries).await.map_err(|error| match error.disposition() {
         Disposition::Retry => ApiError::unavailable(format!("the events were perhaps not appended: {error}")),
         Disposition::Reject => ApiError::unusable(error.to_string()),
         Disposition::Stop => ApiError::internal(&error.to_string()),
     })?;
-    Ok(Json(Appended { ids }))
+    Ok(Json(Appended { ids, partitions }))
+}
+
+/// Where each event belongs.
+fn partitions(route: &Route, entries: &Entries) -> Result<Vec<u32>, ApiError> {
+    let partition = |(index, entry): (usize, EntryRef<'_>)| {
+        route.partition(&entry).map_err(|error| ApiError::unusable(format!("events[{index}]: {error}")))
+    };
+    entries.iter().enumerate().map(partition).collect()
 }
 
 /// Entries that one answer shows unless it is told otherwise, and at most.

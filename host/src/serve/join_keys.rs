@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::error::{ApiError, suggestion};
 use crate::model::json::{push_text, push_value};
-use crate::model::{Field, KeyPart, Kind, Timestamp, Value, View, parse, row_key};
+use crate::model::{Field, KeyPart, Kind, Partitioning, Timestamp, Value, View, parse, row_key, split_tag};
 
 /// Characters of a bad value that are shown.
 pub(super) const SHOWN_CHARS: usize = 80;
@@ -63,13 +63,17 @@ pub(super) fn key<'b>(view: &View, label: &impl Fn() -> String, get: impl Fn(&st
         }
     });
     let values = values.collect::<Result<Vec<Part<'b>>, _>>()?;
-    let parts = values.iter().map(|part| match part {
-        Part::Integer(number) => KeyPart::Integer(*number),
-        Part::Boolean(truth) => KeyPart::Boolean(*truth),
-        Part::Timestamp(moment) => KeyPart::Timestamp(moment.0),
-        Part::Text(text, _) => KeyPart::Bytes(text.as_bytes()),
-    });
-    row_key(&view.name, parts).map_err(|error| ApiError::unusable(format!("{}: {error}", label())))
+    let key = match &view.partitioning {
+        None => row_key(&view.name, values.iter().map(Part::key_part)),
+        Some(partitioning) => row_key(&(tag(view, partitioning, &values) + &view.name), values.iter().map(Part::key_part)),
+    };
+    key.map_err(|error| ApiError::unusable(format!("{}: {error}", label())))
+}
+
+/// The tag of the partition that the entity of these values belongs to.
+fn tag(view: &View, partitioning: &Partitioning, values: &[Part<'_>]) -> String {
+    let value = |name: &String| values.get(view.entity.iter().position(|field| field.name == *name)?).map(Part::key_part);
+    partitioning.tag(partitioning.partition_of(partitioning.by.iter().filter_map(value)))
 }
 
 /// A join key's value.
@@ -82,6 +86,15 @@ pub(super) enum Part<'b> {
 }
 
 impl Part<'_> {
+    fn key_part(&self) -> KeyPart<'_> {
+        match self {
+            Part::Integer(number) => KeyPart::Integer(*number),
+            Part::Boolean(truth) => KeyPart::Boolean(*truth),
+            Part::Timestamp(moment) => KeyPart::Timestamp(moment.0),
+            Part::Text(text, _) => KeyPart::Bytes(text.as_bytes()),
+        }
+    }
+
     pub(super) fn value(&self) -> Value<'_> {
         match self {
             Part::Integer(number) => Value::Integer(*number),
@@ -120,7 +133,7 @@ pub(super) fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> S
 
 /// Appends the entity of a row key as the object that a query would name it by.
 pub(super) fn push_entity(out: &mut Vec<u8>, view: &View, key: &[u8]) {
-    let parts = key.get(view.name.len() + 1..).unwrap_or_default().split(|byte| *byte == b'|');
+    let parts = split_tag(key).1.get(view.name.len() + 1..).unwrap_or_default().split(|byte| *byte == b'|');
     out.push(b'{');
     for (index, (field, part)) in view.entity.iter().zip(parts).enumerate() {
         if index > 0 {

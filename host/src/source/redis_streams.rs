@@ -33,7 +33,7 @@ use tokio::sync::Mutex;
 
 use super::{Delivery, Error, Lag, Source};
 use crate::model::{EntryId, Location};
-use crate::resp::{self, Address, Commands, Connection, StreamEntries};
+use crate::resp::{self, Commands, Site, StreamEntries};
 use admin::Admin;
 pub use appender::RedisAppender;
 use fence::Fence;
@@ -81,7 +81,7 @@ pub enum Start {
 
 /// One Redis stream, opened for one consumer.
 pub struct RedisStreams {
-    address: Address,
+    site: Site,
     options: Options,
     admin: Admin,
     reader: Mutex<Reader>,
@@ -95,10 +95,14 @@ const UNKNOWN: u64 = u64::MAX;
 impl RedisStreams {
     /// Prepares the source; the server is first spoken to when something is read.
     pub fn open(url: &str, options: Options) -> Result<RedisStreams, Error> {
-        let address = Address::parse(url).map_err(Error::Config)?;
-        let admin = Admin::new(url, address.clone(), &options)?;
+        RedisStreams::at(&Site::parse(url, false).map_err(Error::Config)?, options)
+    }
+
+    /// The same for a server, or a cluster, that is known.
+    pub fn at(site: &Site, options: Options) -> Result<RedisStreams, Error> {
+        let admin = Admin::new(site.clone(), &options)?;
         let reader = Reader::new(options.place);
-        Ok(RedisStreams { address, options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
+        Ok(RedisStreams { site: site.clone(), options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
     }
 
     async fn try_read(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -106,7 +110,7 @@ impl RedisStreams {
             self.prepare(reader).await?;
         }
         if reader.connection.is_none() {
-            let opened = Connection::open(&self.address, &self.options.consumer).await;
+            let opened = self.site.connect(&self.options.key, &self.options.consumer).await;
             reader.connection = Some(opened.map_err(|error| self.failed("connect", error))?);
         }
         if reader.tended.is_none_or(|last| last.elapsed() >= TEND_EVERY) {
@@ -308,6 +312,11 @@ impl RedisStreams {
             let is_about_the_group = |words: &str| words.starts_with("NOGROUP") || words.starts_with("UNBLOCKED");
             match &error {
                 resp::Error::Server(words) if is_about_the_group(words) => reader.prepared = false,
+                resp::Error::Server(_) if error.is_moved() => {
+                    // Whoever has the stream now is looked up when the connection is made again.
+                    reader.connection = None;
+                    reader.prepared = false;
+                }
                 resp::Error::Server(_) => {}
                 resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::TooLarge | resp::Error::Protocol(_) => {
                     if matches!(error, resp::Error::TooLarge) {
@@ -328,7 +337,7 @@ impl RedisStreams {
             resp::Error::Protocol(reason) => Error::Protocol(reason.to_owned()),
             resp::Error::TooLarge => Error::Protocol(error.to_string()),
             resp::Error::Io(_) | resp::Error::Timeout(_) => {
-                Error::Unreachable { address: self.address.to_string(), reason: error.to_string() }
+                Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
             }
         }
     }
@@ -381,6 +390,6 @@ impl Source for RedisStreams {
     }
 
     fn location(&self) -> Location {
-        self.address.location()
+        self.site.location()
     }
 }

@@ -77,6 +77,7 @@ pub(super) struct Families {
     pub(super) lag_entries: Family<StreamLabels, Gauge>,
     pub(super) lag_seconds: Family<StreamLabels, Gauge<f64, AtomicU64>>,
     pub(super) pending: Family<StreamLabels, Gauge>,
+    pub(super) partitions_held: Family<StreamLabels, Gauge>,
     pub(super) rows_committed: Family<TransformLabels, Counter>,
     pub(super) rows_emitted: Family<TransformLabels, Counter>,
     pub(super) dead_letters: Family<ReasonLabels, Counter>,
@@ -108,6 +109,7 @@ impl Families {
             lag_entries: Family::default(),
             lag_seconds: Family::default(),
             pending: Family::default(),
+            partitions_held: Family::default(),
             rows_committed: Family::default(),
             rows_emitted: Family::default(),
             dead_letters: Family::default(),
@@ -153,6 +155,7 @@ impl Families {
         );
         to.register_with_unit("lag", "Age of the last settled entry while there are newer ones", Unit::Seconds, self.lag_seconds.clone());
         to.register("pending_entries", "Entries read and not acknowledged", self.pending.clone());
+        to.register("partitions_held", "Partitions of the stream that this host works on", self.partitions_held.clone());
     }
 
     fn register_transforms(&self, to: &mut Registry) {

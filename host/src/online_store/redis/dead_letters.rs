@@ -1,6 +1,11 @@
+//! Dead letters: for each partition with a tag, and for everything without one, a hash of letters and a set that orders them by time.
+
+use std::collections::{HashMap, VecDeque};
+
 use async_trait::async_trait;
 use redis::{cmd, pipe};
 
+use super::transaction::LetterKeys;
 use super::{Error, Shared};
 use crate::model::{DeadLetter, DeadLetterQuery, Gathered};
 use crate::online_store::{DeadLetterCount, DeadLetters};
@@ -11,50 +16,104 @@ const PAGE: usize = 64;
 #[async_trait]
 impl DeadLetters for Shared {
     async fn list(&self, query: &DeadLetterQuery) -> Result<Vec<DeadLetter>, Error> {
-        self.gather(query, |letter| letter).await
+        self.gather(query, |_, letter| letter).await
     }
 
     async fn drop(&self, query: &DeadLetterQuery) -> Result<u64, Error> {
-        let (dead, order) = (self.key("dead"), self.key("dead_order"));
+        let places = self.all_letters();
+        let mut doomed: HashMap<usize, Vec<String>> = HashMap::new();
+        for (place, id) in self.gather(query, |place, letter| (place, letter.id.to_string())).await? {
+            doomed.entry(place).or_default().push(id);
+        }
         let mut dropped = 0;
-        let doomed = self.gather(query, |letter| letter.id.to_string()).await?;
-        for ids in doomed.chunks(PAGE) {
-            let mut both = pipe();
-            both.atomic().cmd("HDEL").arg(&dead).arg(ids).cmd("ZREM").arg(&order).arg(ids).ignore();
-            let (gone,): (u64,) = self.ask_all(&both, "HDEL").await?;
-            dropped += gone;
+        for (keys, ids) in places.iter().enumerate().filter_map(|(place, keys)| Some((keys, doomed.remove(&place)?))) {
+            for ids in ids.chunks(PAGE) {
+                let mut both = pipe();
+                both.atomic().cmd("HDEL").arg(&keys.dead).arg(ids).cmd("ZREM").arg(&keys.order).arg(ids).ignore();
+                let (gone,): (u64,) = self.ask_all(&both, "HDEL").await?;
+                dropped += gone;
+            }
         }
         Ok(dropped)
     }
 
     async fn count(&self) -> Result<DeadLetterCount, Error> {
-        let mut both = pipe();
-        both.cmd("ZCARD").arg(self.key("dead_order")).cmd("GET").arg(self.key("dead_evicted"));
-        let (kept, evicted): (u64, Option<u64>) = self.ask_all(&both, "ZCARD").await?;
-        Ok(DeadLetterCount { kept, evicted: evicted.unwrap_or(0) })
+        let mut count = DeadLetterCount::default();
+        for keys in self.all_letters() {
+            let mut both = pipe();
+            both.cmd("ZCARD").arg(&keys.order).cmd("GET").arg(&keys.evicted);
+            let (kept, evicted): (u64, Option<u64>) = self.ask_all(&both, "ZCARD").await?;
+            count.kept += kept;
+            count.evicted += evicted.unwrap_or(0);
+        }
+        Ok(count)
     }
 }
 
+/// The ids of one place, newest first, a page at a time.
+#[derive(Default)]
+struct Ids {
+    page: VecDeque<(String, f64)>,
+    start: usize,
+    ended: bool,
+}
+
 impl Shared {
-    async fn gather<T: Send>(&self, query: &DeadLetterQuery, keep: impl Fn(DeadLetter) -> T + Send + Sync) -> Result<Vec<T>, Error> {
-        let (dead, order) = (self.key("dead"), self.key("dead_order"));
+    pub(super) fn letters(&self, tag: &str) -> LetterKeys {
+        LetterKeys { dead: self.tagged("dead", tag), order: self.tagged("dead_order", tag), evicted: self.tagged("dead_evicted", tag) }
+    }
+
+    fn all_letters(&self) -> Vec<LetterKeys> {
+        // On a cluster there is nothing without a tag.
+        let untagged = (!self.site.is_cluster()).then_some("");
+        untagged.into_iter().chain(self.options.tags.iter().map(String::as_str)).map(|tag| self.letters(tag)).collect()
+    }
+
+    /// All that match, newest first: the ids of all places are merged, and letters are looked at a page at a time. `keep` is told the place
+    /// too.
+    async fn gather<T: Send>(&self, query: &DeadLetterQuery, keep: impl Fn(usize, DeadLetter) -> T + Send + Sync) -> Result<Vec<T>, Error> {
+        let places = self.all_letters();
+        let mut ids: Vec<Ids> = places.iter().map(|_| Ids::default()).collect();
         let mut gathered = Gathered::new(query);
-        let mut start = 0;
         while !gathered.is_full() {
-            let mut page = cmd("ZREVRANGE");
-            page.arg(&order).arg(start).arg(start + PAGE - 1);
-            let ids: Vec<String> = self.ask(&page, "ZREVRANGE").await?;
-            if ids.is_empty() {
+            let page = self.next_page(&places, &mut ids).await?;
+            if page.is_empty() {
                 break;
             }
-            start += ids.len();
-            let mut hmget = cmd("HMGET");
-            hmget.arg(&dead).arg(&ids);
-            let letters: Vec<Option<String>> = self.ask(&hmget, "HMGET").await?;
-            for text in letters.into_iter().flatten() {
-                gathered.add(serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))?, &keep);
+            let mut texts: HashMap<usize, VecDeque<Option<String>>> = HashMap::new();
+            for (place, keys) in places.iter().enumerate() {
+                let here: Vec<&String> = page.iter().filter(|(of, _)| *of == place).map(|(_, id)| id).collect();
+                if !here.is_empty() {
+                    let found: Vec<_> = self.ask(cmd("HMGET").arg(&keys.dead).arg(here), "HMGET").await?;
+                    texts.insert(place, found.into());
+                }
+            }
+            for (place, _) in page {
+                let Some(text) = texts.get_mut(&place).and_then(VecDeque::pop_front).flatten() else { continue };
+                let letter = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))?;
+                gathered.add(letter, |letter| keep(place, letter));
             }
         }
         Ok(gathered.found)
+    }
+
+    /// The next ids of all places together, newest first.
+    async fn next_page(&self, places: &[LetterKeys], ids: &mut [Ids]) -> Result<Vec<(usize, String)>, Error> {
+        let mut page = Vec::with_capacity(PAGE);
+        while page.len() < PAGE {
+            for (keys, ids) in places.iter().zip(ids.iter_mut()).filter(|(_, ids)| ids.page.is_empty() && !ids.ended) {
+                let mut next = cmd("ZREVRANGE");
+                next.arg(&keys.order).arg(ids.start).arg(ids.start + PAGE - 1).arg("WITHSCORES");
+                ids.page = self.ask::<Vec<_>>(&next, "ZREVRANGE").await?.into();
+                ids.start += ids.page.len();
+                ids.ended = ids.page.is_empty();
+            }
+            let fronts = ids.iter().enumerate().filter_map(|(place, ids)| Some((place, ids.page.front()?.1)));
+            // Of equal times the first place, so that within a place the order stays the server's.
+            let newest = fronts.reduce(|one, other| if other.1 > one.1 { other } else { one });
+            let Some((place, _)) = newest else { break };
+            page.extend(ids.get_mut(place).and_then(|ids| ids.page.pop_front()).map(|(id, _)| (place, id)));
+        }
+        Ok(page)
     }
 }

@@ -20,7 +20,9 @@ use redis::{FromRedisValue, Pipeline, Value as Reply};
 
 use super::{Error, RedisStore, Shared};
 use crate::model::feast::{self, FeastKey};
-use crate::model::{EntryId, FeastType, FeatureRow, Field, Header, Kind, OwnedValue, RowRef, Scalar, Schema, SchemaId, Timestamp, Version};
+use crate::model::{
+    EntryId, FeastType, FeatureRow, Field, Header, Kind, OwnedValue, RowRef, Scalar, Schema, SchemaId, Timestamp, Version, split_tag,
+};
 pub(super) use merge::push_rows;
 
 /// How rows are laid out for Feast.
@@ -84,6 +86,7 @@ impl Laid {
 
     /// The hash that a row key's entity is kept in; `None` for what is no row key of this view.
     fn key(&self, project: &str, key: &[u8]) -> Option<Vec<u8>> {
+        let (_, key) = split_tag(key);
         let (_, parts) = key.split_at_checked(key.iter().position(|byte| *byte == b':')? + 1)?;
         let parts: Vec<Vec<u8>> = parts.split(|byte| *byte == b'|').map(|part| percent_decode(part).collect()).collect();
         if parts.len() != self.entity.len() {

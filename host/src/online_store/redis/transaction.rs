@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Acknowledgement;
-use crate::model::{Commit, Put, RowRef, Timestamp, Version};
+use crate::model::{Commit, Put, RowRef, Timestamp, Version, split_tag};
 use crate::resp::Commands;
 
 /// Sets each row unless the stored one has the same or a newer version (bytes 2 to 25 of a packed row). Compared byte by byte, because Lua compares texts
@@ -57,9 +57,14 @@ pub(super) struct Keys {
     pub(super) place: String,
     pub(super) lease: String,
     pub(super) high: String,
+    pub(super) letters: LetterKeys,
+}
+
+/// The keys of dead letters: those of a partitioned stream stand beside its partitions.
+pub(super) struct LetterKeys {
     pub(super) dead: String,
-    pub(super) dead_order: String,
-    pub(super) dead_evicted: String,
+    pub(super) order: String,
+    pub(super) evicted: String,
 }
 
 /// Rows that are surely the newest in one MSET, or one SET each when they expire; the others through the script.
@@ -104,21 +109,21 @@ fn expiry(at: Timestamp) -> Vec<u8> {
     at.as_millis().max(1).to_string().into_bytes()
 }
 
-pub(super) fn push_letters(commands: &mut Commands, keys: &Keys, commit: &Commit, max: u64) {
+pub(super) fn push_letters(commands: &mut Commands, keys: &LetterKeys, commit: &Commit, max: u64) {
     for id in &commit.settled_dead_letters {
         let id = id.to_string();
         commands.command(&[b"HDEL", keys.dead.as_bytes(), id.as_bytes()]);
-        commands.command(&[b"ZREM", keys.dead_order.as_bytes(), id.as_bytes()]);
+        commands.command(&[b"ZREM", keys.order.as_bytes(), id.as_bytes()]);
     }
     for letter in &commit.dead_letters {
         // A dead letter is made of texts and numbers, which always have a JSON form.
         let Ok(text) = serde_json::to_vec(letter) else { continue };
         let id = letter.id.to_string();
         commands.command(&[b"HSET", keys.dead.as_bytes(), id.as_bytes(), &text]);
-        commands.command(&[b"ZADD", keys.dead_order.as_bytes(), letter.at.0.to_string().as_bytes(), id.as_bytes()]);
+        commands.command(&[b"ZADD", keys.order.as_bytes(), letter.at.0.to_string().as_bytes(), id.as_bytes()]);
     }
     if !commit.dead_letters.is_empty() {
-        let (order, dead, evicted) = (keys.dead_order.as_bytes(), keys.dead.as_bytes(), keys.dead_evicted.as_bytes());
+        let (order, dead, evicted) = (keys.order.as_bytes(), keys.dead.as_bytes(), keys.evicted.as_bytes());
         commands.command(&[b"EVAL", EVICT.as_bytes(), b"3", order, dead, evicted, max.to_string().as_bytes()]);
     }
 }
@@ -167,5 +172,5 @@ pub(super) fn push_raise(commands: &mut Commands, high: &str, rows: impl Iterato
 
 /// The view's name in a row key.
 pub(super) fn view_of(key: &[u8]) -> &[u8] {
-    key.split(|byte| *byte == b':').next().unwrap_or_default()
+    split_tag(key).1.split(|byte| *byte == b':').next().unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use redis::cmd;
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers, emits, feast};
 use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
-use crate::online_store::newest::Newest;
+use crate::online_store::newest::{BUCKETS, BUCKETS_OF_PARTITION, Newest};
 use crate::resp::{self, Commands, Connection, Reply};
 
 /// Times that a commit is put together anew because somebody else writes to the same views.
@@ -46,18 +46,20 @@ impl RedisWriter {
     ) -> Result<RedisWriter, Error> {
         let keys = Keys {
             rows: shared.key("row:"),
-            place: shared.key(&format!("place:{partition}")),
-            lease: shared.key(&format!("lease:{partition}")),
-            high: shared.key("high"),
-            dead: shared.key("dead"),
-            dead_order: shared.key("dead_order"),
-            dead_evicted: shared.key("dead_evicted"),
+            place: shared.key(&format!("place:{}", partition.key())),
+            lease: shared.key(&format!("lease:{}", partition.key())),
+            high: shared.tagged("high", &partition.tag),
+            letters: shared.letters(&partition.tag),
         };
         let lease = match writers {
-            Writers::Single { lease_ms, .. } => token.map(|token| (token, lease_ms)),
+            Writers::Single { lease_ms, .. } | Writers::Waiting { lease_ms, .. } => token.map(|token| (token, lease_ms)),
             Writers::Competing => None,
         };
-        let acknowledgement = shared.options.streams.get(&partition.stream).cloned();
+        let acknowledgement = shared.options.streams.get(&partition.stream).map(|stream| Acknowledgement {
+            // The key of a partition is its tag.
+            key: if partition.tag.is_empty() { stream.key.clone() } else { partition.tag.clone() },
+            ..*stream
+        });
         let (place, newest, commands) = (Place::default(), HashMap::new(), Commands::default());
         let (owners, outlets, connection) = (Vec::new(), HashSet::new(), None);
         let mut writer =
@@ -81,7 +83,7 @@ impl RedisWriter {
 
     fn broken(&mut self, error: resp::Error) -> Error {
         self.connection = None;
-        let address = self.shared.address.to_string();
+        let address = self.shared.site.to_string();
         match error {
             resp::Error::Server(reason) => Error::Refused { command: "the commit".into(), reason },
             resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::TooLarge | resp::Error::Protocol(_) => {
@@ -92,7 +94,7 @@ impl RedisWriter {
 
     /// Connects, watches the lease, and finds out whether the commit that was under way has been applied.
     async fn connect(&mut self, commit: Option<u64>) -> Result<Attempt, Error> {
-        let opened = Connection::open(&self.shared.address, "gristmill-writer").await;
+        let opened = self.shared.site.connect(&self.keys.lease, "gristmill-writer").await;
         let mut connection = opened.map_err(|error| self.broken(error))?;
         // This connection watches no views yet, and the server may be another one.
         self.forget_views();
@@ -146,7 +148,7 @@ impl RedisWriter {
                 last = view;
                 continue;
             }
-            let owner = self.shared.key(&format!("writer:{}", String::from_utf8_lossy(view)));
+            let owner = self.shared.key(&format!("writer:{}{}", self.partition.tag, String::from_utf8_lossy(view)));
             loop {
                 self.shared.ask::<()>(cmd("SET").arg(&owner).arg(&token), "SET").await?;
                 let Some(connection) = self.connection.as_mut() else { return Ok(()) };
@@ -160,7 +162,8 @@ impl RedisWriter {
             let high: Option<Vec<u8>> = self.shared.ask(&hget, "HGET").await?;
             let high = high.map(|bytes| <[u8; 24]>::try_from(bytes.as_slice())).transpose();
             let high = high.map_err(|_| Error::Corrupt(format!("{} is not what this version writes", self.keys.high)))?;
-            self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes)));
+            let buckets = if self.partition.tag.is_empty() { BUCKETS } else { BUCKETS_OF_PARTITION };
+            self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes), buckets));
             self.owners.push(owner);
             last = view;
         }
@@ -218,7 +221,7 @@ impl RedisWriter {
         if let Some((_, lease_ms)) = lease {
             commands.command(&[b"PEXPIRE", keys.lease.as_bytes(), lease_ms.to_string().as_bytes()]);
         }
-        push_letters(commands, keys, commit, shared.options.dead_letters_max);
+        push_letters(commands, &keys.letters, commit, shared.options.dead_letters_max);
         emits::push(commands, &shared.options.streams, &commit.emits);
         if let Some(acknowledgement) = acknowledgement {
             push_settled(commands, acknowledgement, &partition.group, commit);

@@ -166,7 +166,7 @@ impl RowWriter {
 
 async fn writer_of(store: &dyn OnlineStore) -> Result<Box<dyn Writer>, crate::online_store::Error> {
     // Where this writer's commits are counted, beside those of streams; the blank in its name is in no stream's.
-    let partition = Partition { stream: "rows sent".into(), group: "feast".into(), index: 0 };
+    let partition = Partition { stream: "rows sent".into(), group: "feast".into(), index: 0, tag: String::new() };
     store.writer(&partition, &Writers::Competing).await
 }
 

@@ -1,19 +1,17 @@
 //! Everything about a stream but reading it, over a connection that blocks nobody.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, FromRedisValue, RedisError, Value, cmd, pipe};
 
 use super::Options;
 use crate::model::{Entries, EntryId};
-use crate::resp::Address;
+use crate::resp::{Queries, Site};
 use crate::source::Error;
 
 pub(super) struct Admin {
-    connection: ConnectionManager,
-    address: Address,
+    connection: Queries,
+    site: Site,
     key: String,
     group: String,
     consumer: String,
@@ -54,18 +52,8 @@ pub(super) struct Claimed {
 
 type Pending = (String, String, u64, u64);
 
-/// A connection that reconnects by itself.
-pub(super) fn connect(url: &str) -> Result<ConnectionManager, Error> {
-    let client = redis::Client::open(url).map_err(|_| Error::Config("not a Redis URL; write redis://HOST:PORT/DB".into()))?;
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(Duration::from_secs(5)))
-        .set_response_timeout(Some(Duration::from_secs(10)))
-        .set_number_of_retries(2);
-    ConnectionManager::new_lazy_with_config(client, config).map_err(|error| Error::Config(error.to_string()))
-}
-
 /// An error of the redis crate as one of ours.
-pub(super) fn failed(address: &Address, command: &str, error: &RedisError) -> Error {
+pub(super) fn failed(address: &Site, command: &str, error: &RedisError) -> Error {
     if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
         Error::Unreachable { address: address.to_string(), reason: error.to_string() }
     } else {
@@ -74,10 +62,10 @@ pub(super) fn failed(address: &Address, command: &str, error: &RedisError) -> Er
 }
 
 impl Admin {
-    pub(super) fn new(url: &str, address: Address, options: &Options) -> Result<Admin, Error> {
+    pub(super) fn new(site: Site, options: &Options) -> Result<Admin, Error> {
         Ok(Admin {
-            connection: connect(url)?,
-            address,
+            connection: site.queries().map_err(Error::Config)?,
+            site,
             key: options.key.clone(),
             group: options.group.clone(),
             consumer: options.consumer.clone(),
@@ -86,7 +74,7 @@ impl Admin {
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, name: &str) -> Result<T, Error> {
-        command.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.address, name, &error))
+        command.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.site, name, &error))
     }
 
     pub(super) async fn state(&self) -> Result<State, Error> {
@@ -95,7 +83,7 @@ impl Admin {
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) if error.to_string().contains("no such key") => return Ok(State { stream: None, group: None }),
-            Err(error) => return Err(failed(&self.address, "XINFO STREAM", &error)),
+            Err(error) => return Err(failed(&self.site, "XINFO STREAM", &error)),
         };
         let groups: Vec<HashMap<String, Value>> = self.ask(cmd("XINFO").arg("GROUPS").arg(&self.key), "XINFO GROUPS").await?;
         let group = groups.into_iter().find(|group| text(group, "name").as_deref() == Some(self.group.as_str()));
@@ -132,7 +120,7 @@ impl Admin {
         }
         match create.query_async::<()>(&mut self.connection.clone()).await {
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-            Err(error) => Err(failed(&self.address, "XGROUP CREATE", &error)),
+            Err(error) => Err(failed(&self.site, "XGROUP CREATE", &error)),
             Ok(()) => Ok(()),
         }
     }
@@ -258,7 +246,7 @@ impl Admin {
             looks.cmd("XRANGE").arg(&self.key).arg(id.to_string()).arg(id.to_string());
         }
         let looked: Result<Vec<Vec<Value>>, _> = looks.query_async(&mut self.connection.clone()).await;
-        let looked = looked.map_err(|error| failed(&self.address, "XRANGE", &error))?;
+        let looked = looked.map_err(|error| failed(&self.site, "XRANGE", &error))?;
         let gone: Vec<EntryId> = missing.iter().zip(looked).filter(|(_, found)| found.is_empty()).map(|(id, _)| *id).collect();
         self.acknowledge(&gone).await?;
         Ok(gone.len() as u64)

@@ -1,24 +1,32 @@
 use async_trait::async_trait;
-use redis::aio::ConnectionManager;
 use redis::pipe;
 
-use super::admin::{connect, failed};
+use super::admin::failed;
 use crate::model::{Entries, EntryId};
-use crate::resp::Address;
+use crate::resp::{Queries, Site};
 use crate::source::{Appender, Error};
 
 /// The writing end of a Redis stream.
 pub struct RedisAppender {
-    connection: ConnectionManager,
-    address: Address,
+    connection: Queries,
+    site: Site,
     key: String,
 }
 
 impl RedisAppender {
     /// Prepares it; the server is first spoken to when something is appended.
     pub fn open(url: &str, key: &str) -> Result<RedisAppender, Error> {
-        let address = Address::parse(url).map_err(Error::Config)?;
-        Ok(RedisAppender { connection: connect(url)?, address, key: key.to_owned() })
+        RedisAppender::at(&Site::parse(url, false).map_err(Error::Config)?, key)
+    }
+
+    /// The same for a server, or a cluster, that is known.
+    pub fn at(site: &Site, key: &str) -> Result<RedisAppender, Error> {
+        Ok(RedisAppender { connection: site.queries().map_err(Error::Config)?, site: site.clone(), key: key.to_owned() })
+    }
+
+    /// That of another stream in the same place, over the same connection.
+    pub fn beside(&self, key: &str) -> RedisAppender {
+        RedisAppender { connection: self.connection.clone(), site: self.site.clone(), key: key.to_owned() }
     }
 }
 
@@ -37,7 +45,7 @@ impl Appender for RedisAppender {
             }
         }
         let ids: Result<Vec<String>, _> = adds.query_async(&mut self.connection.clone()).await;
-        let ids = ids.map_err(|error| failed(&self.address, "XADD", &error))?;
+        let ids = ids.map_err(|error| failed(&self.site, "XADD", &error))?;
         ids.iter().map(|id| id.parse().map_err(|_| Error::Protocol(format!("XADD answered {id:?}")))).collect()
     }
 
@@ -46,7 +54,7 @@ impl Appender for RedisAppender {
         command.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(entries_max);
         let found: Result<Vec<(String, Vec<Vec<u8>>)>, _> = command.query_async(&mut self.connection.clone()).await;
         let mut entries = Entries::default();
-        for (id, fields) in found.map_err(|error| failed(&self.address, "XREVRANGE", &error))?.into_iter().rev() {
+        for (id, fields) in found.map_err(|error| failed(&self.site, "XREVRANGE", &error))?.into_iter().rev() {
             let id = id.parse().map_err(|_| Error::Protocol(format!("XREVRANGE answered {id:?}")))?;
             entries.push(id, fields.as_chunks::<2>().0.iter().map(|[name, value]| (name.as_slice(), value.as_slice())));
         }
