@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gristmill_tests::bench::{interleaved, keep, median, ratio, workspace};
+use gristmill_tests::bench::{cpu_seconds, keep, median, ratio, workspace};
 use gristmill_tests::host::Host;
 use gristmill_tests::native_consumer::event;
 use gristmill_tests::partitions::{held, partition_of};
@@ -27,38 +27,53 @@ fn main() {
     keep("partitions", &lines);
 }
 
+/// One run: events a second, and microseconds of processor time an event of the host and of Redis.
+#[derive(Default)]
+struct Runs {
+    rate: Vec<f64>,
+    cpu: Vec<f64>,
+    redis: Vec<f64>,
+}
+
 /// None, 1, 2 and 4 partitions; the same events.
 fn throughput(server: &RedisServer) -> Vec<String> {
     let counts = [0, 1, 2, 4];
-    let mut runs: Vec<Box<dyn FnMut() -> f64 + '_>> = Vec::new();
-    for count in counts {
-        runs.push(Box::new(move || {
-            fill(server, count, EVENTS);
-            let folder = tempfile::tempdir().expect("a folder");
-            let host = Host::start(folder.path(), &config(server, count)).expect("the host starts");
-            let (first, started) = (settled(&host), Instant::now());
-            wait(|| settled(&host) >= EVENTS as f64);
-            let rate = (EVENTS as f64 - first) / started.elapsed().as_secs_f64();
-            host.stop();
-            rate
-        }));
+    let mut runs: Vec<Runs> = counts.iter().map(|_| Runs::default()).collect();
+    for _ in 0..ROUNDS {
+        for (count, runs) in counts.iter().zip(&mut runs) {
+            run(server, *count, runs);
+        }
     }
-    let mut subjects: Vec<&mut dyn FnMut() -> f64> = runs.iter_mut().map(|run| run.as_mut() as &mut dyn FnMut() -> f64).collect();
-    let figures = interleaved(ROUNDS, &mut subjects);
     let mut lines = vec![
         format!(
-            "A Redis stream of {EVENTS} events into a store on the same server, one host, acknowledging; medians of {ROUNDS} interleaved rounds. One redis-server has one \
-             thread for commands, so beyond what keeps that busy partitions are for several servers: a cluster."
+            "A Redis stream of {EVENTS} events into a store on the same server, one host, acknowledging; medians of {ROUNDS} interleaved \
+             rounds, CPU in µs an event. One redis-server has one thread for commands, so beyond what keeps that busy partitions are for \
+             several servers: a cluster."
         ),
         String::new(),
-        "| partitions | events/s | beside none |".into(),
-        "|---|---|---|".into(),
+        "| partitions | events/s | beside none | host CPU | Redis CPU |".into(),
+        "|---|---|---|---|---|".into(),
     ];
-    for (count, rates) in counts.iter().zip(&figures) {
+    for (count, of) in counts.iter().zip(&runs) {
         let name = if *count == 0 { "none".to_owned() } else { count.to_string() };
-        lines.push(format!("| {name} | {:.0} | {:.2} |", median(rates.clone()), ratio(rates, &figures[0])));
+        let (rate, cpu, redis) = (median(of.rate.clone()), median(of.cpu.clone()), median(of.redis.clone()));
+        lines.push(format!("| {name} | {rate:.0} | {:.2} | {cpu:.2} | {redis:.2} |", ratio(&of.rate, &runs[0].rate)));
     }
     lines
+}
+
+fn run(server: &RedisServer, count: u32, runs: &mut Runs) {
+    fill(server, count, EVENTS);
+    let folder = tempfile::tempdir().expect("a folder");
+    let host = Host::start(folder.path(), &config(server, count)).expect("the host starts");
+    let (cpu, redis) = (cpu_seconds(host.pid()), cpu_seconds(server.pid()));
+    let (first, started) = (settled(&host), Instant::now());
+    wait(|| settled(&host) >= EVENTS as f64);
+    let events = EVENTS as f64 - first;
+    runs.rate.push(events / started.elapsed().as_secs_f64());
+    runs.cpu.push((cpu_seconds(host.pid()) - cpu) * 1e6 / events);
+    runs.redis.push((cpu_seconds(server.pid()) - redis) * 1e6 / events);
+    host.stop();
 }
 
 /// Two hosts share four partitions; one is killed, and the time is taken until the other works on all of them.
