@@ -63,12 +63,6 @@ impl Core {
             At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, registry).await?)),
             At::Request => Bound::Requests(Arc::new(computed(transform, options, self.telemetry.transform(name))?)),
         };
-        if let Some(old) = registry.active.get(name) {
-            let kinds = |view: &View| view.entity.iter().map(|field| (field.name.clone(), field.kind)).collect::<Vec<_>>();
-            if kinds(old.bound.view()) != kinds(bound.view()) {
-                bail!("its entity differs from that of the transform in force under this name; remove that one first, or use another name");
-            }
-        }
         let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.standing));
         if let Some(reading) = &reading {
             check_start(name, reading, registry)?;

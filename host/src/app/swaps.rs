@@ -8,23 +8,23 @@ use serde_json::Value;
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::bound::maker;
-use super::commands::unusable;
+use super::commands::refused;
 use super::standing::Standing;
 use super::transforms::Source;
 use super::versions::{History, Version};
 use super::workers::ConsumerGroup;
 use crate::model::{Cut, Cuts, Maker, Partition};
 use crate::online_store;
-use crate::serve::{CutInfo, MadeBy, PartitionCuts, Refusal, RefusalKind, TransformInfo, VersionInfo, Versions};
+use crate::serve::{Again, CutInfo, MadeBy, PartitionCuts, Refusal, RefusalKind, TransformInfo, VersionInfo, Versions};
 
 impl Core {
-    /// Puts a version into force that was accepted before; with `is_back` as a roll back.
-    pub(super) async fn activate(self: &Arc<Core>, name: &str, number: u32, is_back: bool) -> Result<TransformInfo, Refusal> {
+    /// Puts a version into force that was accepted before.
+    pub(super) async fn activate(self: &Arc<Core>, name: &str, number: u32, wish: Again) -> Result<TransformInfo, Refusal> {
         let _place = self.place_to_compile()?;
         let (version, component) = {
             let registry = self.registry.lock().await;
             let history = registry.book.history(name);
-            if is_back && history.and_then(History::back).is_none_or(|back| back.number != number) {
+            if wish == Again::Back && history.and_then(History::back).is_none_or(|back| back.number != number) {
                 return Err(conflict(format!("transform `{name}` has been changed at the same time; look at its versions and try again")));
             }
             let version = history.and_then(|history| history.version(number)).cloned();
@@ -33,9 +33,12 @@ impl Core {
             let component = registry.book.read(version.digest).map_err(|error| conflict(format!("{error:#}")))?;
             (version, component)
         };
-        let source = if is_back { Source::RolledBack(number) } else { Source::Activated(number) };
-        self.install(name, component, Some(version.options), source).await.map_err(|error| unusable(&error))?;
-        self.info(name).await
+        let source = match wish {
+            Again::Back => Source::RolledBack(number),
+            Again::ByNumber { force } => Source::Activated { number, force },
+        };
+        let active = self.install(name, component, Some(version.options), source).await.map_err(|error| refused(&error))?;
+        Ok(TransformInfo { sample: active.sample, ..self.info(name).await? })
     }
 
     /// All versions of a name, the newest first, and where one ended and the next began.

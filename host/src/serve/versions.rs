@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::access::Caller;
 use super::body::Whole;
-use super::command::{Command, RefusalKind, TransformInfo};
+use super::command::{Again, Command, RefusalKind, TransformInfo};
 use super::error::ApiError;
 use super::features::body_error;
 use super::transforms::{all, send, stored, unknown};
@@ -104,6 +104,8 @@ pub struct VersionInfo {
 #[serde(deny_unknown_fields)]
 struct Wanted {
     version: u32,
+    #[serde(default)]
+    force: bool,
 }
 
 pub(super) async fn list(
@@ -133,9 +135,9 @@ pub(super) async fn activate(
 ) -> Result<Json<TransformInfo>, ApiError> {
     let name = stored(path?.0);
     let Whole(body, _room) = body?;
-    let Wanted { version } = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
+    let Wanted { version, force } = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     let versions = of(&shared, &caller, &name).await?;
-    take(&shared, &caller, &versions, version, false).await
+    take(&shared, &caller, &versions, version, Again::ByNumber { force }).await
 }
 
 pub(super) async fn roll_back(
@@ -146,7 +148,7 @@ pub(super) async fn roll_back(
     let name = stored(path?.0);
     let versions = of(&shared, &caller, &name).await?;
     let first = || ApiError::conflict(format!("no version of transform `{name}` was in force before; activate one by its number"));
-    take(&shared, &caller, &versions, versions.back.ok_or_else(first)?, true).await
+    take(&shared, &caller, &versions, versions.back.ok_or_else(first)?, Again::Back).await
 }
 
 /// Asks for a version, if the stream that it reads is within the caller's reach.
@@ -156,5 +158,5 @@ async fn take(shared: &Shared, caller: &Caller, versions: &Versions, number: u32
     let missing = || ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("transform `{name}` has no version {number}"));
     caller.may_bind(version.ok_or_else(missing)?.stream.as_deref())?;
     let (reply, answer) = oneshot::channel();
-    Ok(Json(send(shared, Command::Activate { name: name.clone(), number, is_back, reply }, answer).await??))
+    Ok(Json(send(shared, Command::Activate { name: name.clone(), number, wish, reply }, answer).await??))
 }
