@@ -64,7 +64,7 @@ pub use feast::{FeastOptions, Written};
 use pieces::Pieces;
 use plan::Plans;
 pub use tls::{Tls, TlsError, TlsFiles};
-pub use versions::{CutInfo, MadeBy, PartitionCuts, VersionInfo, Versions};
+pub use versions::{CutInfo, MadeBy, PartitionCuts, Unseen, VersionInfo, Versions};
 
 /// What the edge works with.
 pub struct State {

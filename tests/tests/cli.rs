@@ -208,6 +208,10 @@ fn every_command_has_help_with_an_example() {
         assert_eq!(help.status.code(), Some(0));
         assert!(out(&help).contains(&format!("Example: gristmill {command}")), "{}", out(&help));
     }
+    for action in ["versions", "activate"] {
+        let help = out(&gristmill(&["transforms", action, "--help"]));
+        assert!(help.contains(&format!("Example: gristmill transforms {action}")), "{help}");
+    }
     for action in ["list", "show", "replay", "drop"] {
         let help = out(&gristmill(&["dead-letters", action, "--help"]));
         assert!(help.contains(&format!("Example: gristmill dead-letters {action}")), "{help}");

@@ -11,7 +11,7 @@ use super::binding_options::BindingOptions;
 use super::transforms::Registry;
 use super::workers::Reading;
 use crate::model::{At, Column, Maker, Packed, Schema, StoredState, Values, View, ViewName, aggregation, is_stream_name, state_key};
-use crate::pipeline::Binding;
+use crate::pipeline::{Binding, OtherStates};
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
 use crate::transform::{Transform, World};
@@ -57,10 +57,11 @@ impl Core {
         name: &str,
         transform: Transform,
         options: &BindingOptions,
+        may_go_back: bool,
         registry: &Registry,
     ) -> anyhow::Result<(Bound, Option<Reading>)> {
         let bound = match options.at {
-            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, registry).await?)),
+            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, may_go_back, registry).await?)),
             At::Request => Bound::Requests(Arc::new(computed(transform, options, self.telemetry.transform(name))?)),
         };
         let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.standing));
@@ -75,6 +76,7 @@ impl Core {
         name: &str,
         transform: Transform,
         options: &BindingOptions,
+        may_go_back: bool,
         registry: &Registry,
     ) -> anyhow::Result<Binding> {
         let (view, stream) = view_of(name, &transform, options)?;
@@ -86,7 +88,7 @@ impl Core {
             kept: view.kept.clone(),
             state_version: transform.world().is_stateful().then(|| view.version.clone()),
         };
-        self.check_states(&view, &transform).await?;
+        let others = self.check_states(&view, &transform, may_go_back).await?;
         if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&stream) {
             bail!(
                 "it keeps states, windows or history, which need events in order and once each, and the hosts of stream `{}` compete for its \
@@ -105,6 +107,7 @@ impl Core {
             view: Arc::new(view),
             schema,
             inputs,
+            others,
             kept,
             emit,
             expire_secs: options.expire_secs(),
@@ -114,10 +117,10 @@ impl Core {
     }
 
     /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
-    /// sample of what is stored is taken over for a try.
-    async fn check_states(&self, view: &View, transform: &Transform) -> anyhow::Result<()> {
+    /// sample of what is stored is taken over for a try. One that was in force before may go back behind those that it cannot take over.
+    async fn check_states(&self, view: &View, transform: &Transform, may_go_back: bool) -> anyhow::Result<OtherStates> {
         if !transform.world().is_stateful() {
-            return Ok(());
+            return Ok(OtherStates::default());
         }
         let store = self.store.as_store();
         let own = &view.version;
@@ -125,19 +128,24 @@ impl Core {
         let versions = all.into_iter().filter(|(_, schema)| schema.view == view.name).filter_map(|(_, schema)| schema.state_version);
         let others: BTreeSet<String> = versions.filter(|version| !StoredState::is_compatible(version, own)).collect();
         if others.is_empty() {
-            return Ok(());
+            return Ok(OtherStates::default());
         }
         if transform.world() != World::MigratingTransform {
+            if may_go_back {
+                return Ok(OtherStates { are_there: true, gone_back_behind: others });
+            }
             let others: Vec<&str> = others.iter().map(String::as_str).collect();
             bail!(
                 "version {own} does not read the states that version {} has written, and exports no migration: export one (world \
-                 `migrating-transform`), give it a version that says that its states are the same ({}.x), or load it under another name",
+                 `migrating-transform`), give it a version that says that its states are the same ({}.x), load it under another name, or roll back to it \
+                 if it was in force before",
                 others.join(" and "),
                 others.first().and_then(|version| version.rsplit_once('.')).map_or("0", |(major, _)| major)
             );
         }
         let prefix = state_key(format!("{}:", view.name).as_bytes());
         let sample = store.sample(&prefix, STATES_TRIED).await.context("cannot read the states of the online store")?;
+        let mut gone_back_behind = BTreeSet::new();
         for from in others {
             let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
             let mut packed = Packed::default();
@@ -145,9 +153,16 @@ impl Core {
             let many = packed.len();
             let migrated =
                 tokio::task::block_in_place(|| transform.migrate(&from, &Column { values: Values::Blobs(packed), validity: None }));
-            migrated.with_context(|| format!("it cannot take over {many} of the states that version {from} has written"))?;
+            match migrated {
+                Ok(_) => {}
+                Err(_) if may_go_back => drop(gone_back_behind.insert(from)),
+                Err(error) => {
+                    let what = format!("it cannot take over {many} of the states that version {from} has written");
+                    return Err(anyhow::Error::new(error).context(what));
+                }
+            }
         }
-        Ok(())
+        Ok(OtherStates { are_there: true, gone_back_behind })
     }
 }
 

@@ -175,6 +175,7 @@ impl Core {
             origin: None,
             number: None,
             sample: None,
+            unseen: Vec::new(),
             spec: None,
         });
         let mut all: Vec<TransformInfo> = running.chain(refused).collect();
@@ -286,6 +287,7 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         origin: Some(active.origin.as_str()),
         number: Some(active.number),
         sample: None,
+        unseen: Vec::new(),
         spec: Some(active.bound.transform().spec().as_ref().clone()),
     }
 }

@@ -77,6 +77,14 @@ impl Source {
         }
     }
 
+    /// Whether it was in force before.
+    fn is_again(&self) -> bool {
+        match self {
+            Source::Put { .. } => false,
+            Source::Activated { .. } | Source::RolledBack(_) | Source::Resumed(_) => true,
+        }
+    }
+
     /// Where it is declared, if that is why it comes.
     fn declaration(&self) -> Option<Origin> {
         match self {
@@ -170,7 +178,7 @@ impl Core {
         let mut registry = self.registry.lock().await;
         // Again, because another version may have come into force meanwhile.
         self.check_features(&registry, name, transform.spec(), &options, source)?;
-        let (bound, reading) = self.bind(name, transform, &options, &registry).await?;
+        let (bound, reading) = self.bind(name, transform, &options, source.is_again(), &registry).await?;
         let declared = declaration.map(|(declared, _)| declared);
         let active = self.write_down(&mut registry, name, &component, (bound, reading, options), source, declared)?;
         self.put_into_force(&mut registry, name, Active { sample, ..active }).await

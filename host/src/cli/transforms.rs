@@ -162,6 +162,20 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Tells which events the states of a fold have not seen, once it has gone back.
+fn say_unseen(result: &Value) {
+    let unseen = result.get("unseen").and_then(Value::as_array).cloned().unwrap_or_default();
+    for partition in &unseen {
+        let [stream, index, after] = ["/stream", "/partition", "/after"].map(|pointer| text(partition, pointer));
+        let after = if after.is_empty() { "at all".to_owned() } else { format!("after entry {after}") };
+        print::line(&format!(
+            "its states have seen no event of `{stream}`, partition {index}, {after} until now: those are counted by the version before it only; start \
+             over to count them (`gristmill push FILE.wasm --name {}@v2 --start beginning`)",
+            text(result, "/name").split('@').next().unwrap_or_default()
+        ));
+    }
+}
+
 /// Tells what has come into force.
 fn say_in_force(result: &Value, as_json: bool) {
     if as_json {
@@ -171,6 +185,7 @@ fn say_in_force(result: &Value, as_json: bool) {
     let [name, number, component] = ["/name", "/number", "/component"].map(|pointer| text(result, pointer));
     let place = result.get("stream").and_then(Value::as_str).map_or("for requests".to_owned(), |stream| format!("on stream `{stream}`"));
     print::line(&format!("{name} is in force {place}, version {number}, component {component}"));
+    say_unseen(result);
     if let Some(sample) = result.get("sample").filter(|sample| !sample.is_null()) {
         let outcome = |side: &str| ["used", "rows", "rejected", "failed"].map(|count| text(sample, &format!("/{side}/{count}")));
         let row = |side: &str, words: &str| std::iter::once(words.to_owned()).chain(outcome(side)).collect::<Vec<_>>();

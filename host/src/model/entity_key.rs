@@ -52,6 +52,12 @@ pub fn state_key(row_key: &[u8]) -> Vec<u8> {
     [b"~", row_key].concat()
 }
 
+/// The key under which a fold keeps, beside the state of an entity, the one that a version wrote whose states the present one does not share. No state has a
+/// key like it.
+pub fn old_state_key(row_key: &[u8]) -> Vec<u8> {
+    [b"~~old:", row_key].concat()
+}
+
 /// The key under which the newest row of one entity in one view is kept: `view:part|part`.
 pub fn row_key<'a>(view: &str, parts: impl IntoIterator<Item = KeyPart<'a>>) -> Result<Vec<u8>, KeyError> {
     let mut key = Vec::with_capacity(view.len() + 32);

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::versions::Versions;
+use super::versions::{Unseen, Versions};
 use crate::model::{At, DeadLetterId, DeadLetterQuery, Digest, EntryId, FallbackKind, Service, ServiceName, Spec};
 
 /// What a request wants done to the host. Each carries the sender of its answer.
@@ -197,6 +197,9 @@ pub struct TransformInfo {
     /// What became of the newest events of its stream when it came into force, where it reads them in another way than the version before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
+    /// Of a fold that has just gone back behind versions whose states it does not read: what its states have not seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Unseen>,
     /// What the component says about itself.
     pub spec: Option<Spec>,
 }

@@ -46,6 +46,9 @@ pub struct PartitionCuts {
     pub cuts: Vec<CutInfo>,
     /// Whether the version in force has had no event yet: its cut will be there with its first batch.
     pub pending: bool,
+    /// Where that goes back behind versions whose states it does not read: what its states will not have seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
     /// Whether hosts compete for the entries of this stream: then there are no cuts, because there is no last entry of the version before.
     pub competing: bool,
 }
@@ -61,6 +64,24 @@ pub struct CutInfo {
     pub after: Option<EntryId>,
     /// When the first batch after it was worked on.
     pub at: Timestamp,
+    /// Of a fold that has gone back behind versions whose states it does not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
+}
+
+/// Entries that the states of a fold have not seen, because it has gone back behind the versions that applied them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unseen {
+    /// The stream.
+    pub stream: String,
+    /// The consumer group.
+    pub group: String,
+    /// Which partition.
+    pub partition: u32,
+    /// All after this one; none where the fold had not applied any.
+    pub after: Option<EntryId>,
+    /// Up to this one; none for those up to the next batch.
+    pub up_to: Option<EntryId>,
 }
 
 /// A version in a cut.
