@@ -12,5 +12,6 @@ pub mod oracle;
 pub mod redis_server;
 pub mod source_conformance;
 pub mod store_conformance;
+pub mod swaps;
 pub mod token;
 pub mod tools;
