@@ -56,7 +56,10 @@ use crate::telemetry::Telemetry;
 use access::Access;
 pub use access::{AccessOptions, Token};
 pub use catalog::Catalog;
-pub use command::{Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, StreamGroup, StreamInfo, StreamReader, TransformChange, TransformInfo};
+pub use command::{
+    Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, StreamGroup,
+    StreamInfo, StreamReader, TransformChange, TransformInfo,
+};
 pub use computed::Computed;
 use cors::Cors;
 use edge::Edge;

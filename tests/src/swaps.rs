@@ -53,10 +53,12 @@ fn version(number: usize) -> Vec<u8> {
 
 /// Swaps so many times, between versions whose code has been compiled, and checks every event and every read.
 pub fn swap_under_load(host: &Host, swaps: usize) -> Outcome {
-    let windows = json!([{"feature": "n", "column": "feature1", "function": "count"}, {"feature": "total", "column": "feature1", "function": "sum"}]);
+    let windows =
+        json!([{"feature": "n", "column": "feature1", "function": "count"}, {"feature": "total", "column": "feature1", "function": "sum"}]);
     let query: String = windows.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
     for number in 0..VERSIONS {
-        let (status, answer) = host.put(&format!("/v1/transforms/tutorial?aggregations={query}"), &version(number)).expect("the host answers");
+        let (status, answer) =
+            host.put(&format!("/v1/transforms/tutorial?aggregations={query}"), &version(number)).expect("the host answers");
         assert_eq!(status, 200, "{answer}");
     }
     let (done, reads) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -80,7 +82,8 @@ fn swap_once(host: &Host, swap: usize) -> f64 {
     let settled = || host.metric("gristmill_entries_settled_total");
     let before = settled();
     let started = Instant::now();
-    let (how, body) = if swap % 5 == 4 { ("roll-back", String::new()) } else { ("activate", json!({"version": swap % VERSIONS + 1}).to_string()) };
+    let (how, body) =
+        if swap % 5 == 4 { ("roll-back", String::new()) } else { ("activate", json!({"version": swap % VERSIONS + 1}).to_string()) };
     let (status, answer) = host.post(&format!("/v1/transforms/tutorial/{how}"), &body).expect("the host answers");
     assert_eq!(status, 200, "{answer}");
     let took = started.elapsed().as_secs_f64() * 1_000.0;
@@ -91,7 +94,8 @@ fn swap_once(host: &Host, swap: usize) -> f64 {
 fn send(host: &Host, done: &AtomicBool) -> u64 {
     let mut sent = 0;
     while !done.load(Ordering::Relaxed) {
-        let events: Vec<Value> = (sent..sent + EVENTS).map(|number| json!({"id": format!("k{}", number % ENTITIES), "value": number})).collect();
+        let events: Vec<Value> =
+            (sent..sent + EVENTS).map(|number| json!({"id": format!("k{}", number % ENTITIES), "value": number})).collect();
         let (status, answer) = host.post("/v1/streams/mystream/events", &json!(events).to_string()).expect("the host answers");
         assert_eq!(status, 200, "{answer}");
         sent += EVENTS;

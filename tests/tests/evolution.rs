@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 const CONFIG: &str = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n";
-const COUNTED: &str = "&aggregations=%5B%7B%22feature%22%3A%22n%22%2C%22column%22%3A%22f1%22%2C%22function%22%3A%22count%22%7D%5D&history_secs=3600";
+const COUNTED: &str =
+    "&aggregations=%5B%7B%22feature%22%3A%22n%22%2C%22column%22%3A%22f1%22%2C%22function%22%3A%22count%22%7D%5D&history_secs=3600";
 
 /// A row transform that answers one event with these features: the position of each is its value.
 fn component(features: &[(&str, Kind)]) -> Vec<u8> {

@@ -340,7 +340,8 @@ fn a_fold_goes_back_to_the_states_that_a_newer_version_has_replaced() {
         let newest = count(&host, "new", 3.0, &json!([1, 3.0]));
 
         let back = swap(&host, "roll-back", "");
-        let unseen = |after: &str, up_to: Value| json!({"stream": "events", "group": "gristmill", "partition": 0, "after": after, "up_to": up_to});
+        let unseen =
+            |after: &str, up_to: Value| json!({"stream": "events", "group": "gristmill", "partition": 0, "after": after, "up_to": up_to});
         assert_eq!((&back["number"], &back["unseen"]), (&json!(1), &json!([unseen(&last, Value::Null)])), "{back}");
         count(&host, "a", 10.0, &json!([3, 16.0]));
         count(&host, "new", 5.0, &json!([1, 5.0]));

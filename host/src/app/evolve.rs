@@ -106,7 +106,7 @@ impl Core {
         let next = (2..).map(|version| ViewName::stored(base, version)).find(is_free).unwrap_or_default();
         Err(Incompatible(format!(
             "it is not what readers of view `{name}` know: {}; keep these as they are, or put it under `{next}`, as another version of the view that is \
-             served beside this one",
+             served beside this one; if nobody reads the view, delete the transform first",
             all.join("; ")
         )))
     }
@@ -204,15 +204,20 @@ mod tests {
         for (new, options, expected) in [
             (vec![a.clone(), b.clone(), vector(3)], with("a"), vec![]),
             (vec![Field::plain("new", Kind::Float, false), vector(3), b.clone(), Field { nullable: true, ..a.clone() }], with("a"), vec![]),
-            (vec![Field::plain("a", Kind::Float, false), b.clone(), vector(3)], with("b"), vec![
-                "feature `a` was integer and is float",
-                "feature `newest` was a list of integer and is a list of text",
-            ]),
-            (vec![a.clone(), vector(4)], BindingOptions::default(), vec![
-                "feature `b`, text, is gone",
-                "feature `vector` was vector of 3 and is vector of 4",
-                "feature `newest`, a list of integer, is gone",
-            ]),
+            (
+                vec![Field::plain("a", Kind::Float, false), b.clone(), vector(3)],
+                with("b"),
+                vec!["feature `a` was integer and is float", "feature `newest` was a list of integer and is a list of text"],
+            ),
+            (
+                vec![a.clone(), vector(4)],
+                BindingOptions::default(),
+                vec![
+                    "feature `b`, text, is gone",
+                    "feature `vector` was vector of 3 and is vector of 4",
+                    "feature `newest`, a list of integer, is gone",
+                ],
+            ),
         ] {
             assert_eq!(differences(&old, &Told::new(&spec(&new), &options)), expected);
         }

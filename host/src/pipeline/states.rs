@@ -163,7 +163,9 @@ fn go_back(binding: &Binding, stored: &Stored, read: &mut Read) -> Result<(), Er
             read.now.insert(entity, state.bytes.to_vec());
         } else if let Some((_, message)) = read.unusable.get_mut(&entity) {
             let kept = state.version;
-            *message = format!("the state that version {own} left of the entity is gone: version {kept} and another one after it have replaced it");
+            *message = format!(
+                "the state that version {own} left of the entity is gone: version {kept} and another one after it have replaced it"
+            );
         }
     }
     Ok(())

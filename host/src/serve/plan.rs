@@ -237,7 +237,8 @@ impl Mapping {
     ) -> Mapping {
         let position = |column: &PlannedColumn| {
             let is_of = column.view == view && column.is_windowed == is_windowed;
-            let is_same = |field: &Field| (&field.name, field.kind, field.width) == (&column.field.name, column.field.kind, column.field.width);
+            let is_same =
+                |field: &Field| (&field.name, field.kind, field.width) == (&column.field.name, column.field.kind, column.field.width);
             fields.iter().position(|field| is_of && is_same(field))
         };
         let positions: Vec<Option<usize>> = columns.map(position).collect();

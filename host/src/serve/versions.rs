@@ -173,7 +173,7 @@ pub(super) async fn roll_back(
 }
 
 /// Asks for a version, if the stream that it reads is within the caller's reach.
-async fn take(shared: &Shared, caller: &Caller, versions: &Versions, number: u32, is_back: bool) -> Result<Json<TransformInfo>, ApiError> {
+async fn take(shared: &Shared, caller: &Caller, versions: &Versions, number: u32, wish: Again) -> Result<Json<TransformInfo>, ApiError> {
     let Versions { name, versions, .. } = versions;
     let version = versions.iter().find(|version| version.number == number);
     let missing = || ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("transform `{name}` has no version {number}"));
