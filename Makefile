@@ -49,7 +49,7 @@ bench: rust ## Run the benches; each prints ratios and keeps its figures in test
 	@sh plugins/build.sh
 	@sh plugins/tools.sh
 	@$(CARGO) build $(ALL)
-	@for bench in boundary end_to_end partitions query serving windows embedded_engines languages; do \
+	@for bench in boundary end_to_end partitions query serving swaps windows embedded_engines languages; do \
 		echo "bench: $$bench"; $(CARGO) bench --profile release --workspace --locked --bench $$bench || exit 1; done
 
 plugins: rust ## Build every first-party plugin into target/components

@@ -8,6 +8,7 @@ mod chain;
 mod check;
 mod commands;
 mod demo;
+mod evolve;
 mod feast;
 mod folder;
 mod restart;

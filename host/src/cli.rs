@@ -68,7 +68,7 @@ enum Command {
     #[command(after_help = "Example: gristmill push own.wasm --name own --stream payments")]
     Push(transforms::PushArguments),
     /// List, show or delete the transforms of a running host, and their versions
-    #[command(after_help = "Examples: gristmill transforms --json\n          gristmill transforms versions own")]
+    #[command(after_help = "Example: gristmill transforms versions own")]
     Transforms(transforms::Arguments),
     /// Let a transform of a running host read nothing until it is resumed
     #[command(after_help = "Example: gristmill pause own")]

@@ -37,7 +37,7 @@ pub use cut::{Cut, Cuts, Maker};
 pub use dead_letter::{DeadLetter, DeadLetterId, DeadLetterQuery, Gathered, RawField, Reason};
 pub use disposition::Disposition;
 pub use emits::Emits;
-pub use entity_key::{KEY_BYTES_MAX, KeyError, KeyPart, push_key_part, row_key, split_tag, state_key};
+pub use entity_key::{KEY_BYTES_MAX, KeyError, KeyPart, old_state_key, push_key_part, row_key, split_tag, state_key};
 pub use entry::{Entries, EntryId, EntryRef, ParseEntryIdError};
 pub use fallback::{At, Fallback, FallbackKind};
 pub use feast_type::{FeastStatuses, FeastType, Scalar};

@@ -47,7 +47,7 @@ use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
 
 use batch::Built;
-pub use binding::{Binding, Transforms};
+pub use binding::{Binding, OtherStates, Transforms};
 use cuts::Swaps;
 pub use emit::Emit;
 use owed::Owed;

@@ -58,8 +58,8 @@ use access::Access;
 pub use access::{AccessOptions, Token};
 pub use catalog::Catalog;
 pub use command::{
-    Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, StreamGroup, StreamInfo, StreamReader,
-    TransformChange, TransformInfo,
+    Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, StreamGroup,
+    StreamInfo, StreamReader, TransformChange, TransformInfo,
 };
 pub use computed::Computed;
 use cors::Cors;
@@ -68,7 +68,7 @@ pub use feast::{FeastOptions, Written};
 use pieces::Pieces;
 use plan::Plans;
 pub use tls::{Tls, TlsError, TlsFiles};
-pub use versions::{CutInfo, MadeBy, PartitionCuts, VersionInfo, Versions};
+pub use versions::{CutInfo, MadeBy, PartitionCuts, Unseen, VersionInfo, Versions};
 
 /// What the edge works with.
 pub struct State {

@@ -14,5 +14,6 @@ pub mod redis_cluster;
 pub mod redis_server;
 pub mod source_conformance;
 pub mod store_conformance;
+pub mod swaps;
 pub mod token;
 pub mod tools;

@@ -161,7 +161,7 @@ fn one_that_was_pushed_is_there_again_after_a_restart() {
     let component = folder.path().join("conformance-reference.wasm");
     let push = ["push", component.to_str().unwrap(), "--name", "risk", "--at", "request", "--input", "real=tutorial:feature1"];
     let said = gristmill(&host, &[&push[..], &["--fallback", "values", "--fallback-values", r#"{"text": "none"}"#]].concat());
-    assert!(said.starts_with("risk is in force for requests, component "), "{said}");
+    assert!(said.starts_with("risk is in force for requests, version 1, component "), "{said}");
     let said = gristmill(&host, &["get", "--features", "risk:text,risk:real", "id=a", "--request", "text=x", "--request", "whole=1"]);
     assert!(said.contains("<x>") && said.contains("12.1"), "{said}");
     let asked =

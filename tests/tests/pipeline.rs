@@ -11,7 +11,7 @@ use gristmill::model::{
 };
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
-use gristmill::pipeline::{Binding, Health, Pipeline, Replay, Replayed, Transforms};
+use gristmill::pipeline::{Binding, Health, OtherStates, Pipeline, Replay, Replayed, Transforms};
 use gristmill::source::scripted::{Script, ScriptedSource};
 use gristmill::source::{Delivery, Error, Source};
 use gristmill::telemetry::Telemetry;
@@ -147,6 +147,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         view: Arc::new(view),
         schema,
         inputs: Vec::new(),
+        others: OtherStates::default(),
         kept: plan,
         emit: None,
         expire_secs: None,

@@ -15,7 +15,7 @@ use crate::model::{
     At, Column, Field, Kind, Maker, Packed, Partitioning, Schema, Spec, StoredState, Values, View, ViewName, aggregation, is_stream_name,
     state_key,
 };
-use crate::pipeline::Binding;
+use crate::pipeline::{Binding, OtherStates};
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
 use crate::transform::{Transform, World};
@@ -61,18 +61,13 @@ impl Core {
         name: &str,
         transform: Transform,
         options: &BindingOptions,
+        may_go_back: bool,
         registry: &Registry,
     ) -> anyhow::Result<(Bound, Option<Reading>)> {
         let bound = match options.at {
-            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, registry).await?)),
+            At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, may_go_back, registry).await?)),
             At::Request => Bound::Requests(Arc::new(computed(transform, options, self.telemetry.transform(name))?)),
         };
-        if let Some(old) = registry.active.get(name) {
-            let kinds = |view: &View| view.entity.iter().map(|field| (field.name.clone(), field.kind)).collect::<Vec<_>>();
-            if kinds(old.bound.view()) != kinds(bound.view()) {
-                bail!("its entity differs from that of the transform in force under this name; remove that one first, or use another name");
-            }
-        }
         let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.standing));
         if let Some(reading) = &reading {
             check_start(name, reading, registry)?;
@@ -85,6 +80,7 @@ impl Core {
         name: &str,
         transform: Transform,
         options: &BindingOptions,
+        may_go_back: bool,
         registry: &Registry,
     ) -> anyhow::Result<Binding> {
         let (view, stream) = view_of(name, &transform, options, &self.config)?;
@@ -98,7 +94,7 @@ impl Core {
             state_version: transform.world().is_stateful().then(|| view.version.clone()),
             partitioning: view.partitioning.clone(),
         };
-        self.check_states(&view, &transform).await?;
+        let others = self.check_states(&view, &transform, may_go_back).await?;
         if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&stream) {
             bail!(
                 "it keeps states, windows or history, which need events in order and once each, and the hosts of stream `{}` compete for its \
@@ -117,6 +113,7 @@ impl Core {
             view: Arc::new(view),
             schema,
             inputs,
+            others,
             kept,
             emit,
             expire_secs: options.expire_secs(),
@@ -147,10 +144,10 @@ impl Core {
     }
 
     /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
-    /// sample of what is stored is taken over for a try.
-    async fn check_states(&self, view: &View, transform: &Transform) -> anyhow::Result<()> {
+    /// sample of what is stored is taken over for a try. One that was in force before may go back behind those that it cannot take over.
+    async fn check_states(&self, view: &View, transform: &Transform, may_go_back: bool) -> anyhow::Result<OtherStates> {
         if !transform.world().is_stateful() {
-            return Ok(());
+            return Ok(OtherStates::default());
         }
         let store = self.store.as_store();
         let own = &view.version;
@@ -158,13 +155,17 @@ impl Core {
         let versions = all.into_iter().filter(|(_, schema)| schema.view == view.name).filter_map(|(_, schema)| schema.state_version);
         let others: BTreeSet<String> = versions.filter(|version| !StoredState::is_compatible(version, own)).collect();
         if others.is_empty() {
-            return Ok(());
+            return Ok(OtherStates::default());
         }
         if transform.world() != World::MigratingTransform {
+            if may_go_back {
+                return Ok(OtherStates { are_there: true, gone_back_behind: others });
+            }
             let others: Vec<&str> = others.iter().map(String::as_str).collect();
             bail!(
                 "version {own} does not read the states that version {} has written, and exports no migration: export one (world \
-                 `migrating-transform`), give it a version that says that its states are the same ({}.x), or load it under another name",
+                 `migrating-transform`), give it a version that says that its states are the same ({}.x), load it under another name, or roll back to it \
+                 if it was in force before",
                 others.join(" and "),
                 others.first().and_then(|version| version.rsplit_once('.')).map_or("0", |(major, _)| major)
             );
@@ -176,6 +177,7 @@ impl Core {
                 break;
             }
         }
+        let mut gone_back_behind = BTreeSet::new();
         for from in others {
             let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
             let mut packed = Packed::default();
@@ -183,9 +185,16 @@ impl Core {
             let many = packed.len();
             let migrated =
                 tokio::task::block_in_place(|| transform.migrate(&from, &Column { values: Values::Blobs(packed), validity: None }));
-            migrated.with_context(|| format!("it cannot take over {many} of the states that version {from} has written"))?;
+            match migrated {
+                Ok(_) => {}
+                Err(_) if may_go_back => drop(gone_back_behind.insert(from)),
+                Err(error) => {
+                    let what = format!("it cannot take over {many} of the states that version {from} has written");
+                    return Err(anyhow::Error::new(error).context(what));
+                }
+            }
         }
-        Ok(())
+        Ok(OtherStates { are_there: true, gone_back_behind })
     }
 }
 

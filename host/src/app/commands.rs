@@ -8,6 +8,7 @@ use tokio::sync::{SemaphorePermit, mpsc, oneshot};
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::evolve::Incompatible;
 use super::standing::Standing;
 use super::transforms::{Active, Source};
 use super::versions::Origin;
@@ -33,8 +34,8 @@ async fn carry_out(core: Arc<Core>, command: Command) {
         Command::PutTransform { name, component, binding, by, reply } => {
             let _ = reply.send(core.put(&name, component, binding, by).await);
         }
-        Command::Activate { name, number, is_back, reply } => {
-            let _ = reply.send(core.activate(&name, number, is_back).await);
+        Command::Activate { name, number, wish, reply } => {
+            let _ = reply.send(core.activate(&name, number, wish).await);
         }
         Command::Versions { name, reply } => {
             let _ = reply.send(core.versions(&name).await);
@@ -66,7 +67,13 @@ async fn carry_out(core: Arc<Core>, command: Command) {
     }
 }
 
-pub(super) fn unusable(error: &anyhow::Error) -> Refusal {
+/// A component that was not put into force.
+pub(super) fn refused(error: &anyhow::Error) -> Refusal {
+    let kind = if error.is::<Incompatible>() { RefusalKind::Conflict } else { RefusalKind::Unusable };
+    Refusal { kind, message: format!("{error:#}") }
+}
+
+fn unusable(error: &anyhow::Error) -> Refusal {
     Refusal { kind: RefusalKind::Unusable, message: format!("{error:#}") }
 }
 
@@ -101,9 +108,9 @@ impl Core {
             options.aggregations =
                 serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
         }
-        let source = Source::Put { origin: Origin::Pushed, by };
-        self.install(name, component.into(), Some(options), source).await.map_err(|error| unusable(&error))?;
-        self.info(name).await
+        let source = Source::Put { origin: Origin::Pushed, by, force: binding.force.unwrap_or_default() };
+        let active = self.install(name, component.into(), Some(options), source).await.map_err(|error| refused(&error))?;
+        Ok(TransformInfo { sample: active.sample, ..self.info(name).await? })
     }
 
     /// A place among those who have something compiled.
@@ -167,6 +174,8 @@ impl Core {
             component: None,
             origin: None,
             number: None,
+            sample: None,
+            unseen: Vec::new(),
             spec: None,
         });
         let mut all: Vec<TransformInfo> = running.chain(refused).collect();
@@ -281,6 +290,8 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         component: Some(active.bound.transform().digest()),
         origin: Some(active.origin.as_str()),
         number: Some(active.number),
+        sample: None,
+        unseen: Vec::new(),
         spec: Some(active.bound.transform().spec().as_ref().clone()),
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::evolve::Incompatible;
 use super::transforms::{Active, Source};
 use super::versions::{Declaration, Origin, Version, digest};
 
@@ -44,7 +45,20 @@ impl Core {
                 ),
             }
         }
-        self.install(name, component, options, Source::declared(origin)).await
+        let error = match self.install(name, component, options, Source::declared(origin)).await {
+            Err(error) if error.is::<Incompatible>() => error,
+            installed => return installed,
+        };
+        // Whoever reads the view is not to pay for what has been declared: the version of the last stop goes on, and tells what was refused.
+        let kept = {
+            let registry = self.registry.lock().await;
+            let history = registry.book.history(name).filter(|_| !registry.active.contains_key(name));
+            history.and_then(|history| history.active().cloned())
+        };
+        match kept {
+            Some(version) => self.reinstate(name, &version).await,
+            None => Err(error),
+        }
     }
 
     /// Puts into force what else was in force at the last stop.

@@ -7,24 +7,24 @@ use serde_json::Value;
 
 use super::Core;
 use super::binding_options::BindingOptions;
-use super::bound::maker;
-use super::commands::unusable;
+use super::bound::{Bound, maker};
+use super::commands::refused;
 use super::standing::Standing;
-use super::transforms::Source;
+use super::transforms::{Active, Source};
 use super::versions::{History, Version};
 use super::workers::ConsumerGroup;
-use crate::model::{Cut, Cuts, Maker, Partition};
+use crate::model::{Cut, Cuts, EntryId, Maker, Partition};
 use crate::online_store;
-use crate::serve::{CutInfo, MadeBy, PartitionCuts, Refusal, RefusalKind, TransformInfo, VersionInfo, Versions};
+use crate::serve::{Again, CutInfo, MadeBy, PartitionCuts, Refusal, RefusalKind, TransformInfo, Unseen, VersionInfo, Versions};
 
 impl Core {
-    /// Puts a version into force that was accepted before; with `is_back` as a roll back.
-    pub(super) async fn activate(self: &Arc<Core>, name: &str, number: u32, is_back: bool) -> Result<TransformInfo, Refusal> {
+    /// Puts a version into force that was accepted before.
+    pub(super) async fn activate(self: &Arc<Core>, name: &str, number: u32, wish: Again) -> Result<TransformInfo, Refusal> {
         let _place = self.place_to_compile()?;
         let (version, component) = {
             let registry = self.registry.lock().await;
             let history = registry.book.history(name);
-            if is_back && history.and_then(History::back).is_none_or(|back| back.number != number) {
+            if wish == Again::Back && history.and_then(History::back).is_none_or(|back| back.number != number) {
                 return Err(conflict(format!("transform `{name}` has been changed at the same time; look at its versions and try again")));
             }
             let version = history.and_then(|history| history.version(number)).cloned();
@@ -33,20 +33,24 @@ impl Core {
             let component = registry.book.read(version.digest).map_err(|error| conflict(format!("{error:#}")))?;
             (version, component)
         };
-        let source = if is_back { Source::RolledBack(number) } else { Source::Activated(number) };
-        self.install(name, component, Some(version.options), source).await.map_err(|error| unusable(&error))?;
-        self.info(name).await
+        let source = match wish {
+            Again::Back => Source::RolledBack(number),
+            Again::ByNumber { force } => Source::Activated { number, force },
+        };
+        let active = self.install(name, component, Some(version.options), source).await.map_err(|error| refused(&error))?;
+        let unseen = self.versions(name).await?.cuts.into_iter().filter_map(|partition| partition.unseen).collect();
+        Ok(TransformInfo { sample: active.sample, unseen, ..self.info(name).await? })
     }
 
     /// All versions of a name, the newest first, and where one ended and the next began.
     pub(super) async fn versions(&self, name: &str) -> Result<Versions, Refusal> {
-        let (history, maker) = {
+        let (history, active) = {
             let registry = self.registry.lock().await;
             let history = registry.book.history(name).filter(|history| !history.versions.is_empty()).cloned();
-            let maker = registry.active.get(name).map(|active| maker(active.bound.transform(), &active.options));
-            (history.ok_or_else(|| not_found(format!("there is no transform `{name}`")))?, maker)
+            let active = registry.active.get(name).cloned();
+            (history.ok_or_else(|| not_found(format!("there is no transform `{name}`")))?, active)
         };
-        let cuts = self.cuts(name, &history, maker.as_ref()).await;
+        let cuts = self.cuts(name, &history, active.as_ref()).await;
         Ok(Versions {
             name: name.to_owned(),
             active: history.active,
@@ -57,8 +61,8 @@ impl Core {
     }
 
     /// The cuts of a view on every partition that one of its versions reads, with the group that it has now or had.
-    async fn cuts(&self, name: &str, history: &History, maker: Option<&Maker>) -> Result<Vec<PartitionCuts>, online_store::Error> {
-        let (partitions, in_force) = {
+    async fn cuts(&self, name: &str, history: &History, active: Option<&Active>) -> Result<Vec<PartitionCuts>, online_store::Error> {
+        let partitions = {
             let registry = self.registry.lock().await;
             let groups = |version: &Version| -> Vec<ConsumerGroup> {
                 let Some(stream) = &version.stream else { return Vec::new() };
@@ -66,9 +70,10 @@ impl Core {
                 standings.map(|standing| self.reading(name, stream, &version.options, standing).group).into()
             };
             let groups: BTreeSet<ConsumerGroup> = history.versions.iter().flat_map(groups).collect();
-            let in_force = registry.active.get(name).and_then(|active| Some(active.reading.as_ref()?.group.clone()));
-            (groups.iter().flat_map(|group| self.partitions(group)).collect::<Vec<Partition>>(), in_force)
+            groups.iter().flat_map(|group| self.partitions(group)).collect::<Vec<Partition>>()
         };
+        let in_force = active.and_then(|active| Some(active.reading.as_ref()?.group.clone()));
+        let maker = active.map(|active| maker(active.bound.transform(), &active.options));
         let keys: Vec<Vec<u8>> = partitions.iter().map(|partition| Cuts::key(partition, name)).collect();
         let stored = self.store.as_store().read(&keys).await?;
         let mut all = Vec::new();
@@ -79,9 +84,24 @@ impl Core {
             if cuts.0.is_empty() && !is_read {
                 continue;
             }
+            let pending = is_read && !competing && cuts.maker() != maker.as_ref();
+            let unseen = |after: Option<EntryId>, up_to: Option<EntryId>| {
+                let (stream, group) = (stream.clone(), group.clone());
+                Unseen { stream, group, partition: index, after, up_to }
+            };
+            let goes_back = |active: &&Active| match (&active.bound, cuts.maker()) {
+                (Bound::Stream(binding), Some(last)) => binding.others.gone_back_behind.contains(&last.version),
+                (Bound::Stream(_) | Bound::Requests(_), _) => false,
+            };
+            let version = active.filter(|_| pending).filter(goes_back).map(|active| &active.bound.view().version);
+            let infos = cuts.0.iter().enumerate().map(|(many, cut)| {
+                let to = cut.to.as_ref().filter(|_| cut.goes_back);
+                info(history, cut, to.map(|to| unseen(cuts.unseen_after(&to.version, many), cut.after)))
+            });
             all.push(PartitionCuts {
-                pending: is_read && !competing && cuts.maker() != maker,
-                cuts: cuts.0.into_iter().map(|cut| info(history, cut)).collect(),
+                pending,
+                unseen: version.map(|version| unseen(cuts.unseen_after(version, usize::MAX), None)),
+                cuts: infos.collect(),
                 stream,
                 group,
                 partition: index,
@@ -92,14 +112,14 @@ impl Core {
     }
 }
 
-fn info(history: &History, cut: Cut) -> CutInfo {
-    let made_by = |maker: Maker| {
+fn info(history: &History, cut: &Cut, unseen: Option<Unseen>) -> CutInfo {
+    let made_by = |maker: &Maker| {
         let is_it = |version: &&Version| version.digest == maker.component && version.options.fingerprint() == maker.options;
         // Of several that differ in nothing that rows depend on, the newest.
         let number = history.versions.iter().rev().find(is_it).map(|version| version.number);
-        MadeBy { number, component: maker.component, version: maker.version }
+        MadeBy { number, component: maker.component, version: maker.version.clone() }
     };
-    CutInfo { from: cut.from.map(made_by), to: cut.to.map(made_by), after: cut.after, at: cut.at }
+    CutInfo { from: cut.from.as_ref().map(made_by), to: cut.to.as_ref().map(made_by), after: cut.after, at: cut.at, unseen }
 }
 
 fn not_found(message: String) -> Refusal {

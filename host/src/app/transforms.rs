@@ -14,7 +14,7 @@ use super::versions::{Change, Declaration, Origin, Version, VersionBook, digest}
 use super::workers::{ConsumerGroup, Reading};
 use crate::model::{Timestamp, ViewName};
 use crate::pipeline::{Binding, Transforms};
-use crate::serve::Catalog;
+use crate::serve::{Catalog, Sample};
 use crate::transform::Transform;
 
 /// A transform in force.
@@ -27,6 +27,8 @@ pub(super) struct Active {
     pub(super) origin: Origin,
     /// Its number in the book of versions.
     pub(super) number: u32,
+    /// What became of a sample of events when it came into force, if it was tried.
+    pub(super) sample: Option<Sample>,
     /// Why the last component offered under this name was refused, until one is accepted.
     pub(super) refused: Option<String>,
 }
@@ -40,9 +42,16 @@ pub(super) enum Source {
         origin: Origin,
         /// Who, for the book of versions.
         by: String,
+        /// Whether it may be of no use for the newest events.
+        force: bool,
     },
     /// Somebody asked for this version again.
-    Activated(u32),
+    Activated {
+        /// Which.
+        number: u32,
+        /// Whether it may be of no use for the newest events.
+        force: bool,
+    },
     /// Somebody wants the one before back.
     RolledBack(u32),
     /// It was in force at the last stop.
@@ -57,14 +66,30 @@ impl Source {
             Origin::Folder => "folder",
             Origin::Pushed => "anyone",
         };
-        Source::Put { origin, by: by.to_owned() }
+        Source::Put { origin, by: by.to_owned(), force: false }
+    }
+
+    /// Whether it is tried on a sample of events: then whether it may fail there.
+    fn is_tried(&self) -> Option<bool> {
+        match self {
+            Source::Put { force, .. } | Source::Activated { force, .. } => Some(*force),
+            Source::RolledBack(_) | Source::Resumed(_) => None,
+        }
+    }
+
+    /// Whether it was in force before.
+    fn is_again(&self) -> bool {
+        match self {
+            Source::Put { .. } => false,
+            Source::Activated { .. } | Source::RolledBack(_) | Source::Resumed(_) => true,
+        }
     }
 
     /// Where it is declared, if that is why it comes.
     fn declaration(&self) -> Option<Origin> {
         match self {
             Source::Put { origin: origin @ (Origin::Declared | Origin::Folder), .. } => Some(*origin),
-            Source::Put { origin: Origin::Pushed, .. } | Source::Activated(_) | Source::RolledBack(_) | Source::Resumed(_) => None,
+            Source::Put { origin: Origin::Pushed, .. } | Source::Activated { .. } | Source::RolledBack(_) | Source::Resumed(_) => None,
         }
     }
 }
@@ -137,18 +162,26 @@ impl Core {
         let declaration = source.declaration().map(|origin| (Declaration { digest, options: options.clone() }, origin));
         let options = options.or_else(|| in_force.as_ref().map(|active| active.options.clone()));
         let options = options.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
-        if let Some(active) = in_force.filter(|active| active.bound.transform().digest() == digest && active.options == options) {
+        let is_same = |active: &&Active| active.bound.transform().digest() == digest && active.options == options;
+        if let Some(active) = in_force.as_ref().filter(is_same) {
             if let Some((declared, origin)) = declaration {
                 self.registry.lock().await.book.declare(name, declared, origin)?;
             }
-            return Ok(active);
+            return Ok(active.clone());
         }
         let (component, transform) = self.compile(name, component, &options).await?;
+        self.check_features(&*self.registry.lock().await, name, transform.spec(), &options, source)?;
+        let sample = match (source.is_tried(), &in_force) {
+            (Some(force), Some(active)) => self.try_sample(name, &transform, &options, active, force).await?,
+            (Some(_), None) | (None, _) => None,
+        };
         let mut registry = self.registry.lock().await;
-        let (bound, reading) = self.bind(name, transform, &options, &registry).await?;
+        // Again, because another version may have come into force meanwhile.
+        self.check_features(&registry, name, transform.spec(), &options, source)?;
+        let (bound, reading) = self.bind(name, transform, &options, source.is_again(), &registry).await?;
         let declared = declaration.map(|(declared, _)| declared);
         let active = self.write_down(&mut registry, name, &component, (bound, reading, options), source, declared)?;
-        self.put_into_force(&mut registry, name, active).await
+        self.put_into_force(&mut registry, name, Active { sample, ..active }).await
     }
 
     /// Gives what is about to come into force its number.
@@ -163,7 +196,7 @@ impl Core {
     ) -> anyhow::Result<Active> {
         let origin_of = |number| registry.book.history(name).and_then(|history| Some(history.version(number)?.origin));
         let (change, origin) = match source {
-            Source::Put { origin, by } => {
+            Source::Put { origin, by, .. } => {
                 let version = Version {
                     number: 0,
                     digest: bound.transform().digest(),
@@ -176,12 +209,12 @@ impl Core {
                 };
                 (Change::Accepted { component, version: Box::new(version) }, Some(*origin))
             }
-            Source::Activated(number) => (Change::Activated(*number), origin_of(*number)),
+            Source::Activated { number, .. } => (Change::Activated(*number), origin_of(*number)),
             Source::RolledBack(number) => (Change::RolledBack(*number), origin_of(*number)),
             Source::Resumed(number) => (Change::Resumed(*number), origin_of(*number)),
         };
         let number = registry.book.record(name, change, declared)?;
-        Ok(Active { bound, reading, options, origin: origin.unwrap_or(Origin::Pushed), number, refused: None })
+        Ok(Active { bound, reading, options, origin: origin.unwrap_or(Origin::Pushed), number, sample: None, refused: None })
     }
 
     /// Swaps a transform in, from the next batch on.

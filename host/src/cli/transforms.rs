@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Client, HostArgument, escape};
 use super::{Failure, print, read_component};
+use crate::model::one_line;
 
 /// Bytes of aggregations that fit into the address of a request, escaped.
 const AGGREGATIONS_BYTES_MAX: usize = 16 << 10;
@@ -58,6 +59,9 @@ pub(super) struct PushArguments {
     /// Those values, as {"feature": value}
     #[arg(long, value_name = "JSON")]
     fallback_values: Option<String>,
+    /// Put it into force even if it can use none of the newest events of its stream
+    #[arg(long)]
+    force: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -141,6 +145,7 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
         ("max_age_secs", arguments.max_age_secs.map(|secs| secs.to_string())),
         ("history_secs", arguments.history_secs.map(|secs| secs.to_string())),
         ("aggregations", arguments.aggregations.clone()),
+        ("force", arguments.force.then(|| "true".to_owned())),
         ("exact", arguments.exact.then(|| "true".to_owned())),
     ];
     let query: Vec<String> = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?)))).collect();
@@ -157,6 +162,20 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Tells which events the states of a fold have not seen, once it has gone back.
+fn say_unseen(result: &Value) {
+    let unseen = result.get("unseen").and_then(Value::as_array).cloned().unwrap_or_default();
+    for partition in &unseen {
+        let [stream, index, after] = ["/stream", "/partition", "/after"].map(|pointer| text(partition, pointer));
+        let after = if after.is_empty() { "at all".to_owned() } else { format!("after entry {after}") };
+        print::line(&format!(
+            "its states have seen no event of `{stream}`, partition {index}, {after} until now: those are counted by the version before it only; start \
+             over to count them (`gristmill push FILE.wasm --name {}@v2 --start beginning`)",
+            text(result, "/name").split('@').next().unwrap_or_default()
+        ));
+    }
+}
+
 /// Tells what has come into force.
 fn say_in_force(result: &Value, as_json: bool) {
     if as_json {
@@ -166,6 +185,15 @@ fn say_in_force(result: &Value, as_json: bool) {
     let [name, number, component] = ["/name", "/number", "/component"].map(|pointer| text(result, pointer));
     let place = result.get("stream").and_then(Value::as_str).map_or("for requests".to_owned(), |stream| format!("on stream `{stream}`"));
     print::line(&format!("{name} is in force {place}, version {number}, component {component}"));
+    say_unseen(result);
+    if let Some(sample) = result.get("sample").filter(|sample| !sample.is_null()) {
+        let outcome = |side: &str| ["used", "rows", "rejected", "failed"].map(|count| text(sample, &format!("/{side}/{count}")));
+        let row = |side: &str, words: &str| std::iter::once(words.to_owned()).chain(outcome(side)).collect::<Vec<_>>();
+        print::line(&format!("\nit reads events in another way; of the newest {}:", text(sample, "/events")));
+        print::table(&["", "USED", "ROWS", "REJECTED", "FAILED"], &[row("before", "before"), row("after", "now")]);
+        let reasons = sample.pointer("/after/reasons").and_then(Value::as_array).cloned().unwrap_or_default();
+        reasons.iter().filter_map(Value::as_str).for_each(|reason| print::line(&one_line(reason, 400)));
+    }
 }
 
 pub(super) fn rollback(arguments: &RollbackArguments) -> Result<(), Failure> {

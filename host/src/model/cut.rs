@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, EntryId, Partition, Timestamp};
+use super::{Digest, EntryId, Partition, StoredState, Timestamp};
 
 /// Cuts kept of one view on one partition; the oldest go first.
 const CUTS_MAX: usize = 100;
@@ -28,6 +28,9 @@ pub struct Cut {
     pub after: Option<EntryId>,
     /// When the first batch after it was built.
     pub at: Timestamp,
+    /// Whether `to` goes back behind `from`: to the states that were there before `from` came, which have not seen the entries since.
+    #[serde(default)]
+    pub goes_back: bool,
 }
 
 /// The cuts of one view on one partition, the oldest first. They lie in the store, put there by the very commits that they speak of.
@@ -61,12 +64,20 @@ impl Cuts {
         self.0.last()?.to.as_ref()
     }
 
+    /// After which entry the states that a version left have seen none, if it is to go back to them: where the last run of versions that share
+    /// its states ended. The first `many` cuts are looked at.
+    pub fn unseen_after(&self, version: &str, many: usize) -> Option<EntryId> {
+        let shares = |maker: &Option<Maker>| maker.as_ref().is_some_and(|maker| StoredState::is_compatible(&maker.version, version));
+        let ended = self.0.iter().take(many).rev().find(|cut| shares(&cut.from) && !shares(&cut.to));
+        ended.and_then(|cut| cut.after)
+    }
+
     /// Adds a cut, unless nothing changes.
-    pub fn cut(&mut self, to: Option<&Maker>, after: Option<EntryId>, at: Timestamp) -> bool {
+    pub fn cut(&mut self, to: Option<&Maker>, after: Option<EntryId>, at: Timestamp, goes_back: bool) -> bool {
         if self.maker() == to {
             return false;
         }
-        self.0.push(Cut { from: self.maker().cloned(), to: to.cloned(), after, at });
+        self.0.push(Cut { from: self.maker().cloned(), to: to.cloned(), after, at, goes_back });
         self.0.drain(..self.0.len().saturating_sub(CUTS_MAX));
         true
     }
@@ -80,11 +91,11 @@ mod tests {
     fn only_a_change_is_a_cut_and_the_newest_are_kept() {
         let maker = |version: usize| Maker { component: Digest::NONE, version: version.to_string(), options: String::new() };
         let mut cuts = Cuts::default();
-        assert!(!cuts.cut(None, None, Timestamp(0)), "a view that is not made and never was");
+        assert!(!cuts.cut(None, None, Timestamp(0), false), "a view that is not made and never was");
         for version in 0..150 {
             let after = EntryId { ms: version as u64, seq: 0 };
-            assert!(cuts.cut(Some(&maker(version)), Some(after), Timestamp(0)));
-            assert!(!cuts.cut(Some(&maker(version)), Some(after), Timestamp(0)));
+            assert!(cuts.cut(Some(&maker(version)), Some(after), Timestamp(0), false));
+            assert!(!cuts.cut(Some(&maker(version)), Some(after), Timestamp(0), false));
         }
         assert_eq!((cuts.0.len(), cuts.0[0].from.clone(), cuts.maker().cloned()), (CUTS_MAX, Some(maker(49)), Some(maker(149))));
         assert_eq!(Cuts::read(&cuts.to_bytes()), Ok(cuts));

@@ -58,6 +58,12 @@ pub fn split_tag(row_key: &[u8]) -> (&[u8], &[u8]) {
     row_key.split_at_checked(end.map_or(0, |end| end + 1)).unwrap_or((&[], row_key))
 }
 
+/// The key under which a fold keeps, beside the state of an entity, the one that a version wrote whose states the present one does not share. No state has a
+/// key like it.
+pub fn old_state_key(row_key: &[u8]) -> Vec<u8> {
+    [b"~~old:", row_key].concat()
+}
+
 /// The key under which the newest row of one entity in one view is kept: `view:part|part`. The view of a partitioned stream has the tag of
 /// the entity's partition before its name.
 pub fn row_key<'a>(view: &str, parts: impl IntoIterator<Item = KeyPart<'a>>) -> Result<Vec<u8>, KeyError> {

@@ -1,5 +1,6 @@
 //! A transform bound to its stream: which columns it takes from the decoded batch, whose rows it makes, how long they last.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::emit::Emit;
@@ -21,6 +22,8 @@ pub struct Binding {
     pub schema: SchemaId,
     /// One for each input of the spec, in its order.
     pub inputs: Vec<InputBinding>,
+    /// Of a fold: what other versions may have left.
+    pub others: OtherStates,
     /// What is kept of an entity beside its newest row, where anything is.
     pub kept: Option<Arc<window::Plan>>,
     /// The stream that its rows go on to, if any.
@@ -31,6 +34,15 @@ pub struct Binding {
     pub bisect_ms_max: u64,
     /// Where it counts.
     pub telemetry: TransformTelemetry,
+}
+
+/// States that versions have written which do not share theirs with the one that is bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OtherStates {
+    /// Whether there may be any.
+    pub are_there: bool,
+    /// Versions whose states it cannot take over, and goes back behind: it goes on with what was there before they came.
+    pub gone_back_behind: BTreeSet<String>,
 }
 
 /// The transforms of one stream and the plan for decoding what they read. Immutable: a change makes a new set, taken up between two batches.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Pipeline;
 use super::binding::Transforms;
-use crate::model::{Cuts, EntryId, Put, Timestamp};
+use crate::model::{Cuts, EntryId, Maker, Put, Timestamp};
 use crate::online_store::{self, Writers};
 
 /// How much the last batch counts in what a batch usually takes.
@@ -67,17 +67,19 @@ impl Pipeline {
         self.read_cuts(swaps, transforms).await?;
         let mut carried = Carried::default();
         let at = Timestamp::now();
-        let makers: BTreeMap<&str, _> = transforms.bindings().map(|binding| (binding.view.name.as_str(), &binding.maker)).collect();
+        let bound: BTreeMap<&str, _> = transforms.bindings().map(|binding| (binding.view.name.as_str(), binding)).collect();
         for (view, cuts) in &mut swaps.cuts {
-            let to = makers.get(view.as_str()).copied();
-            let is_swap = cuts.maker().is_some() && to.is_some();
-            if cuts.cut(to, after, at) {
+            let binding = bound.get(view.as_str());
+            let behind = |from: &Maker| binding.is_some_and(|binding| binding.others.gone_back_behind.contains(&from.version));
+            let goes_back = cuts.maker().is_some_and(behind);
+            let is_swap = cuts.maker().is_some() && binding.is_some();
+            if cuts.cut(binding.map(|binding| &binding.maker), after, at, goes_back) {
                 carried.is_swap |= is_swap;
                 let value = Some(Bytes::from(cuts.to_bytes()));
                 carried.puts.push(Put { key: Cuts::key(&self.partition, view), value, expires_at: None });
             }
         }
-        let made: BTreeSet<String> = makers.keys().map(|view| (*view).to_owned()).collect();
+        let made: BTreeSet<String> = bound.keys().map(|view| (*view).to_owned()).collect();
         if made != swaps.made {
             let lines: Vec<&str> = made.iter().map(String::as_str).collect();
             let value = Some(Bytes::from(lines.join("\n")));

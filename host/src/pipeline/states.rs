@@ -1,14 +1,19 @@
 //! Folding a batch: the states of its entities are read, taken over from other versions where that is needed, changed, and put back.
+//!
+//! A state that is written over one of a version which does not share its states leaves that one beside it, one for each entity: so that going back to
+//! that version finds what it had. Such a state has not seen the events since; the cuts say which those are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::batch::Error;
 use super::binding::Binding;
 use super::collect::Origins;
 use super::fold::fold;
 use super::stored::Stored;
-use crate::model::{Column, Disposition, Packed, Put, Puts, Reason, StoredState, Timestamp, Values, state_key};
+use crate::model::{Column, Disposition, Packed, Put, Puts, Reason, StoredState, Timestamp, Values, old_state_key, state_key};
 use crate::online_store;
 use crate::transform::{Applied, World};
 
@@ -24,6 +29,8 @@ struct Read {
     before: States,
     /// The same, of this version.
     now: States,
+    /// What is stored of entities whose state another version wrote.
+    replaced: HashMap<Vec<u8>, Bytes>,
     /// Entities whose state this version cannot take over, and why.
     unusable: HashMap<Vec<u8>, (Reason, String)>,
 }
@@ -93,12 +100,14 @@ fn read(binding: &Binding, origins: &Origins<'_>, stored: &Stored) -> Result<Rea
             read.now.insert(entity.clone(), state.bytes.to_vec());
         } else {
             others.entry(state.version.to_owned()).or_default().push((entity.clone(), state.bytes.to_vec()));
+            read.replaced.insert(entity.clone(), value.clone());
         }
         read.before.insert(entity, state.bytes.to_vec());
     }
     for (version, states) in others {
         take_over(binding, &version, states, &mut read)?;
     }
+    go_back(binding, origins.prefix, stored, &mut read)?;
     Ok(read)
 }
 
@@ -130,10 +139,44 @@ fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> R
     }
 }
 
+/// Entities whose state is of a version that this one goes back behind go on with the state that was there before: the one that lies beside it, or none where
+/// that version wrote the first.
+fn go_back(binding: &Binding, prefix: &[u8], stored: &Stored, read: &mut Read) -> Result<(), Error> {
+    let behind = &binding.others.gone_back_behind;
+    let is_behind = |entity: &&Vec<u8>| {
+        let state = read.replaced.get(*entity).and_then(|value| StoredState::read(value));
+        state.is_some_and(|state| behind.contains(state.version))
+    };
+    let entities: Vec<Vec<u8>> = read.unusable.keys().filter(is_behind).cloned().collect();
+    if entities.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<Vec<u8>> = entities.iter().map(|entity| old_key_of(prefix, entity)).collect();
+    for (entity, value) in entities.into_iter().zip(stored.read(&keys)?) {
+        let Some(value) = value else {
+            read.unusable.remove(&entity);
+            continue;
+        };
+        let state = StoredState::read(&value).ok_or_else(|| online_store::Error::Corrupt("a state is cut short".into()))?;
+        let own = &binding.view.version;
+        if StoredState::is_compatible(state.version, own) {
+            read.unusable.remove(&entity);
+            read.now.insert(entity, state.bytes.to_vec());
+        } else if let Some((_, message)) = read.unusable.get_mut(&entity) {
+            let kept = state.version;
+            *message = format!(
+                "the state that version {own} left of the entity is gone: version {kept} and another one after it have replaced it"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn put(binding: &Binding, prefix: &[u8], read: &Read, now: Timestamp, puts: &mut Puts) {
     for (entity, state) in &read.now {
         // A state that stays what it was still lives on with its entity.
-        if read.before.get(entity) == Some(state) && binding.expire_secs.is_none() {
+        let replaced = read.replaced.get(entity);
+        if read.before.get(entity) == Some(state) && binding.expire_secs.is_none() && replaced.is_none() {
             continue;
         }
         let value = StoredState { version: &binding.view.version, bytes: state }.to_bytes();
@@ -142,13 +185,24 @@ fn put(binding: &Binding, prefix: &[u8], read: &Read, now: Timestamp, puts: &mut
             Timestamp(now.0.saturating_add(micros))
         });
         puts.push(Put { key: key_of(prefix, entity), value: Some(value.into()), expires_at });
+        if let Some(replaced) = replaced {
+            puts.push(Put { key: old_key_of(prefix, entity), value: Some(replaced.clone()), expires_at });
+        }
     }
     let is_gone = |entity: &&Vec<u8>| !read.now.contains_key(*entity) && !read.unusable.contains_key(*entity);
     for entity in read.before.keys().filter(is_gone) {
         puts.push(Put { key: key_of(prefix, entity), value: None, expires_at: None });
+        // Whoever has ended is not to come back with an old state.
+        if binding.others.are_there {
+            puts.push(Put { key: old_key_of(prefix, entity), value: None, expires_at: None });
+        }
     }
 }
 
 fn key_of(prefix: &[u8], entity: &[u8]) -> Vec<u8> {
     state_key(&[prefix, entity].concat())
+}
+
+fn old_key_of(prefix: &[u8], entity: &[u8]) -> Vec<u8> {
+    old_state_key(&[prefix, entity].concat())
 }

@@ -22,6 +22,7 @@ pub struct Trial<'t> {
     plan: Plan,
     entity: Vec<usize>,
     states: HashMap<Vec<u8>, Vec<u8>>,
+    bisect_time_max: Duration,
 }
 
 /// What became of some events.
@@ -45,7 +46,12 @@ impl<'t> Trial<'t> {
         });
         let plan = Plan::new(format, wanted.collect())?;
         let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().position(|field| field.name == *name)).collect();
-        Ok(Trial { transform, plan, entity, states: HashMap::new() })
+        Ok(Trial { transform, plan, entity, states: HashMap::new(), bisect_time_max: BISECT_TIME_MAX })
+    }
+
+    /// The same with less time to find the rows at fault: what is then still mixed is given up together.
+    pub fn bounded(self, bisect_time_max: Duration) -> Trial<'t> {
+        Trial { bisect_time_max, ..self }
     }
 
     /// Feeds some entries as one batch. States are those that the batches before have left.
@@ -61,11 +67,11 @@ impl<'t> Trial<'t> {
         let event = |row: usize| kept.get(row).map_or(row, |row| *row as usize);
         let applied = match self.transform.world() {
             World::RowTransform if batch.rows == 0 => Applied { outputs: vec![(0, self.transform.apply(&batch)?)], given_up: Vec::new() },
-            World::RowTransform => self.transform.apply_all(&batch, BISECT_TIME_MAX)?,
+            World::RowTransform => self.transform.apply_all(&batch, self.bisect_time_max)?,
             World::StatefulTransform | World::MigratingTransform => {
                 let ids: Vec<_> = kept.iter().filter_map(|row| Some(entries.get(*row as usize)?.id)).collect();
                 let origins = Origins { prefix: b"", batch: &batch, entity: &self.entity, event_time: None, entries: &ids };
-                fold(self.transform, &origins, &mut self.states, BISECT_TIME_MAX)?
+                fold(self.transform, &origins, &mut self.states, self.bisect_time_max)?
             }
         };
         for (row, reason, message) in applied.given_up {

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::versions::Versions;
+use super::versions::{Unseen, Versions};
 use crate::model::{At, DeadLetterId, DeadLetterQuery, Digest, EntryId, FallbackKind, Service, ServiceName, Spec};
 
 /// What a request wants done to the host. Each carries the sender of its answer.
@@ -29,8 +29,8 @@ pub enum Command {
         name: String,
         /// Its number.
         number: u32,
-        /// Whether it is the one that a roll back goes to: then what is in force now is not what the next one goes to.
-        is_back: bool,
+        /// How.
+        wish: Again,
         /// What is then in force, or why it was refused.
         reply: oneshot::Sender<Result<TransformInfo, Refusal>>,
     },
@@ -97,6 +97,18 @@ pub enum Command {
     },
 }
 
+/// How a version comes into force again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// As the one before: what is in force now is not what the next roll back goes to.
+    Back,
+    /// As one of all.
+    ByNumber {
+        /// Whether it may be of no use for the newest events.
+        force: bool,
+    },
+}
+
 /// How a transform is to stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransformChange {
@@ -143,6 +155,8 @@ pub struct Binding {
     pub fallback: Option<FallbackKind>,
     /// Values that stand in: a JSON object by feature.
     pub fallback_values: Option<String>,
+    /// Whether it may be of no use for the newest events.
+    pub force: Option<bool>,
 }
 
 /// A transform as it is told about.
@@ -180,6 +194,12 @@ pub struct TransformInfo {
     pub origin: Option<&'static str>,
     /// Its number among the versions of its name.
     pub number: Option<u32>,
+    /// What became of the newest events of its stream when it came into force, where it reads them in another way than the version before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sample>,
+    /// Of a fold that has just gone back behind versions whose states it does not read: what its states have not seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Unseen>,
     /// What the component says about itself.
     pub spec: Option<Spec>,
 }
@@ -221,6 +241,32 @@ pub struct StreamGroup {
     pub lag_entries: Option<u64>,
     /// Entries read and not acknowledged.
     pub pending_entries: u64,
+}
+
+/// What two versions make of the same events. Folds begin without states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// How many.
+    pub events: usize,
+    /// The version that was in force.
+    pub before: SampleOutcome,
+    /// The one that has come into force.
+    pub after: SampleOutcome,
+}
+
+/// What one version makes of some events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SampleOutcome {
+    /// Events that it can use.
+    pub used: usize,
+    /// Rows that it makes of them.
+    pub rows: usize,
+    /// Events that it rejects.
+    pub rejected: usize,
+    /// Events that do not decode, or on which it fails.
+    pub failed: usize,
+    /// The first reasons why.
+    pub reasons: Vec<String>,
 }
 
 /// Which dead letters to try again.

@@ -101,7 +101,7 @@ pub(super) struct Mapping {
     pub(super) component: Digest,
     /// The kinds of the row's values, in order.
     pub(super) kinds: Vec<Kind>,
-    /// For each column of the plan the position of its value in the row; `None` where this schema has no such feature, or of another kind.
+    /// For each column of the plan the position of its value in the row; `None` where this schema has no such feature, or of another kind or width.
     pub(super) positions: Vec<Option<usize>>,
     /// How many of the row's values have to be read for that.
     pub(super) needed: usize,
@@ -237,7 +237,9 @@ impl Mapping {
     ) -> Mapping {
         let position = |column: &PlannedColumn| {
             let is_of = column.view == view && column.is_windowed == is_windowed;
-            fields.iter().position(|field| is_of && field.name == column.field.name && field.kind == column.field.kind)
+            let is_same =
+                |field: &Field| (&field.name, field.kind, field.width) == (&column.field.name, column.field.kind, column.field.width);
+            fields.iter().position(|field| is_of && is_same(field))
         };
         let positions: Vec<Option<usize>> = columns.map(position).collect();
         let needed = positions.iter().flatten().max().map_or(0, |last| last + 1);

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Shared;
 use super::access::Caller;
 use super::body::Whole;
-use super::command::{Command, RefusalKind, TransformInfo};
+use super::command::{Again, Command, RefusalKind, TransformInfo};
 use super::error::ApiError;
 use super::features::body_error;
 use super::transforms::{all, send, stored, unknown};
@@ -46,6 +46,9 @@ pub struct PartitionCuts {
     pub cuts: Vec<CutInfo>,
     /// Whether the version in force has had no event yet: its cut will be there with its first batch.
     pub pending: bool,
+    /// Where that goes back behind versions whose states it does not read: what its states will not have seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
     /// Whether hosts compete for the entries of this stream: then there are no cuts, because there is no last entry of the version before.
     pub competing: bool,
 }
@@ -61,6 +64,24 @@ pub struct CutInfo {
     pub after: Option<EntryId>,
     /// When the first batch after it was worked on.
     pub at: Timestamp,
+    /// Of a fold that has gone back behind versions whose states it does not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<Unseen>,
+}
+
+/// Entries that the states of a fold have not seen, because it has gone back behind the versions that applied them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unseen {
+    /// The stream.
+    pub stream: String,
+    /// The consumer group.
+    pub group: String,
+    /// Which partition.
+    pub partition: u32,
+    /// All after this one; none where the fold had not applied any.
+    pub after: Option<EntryId>,
+    /// Up to this one; none for those up to the next batch.
+    pub up_to: Option<EntryId>,
 }
 
 /// A version in a cut.
@@ -104,6 +125,8 @@ pub struct VersionInfo {
 #[serde(deny_unknown_fields)]
 struct Wanted {
     version: u32,
+    #[serde(default)]
+    force: bool,
 }
 
 pub(super) async fn list(
@@ -133,9 +156,9 @@ pub(super) async fn activate(
 ) -> Result<Json<TransformInfo>, ApiError> {
     let name = stored(path?.0);
     let Whole(body, _room) = body?;
-    let Wanted { version } = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
+    let Wanted { version, force } = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
     let versions = of(&shared, &caller, &name).await?;
-    take(&shared, &caller, &versions, version, false).await
+    take(&shared, &caller, &versions, version, Again::ByNumber { force }).await
 }
 
 pub(super) async fn roll_back(
@@ -146,15 +169,15 @@ pub(super) async fn roll_back(
     let name = stored(path?.0);
     let versions = of(&shared, &caller, &name).await?;
     let first = || ApiError::conflict(format!("no version of transform `{name}` was in force before; activate one by its number"));
-    take(&shared, &caller, &versions, versions.back.ok_or_else(first)?, true).await
+    take(&shared, &caller, &versions, versions.back.ok_or_else(first)?, Again::Back).await
 }
 
 /// Asks for a version, if the stream that it reads is within the caller's reach.
-async fn take(shared: &Shared, caller: &Caller, versions: &Versions, number: u32, is_back: bool) -> Result<Json<TransformInfo>, ApiError> {
+async fn take(shared: &Shared, caller: &Caller, versions: &Versions, number: u32, wish: Again) -> Result<Json<TransformInfo>, ApiError> {
     let Versions { name, versions, .. } = versions;
     let version = versions.iter().find(|version| version.number == number);
     let missing = || ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("transform `{name}` has no version {number}"));
     caller.may_bind(version.ok_or_else(missing)?.stream.as_deref())?;
     let (reply, answer) = oneshot::channel();
-    Ok(Json(send(shared, Command::Activate { name: name.clone(), number, is_back, reply }, answer).await??))
+    Ok(Json(send(shared, Command::Activate { name: name.clone(), number, wish, reply }, answer).await??))
 }

@@ -85,7 +85,7 @@ fn adapt_row(packed: Bytes, from: &[Field], to: &[Field], schema: SchemaId) -> O
     let row = FeatureRow::new(packed).ok()?;
     let values = row.values(from.iter().map(|field| field.kind)).collect::<Result<Vec<_>, _>>().ok()?;
     let value = |field: &Field| {
-        let known = from.iter().position(|known| known.name == field.name && known.kind == field.kind)?;
+        let known = from.iter().position(|known| (&known.name, known.kind, known.width) == (&field.name, field.kind, field.width))?;
         *values.get(known)?
     };
     let mut out = Vec::new();
