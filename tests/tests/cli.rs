@@ -10,7 +10,7 @@ use gristmill_tests::config_cases;
 use gristmill_tests::host::{Host, binary, wait_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "pause",
     "resume",
     "switch",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 20] = [
     "push",
     "transforms",
     "rollback",
+    "streams",
     "ingest",
     "get",
     "dead-letters",
