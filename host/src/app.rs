@@ -13,6 +13,7 @@ mod feast;
 mod folder;
 mod restart;
 mod services;
+mod shadow;
 mod standing;
 mod streams;
 mod swaps;
@@ -45,6 +46,7 @@ pub use check::{Checked, check};
 pub use demo::{DemoOptions, Progress, demo};
 use folder::FolderWatch;
 use services::ServiceBook;
+use shadow::Shadows;
 use standing::StandingFile;
 use streams::OpenStore;
 use transforms::Registry;
@@ -111,6 +113,7 @@ impl Host {
             FolderWatch::start(&core, folder).await?;
         }
         core.resume_all().await;
+        core.resume_shadows().await;
         core.publish(&*core.registry.lock().await);
         core.release_streams().await;
         core.keep_house();
@@ -181,6 +184,7 @@ impl Core {
         let book = VersionBook::open(folder.components(), config.host.versions_max)?;
         let services = ServiceBook::open(folder.components().join("services.json"), &config)?;
         let standing = StandingFile::open(folder.components().join("standing.json"))?;
+        let shadows = Shadows::open(folder.path().join("shadows"))?;
         let written = feast::written(&config, &*store.as_store()).await?;
         Ok(Core {
             written,
@@ -192,7 +196,7 @@ impl Core {
             catalog: Arc::default(),
             streams: Arc::default(),
             logs: std::sync::Mutex::default(),
-            registry: Mutex::new(Registry::new(book, services, standing)),
+            registry: Mutex::new(Registry::new(book, services, standing, shadows)),
             workers: Mutex::default(),
             held: watch::Sender::new(None),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),

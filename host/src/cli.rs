@@ -14,6 +14,7 @@ mod new;
 mod print;
 mod run;
 mod sdk;
+mod shadow;
 mod standing;
 mod state;
 mod streams;
@@ -85,6 +86,9 @@ enum Command {
     /// Show the streams of a running host: who reads them, where rows go on to, how far behind
     #[command(after_help = "Example: gristmill streams")]
     Streams(streams::Arguments),
+    /// Try a new version behind the one in force, compare, and let it take over
+    #[command(after_help = "Example: gristmill shadow put payment payment-2.wasm")]
+    Shadow(shadow::Arguments),
     /// Send events from a file to a stream of a running host
     #[command(after_help = "Example: gristmill ingest flights examples/flights/flights-2013-01.ndjson.gz")]
     Ingest(ingest::Arguments),
@@ -163,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Switch(arguments) => standing::switch(&arguments),
         Command::Rollback(arguments) => transforms::rollback(&arguments),
         Command::Streams(arguments) => streams::streams(&arguments),
+        Command::Shadow(arguments) => shadow::shadow(&arguments),
         Command::Ingest(arguments) => ingest::ingest(&arguments),
         Command::Get(arguments) => get::get(&arguments),
         Command::State(arguments) => state::state(&arguments),

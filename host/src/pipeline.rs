@@ -28,6 +28,7 @@ mod keep;
 mod owed;
 mod read_ahead;
 mod replay;
+mod shadow;
 mod share;
 mod states;
 mod stored;
@@ -53,6 +54,7 @@ pub use emit::Emit;
 use owed::Owed;
 use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};
+pub use shadow::{Shadow, difference};
 pub use share::{Sharing, Turn};
 use stored::Stored;
 

@@ -31,6 +31,7 @@ mod respond;
 mod routes;
 mod server;
 mod services;
+mod shadow;
 mod states;
 mod status;
 mod streams;

@@ -250,6 +250,11 @@ impl Transform {
         self.log.lines_dropped()
     }
 
+    /// Bytes of linear memory that an idle instance has, if one is idle.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        self.instances.memory_bytes()
+    }
+
     /// Computes the rows for a batch whose columns are the spec's inputs, in that order. Blocks for at most the deadline, plus the wait for
     /// an instance when more threads call than there are instances.
     pub fn apply(&self, input: &Batch) -> Result<Output, Error> {

@@ -10,7 +10,7 @@ use gristmill_tests::config_cases;
 use gristmill_tests::host::{Host, binary, wait_for};
 use serde_json::Value;
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 22] = [
     "pause",
     "resume",
     "switch",
@@ -32,6 +32,7 @@ const COMMANDS: [&str; 21] = [
     "dead-letters",
     "state",
     "token",
+    "shadow",
 ];
 const REFERENCE: &str = include_str!("../../host/gristmill.reference.toml");
 
@@ -216,6 +217,10 @@ fn every_command_has_help_with_an_example() {
     for action in ["list", "show", "replay", "drop"] {
         let help = out(&gristmill(&["dead-letters", action, "--help"]));
         assert!(help.contains(&format!("Example: gristmill dead-letters {action}")), "{help}");
+    }
+    for action in ["put", "report", "promote", "drop"] {
+        let help = out(&gristmill(&["shadow", action, "--help"]));
+        assert!(help.contains(&format!("Example: gristmill shadow {action}")), "{help}");
     }
     let listed = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     // A description may go on in the next line, further in.

@@ -152,6 +152,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         emit: None,
         expire_secs: None,
         bisect_ms_max: 1_000,
+        shadow: Default::default(),
         telemetry: telemetry.transform("view"),
     };
     Transforms::new(FORMAT, vec![Arc::new(binding)]).unwrap()

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
+use arc_swap::ArcSwapOption;
 
 use super::Core;
 use super::binding_options::BindingOptions;
@@ -118,6 +119,7 @@ impl Core {
             emit,
             expire_secs: options.expire_secs(),
             bisect_ms_max: options.bisect_ms_max,
+            shadow: ArcSwapOption::empty(),
             telemetry: self.telemetry.transform(name),
         })
     }
@@ -145,7 +147,7 @@ impl Core {
 
     /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
     /// sample of what is stored is taken over for a try. One that was in force before may go back behind those that it cannot take over.
-    async fn check_states(&self, view: &View, transform: &Transform, may_go_back: bool) -> anyhow::Result<OtherStates> {
+    pub(super) async fn check_states(&self, view: &View, transform: &Transform, may_go_back: bool) -> anyhow::Result<OtherStates> {
         if !transform.world().is_stateful() {
             return Ok(OtherStates::default());
         }

@@ -46,6 +46,18 @@ async fn carry_out(core: Arc<Core>, command: Command) {
         Command::ChangeTransform { name, change, reply } => {
             let _ = reply.send(core.change(&name, change).await);
         }
+        Command::PutShadow { name, component, binding, reply } => {
+            let _ = reply.send(core.put_shadow(&name, component.into(), binding).await);
+        }
+        Command::ShowShadow { name, reply } => {
+            let _ = reply.send(core.shadow_report(&name).await);
+        }
+        Command::PromoteShadow { name, gates, by, reply } => {
+            let _ = reply.send(core.promote_shadow(&name, gates, by).await);
+        }
+        Command::DeleteShadow { name, reply } => {
+            let _ = reply.send(core.delete_shadow(&name).await);
+        }
         Command::ListTransforms { reply } => {
             let _ = reply.send(core.list().await);
         }
@@ -81,34 +93,9 @@ impl Core {
     async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding, by: String) -> Result<TransformInfo, Refusal> {
         let _place = self.place_to_compile()?;
         let known = self.known_options(name).await;
-        let mut options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
-        options.stream = binding.stream.or(options.stream);
-        options.group = binding.group.or(options.group);
-        if let Some(text) = binding.start {
-            options.start = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`start`: {error}")))?);
-        }
-        // An empty one ends it.
-        options.emit = binding.emit.or(options.emit).filter(|emit| !emit.is_empty());
-        options.settings = binding.settings.unwrap_or(options.settings);
-        options.max_age_secs = binding.max_age_secs.or(options.max_age_secs);
-        options.expire_secs = binding.expire_secs.or(options.expire_secs);
-        options.history_secs = binding.history_secs.unwrap_or(options.history_secs);
-        options.exact = binding.exact.unwrap_or(options.exact);
-        options.at = binding.at.unwrap_or(options.at);
-        options.fallback.kind = binding.fallback.unwrap_or(options.fallback.kind);
-        if let Some(text) = binding.fallback_values {
-            options.fallback.values = serde_json::from_str(&text)
-                .map_err(|error| unusable(&anyhow::anyhow!("`fallback_values`: {error}; give a JSON object")))?;
-        }
-        if let Some(text) = binding.inputs {
-            options.inputs = serde_json::from_str(&text)
-                .map_err(|error| unusable(&anyhow::anyhow!("`inputs`: {error}; give a JSON object of {{\"from\":…}} by input")))?;
-        }
-        if let Some(text) = binding.aggregations {
-            options.aggregations =
-                serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
-        }
+        let options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         let source = Source::Put { origin: Origin::Pushed, by, force: binding.force.unwrap_or_default() };
+        let options = Self::with_binding(options, binding)?;
         let active = self.install(name, component.into(), Some(options), source).await.map_err(|error| refused(&error))?;
         Ok(TransformInfo { sample: active.sample, ..self.info(name).await? })
     }
@@ -145,6 +132,37 @@ impl Core {
         self.info(name).await
     }
 
+    /// How a component is bound once a request has said what it wants otherwise.
+    pub(super) fn with_binding(mut options: BindingOptions, binding: Binding) -> Result<BindingOptions, Refusal> {
+        options.stream = binding.stream.or(options.stream);
+        options.group = binding.group.or(options.group);
+        if let Some(text) = binding.start {
+            options.start = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`start`: {error}")))?);
+        }
+        // An empty one ends it.
+        options.emit = binding.emit.or(options.emit).filter(|emit| !emit.is_empty());
+        options.settings = binding.settings.unwrap_or(options.settings);
+        options.max_age_secs = binding.max_age_secs.or(options.max_age_secs);
+        options.expire_secs = binding.expire_secs.or(options.expire_secs);
+        options.history_secs = binding.history_secs.unwrap_or(options.history_secs);
+        options.exact = binding.exact.unwrap_or(options.exact);
+        options.at = binding.at.unwrap_or(options.at);
+        options.fallback.kind = binding.fallback.unwrap_or(options.fallback.kind);
+        if let Some(text) = binding.fallback_values {
+            options.fallback.values = serde_json::from_str(&text)
+                .map_err(|error| unusable(&anyhow::anyhow!("`fallback_values`: {error}; give a JSON object")))?;
+        }
+        if let Some(text) = binding.inputs {
+            options.inputs = serde_json::from_str(&text)
+                .map_err(|error| unusable(&anyhow::anyhow!("`inputs`: {error}; give a JSON object of {{\"from\":…}} by input")))?;
+        }
+        if let Some(text) = binding.aggregations {
+            options.aggregations =
+                serde_json::from_str(&text).map_err(|error| unusable(&anyhow::anyhow!("`aggregations`: {error}; {FUNCTIONS}")))?;
+        }
+        Ok(options)
+    }
+
     async fn delete(self: &Arc<Core>, name: &str) -> Result<(), Refusal> {
         match self.remove(name).await {
             Ok(true) => Ok(()),
@@ -153,7 +171,7 @@ impl Core {
         }
     }
 
-    async fn list(&self) -> Vec<TransformInfo> {
+    pub(super) async fn list(&self) -> Vec<TransformInfo> {
         let registry = self.registry.lock().await;
         let workers = self.workers.lock().await;
         let running = registry.active.iter().map(|(name, active)| {

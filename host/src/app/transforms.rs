@@ -9,6 +9,7 @@ use super::Core;
 use super::binding_options::BindingOptions;
 use super::bound::Bound;
 use super::services::ServiceBook;
+use super::shadow::Shadows;
 use super::standing::StandingFile;
 use super::versions::{Change, Declaration, Origin, Version, VersionBook, digest};
 use super::workers::{ConsumerGroup, Reading};
@@ -104,11 +105,12 @@ pub(super) struct Registry {
     pub(super) services: ServiceBook,
     pub(super) standing: StandingFile,
     pub(super) book: VersionBook,
+    pub(super) shadows: Shadows,
 }
 
 impl Registry {
-    pub(super) fn new(book: VersionBook, services: ServiceBook, standing: StandingFile) -> Registry {
-        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, standing, book }
+    pub(super) fn new(book: VersionBook, services: ServiceBook, standing: StandingFile, shadows: Shadows) -> Registry {
+        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, standing, book, shadows }
     }
 
     /// Tells, with the transform in force or in place of one, why what was offered is not.
@@ -232,6 +234,7 @@ impl Core {
         }
         registry.refused.remove(name);
         self.no_longer_missing(registry, name);
+        self.forget_shadow_of_another(registry, name, active.bound.transform().digest());
         registry.active.insert(name.to_owned(), active.clone());
         self.publish(registry);
         self.telemetry.swaps(name);
@@ -246,6 +249,7 @@ impl Core {
         registry.book.deactivate(name)?;
         registry.refused.remove(name);
         self.no_longer_missing(&mut registry, name);
+        registry.forget_shadow(name)?;
         let Some(active) = registry.active.remove(name) else { return Ok(false) };
         registry.standing.change(|standing| standing.forget(name))?;
         if let Some(reading) = &active.reading {
@@ -286,7 +290,7 @@ impl Core {
         }
     }
 
-    async fn compile(&self, name: &str, component: Vec<u8>, options: &BindingOptions) -> anyhow::Result<(Vec<u8>, Transform)> {
+    pub(super) async fn compile(&self, name: &str, component: Vec<u8>, options: &BindingOptions) -> anyhow::Result<(Vec<u8>, Transform)> {
         let (engine, settings, limits, name) = (self.engine.clone(), options.settings.clone(), options.limits, name.to_owned());
         let turn = Arc::clone(&self.compiling).acquire_owned().await.context("compiling was interrupted")?;
         let compiled = tokio::task::spawn_blocking(move || {

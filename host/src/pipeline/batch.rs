@@ -10,10 +10,11 @@ use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
 use super::emit::emit;
 use super::keep::keep;
+use super::shadow::{Given, Live, Seen, Shadow};
 use super::states;
 use super::stored::Stored;
 use crate::decode::Decoded;
-use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, Timestamp, one_line};
+use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, ShadowCounts, Timestamp, one_line};
 use crate::source::Delivery;
 use crate::telemetry::{Stage, StreamTelemetry, TransformTelemetry};
 use crate::transform::{self, Applied, World};
@@ -60,13 +61,17 @@ struct Tally {
     telemetry: TransformTelemetry,
     rows: usize,
     emitted: usize,
+    shadow: Option<(Arc<Shadow>, ShadowCounts)>,
     dead_letters: Range<usize>,
 }
 
 impl Built {
     /// Counts rows and dead letters; called when they are stored.
-    pub(super) fn count(&self) {
-        for Tally { telemetry, rows, emitted, dead_letters } in &self.tallies {
+    pub(super) fn count(&mut self) {
+        for Tally { telemetry, rows, emitted, shadow, dead_letters } in &mut self.tallies {
+            if let Some((shadow, counts)) = shadow.take() {
+                shadow.add(counts);
+            }
             telemetry.rows_committed(*rows as u64);
             telemetry.rows_emitted(*emitted as u64);
             for letter in self.commit.dead_letters.get(dead_letters.clone()).unwrap_or_default() {
@@ -99,12 +104,24 @@ pub(super) fn build(
         let stored_of = |commit: &Commit| commit.rows.len() + commit.puts.len();
         let (rows, letters) = (stored_of(&built.commit), built.commit.dead_letters.len());
         let given_up = work.give_up_exhausted(bound, delivery, &mut built.commit);
-        let emitted = work.run(bound, &decoded, &given_up, &mut built.commit)?;
+        let (emitted, seen) = work.run(bound, &decoded, &given_up, &mut built.commit)?;
+        let letters = letters..built.commit.dead_letters.len();
+        let shadow = bound.shadow.as_ref().map(|(shadow, tried)| {
+            let given = Given { decoded: &decoded, ids: &work.ids, exhausted: &given_up, partition, stored, now };
+            let live = Live {
+                view: &bound.binding.view,
+                letters: built.commit.dead_letters.get(letters.clone()).unwrap_or_default(),
+                seen: &seen,
+            };
+            let counts = shadow.run(tried, &given, &live, &mut built.commit.puts);
+            (Arc::clone(shadow), counts)
+        });
         built.tallies.push(Tally {
             telemetry: bound.binding.telemetry.clone(),
             rows: stored_of(&built.commit) - rows,
             emitted,
-            dead_letters: letters..built.commit.dead_letters.len(),
+            shadow,
+            dead_letters: letters,
         });
     }
     telemetry.stage_seconds(Stage::Apply, started.elapsed().as_secs_f64());
@@ -141,13 +158,13 @@ impl Work<'_> {
         rows
     }
 
-    /// Runs one transform over the rows that it can be given. Says how many rows go on to another stream.
-    fn run(&self, bound: &Bound, decoded: &[Decoded], given_up: &[usize], commit: &mut Commit) -> Result<usize, Error> {
+    /// Runs one transform over the rows that it can be given. Says how many rows go on to another stream, and what it has made.
+    fn run(&self, bound: &Bound, decoded: &[Decoded], given_up: &[usize], commit: &mut Commit) -> Result<(usize, Seen), Error> {
         let binding = &*bound.binding;
         let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| decoded.get(*column)).collect();
         let whole = Batch { rows: self.entries.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
         let prefix = [self.partition.tag.as_bytes(), binding.view.name.as_bytes(), b":"].concat();
-        let faults = self.faults(bound, &columns, &prefix, &whole);
+        let faults = faults(self.partition, &self.ids, bound, &columns, &prefix, &whole);
         for (row, (reason, message)) in faults.iter().filter(|(row, _)| !given_up.contains(row)) {
             self.give_up(bound, *row, *reason, message.clone(), commit);
         }
@@ -163,14 +180,14 @@ impl Work<'_> {
             }
         };
         if batch.rows == 0 {
-            return Ok(0);
+            return Ok((0, Seen::default()));
         }
         let started = Instant::now();
         let origins = Origins { prefix: &prefix, batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
         let Applied { outputs, mut given_up } = match binding.transform.world() {
             World::RowTransform => binding.transform.apply_all(&batch, Duration::from_millis(binding.bisect_ms_max))?,
             World::StatefulTransform | World::MigratingTransform => {
-                states::fold_into(binding, &origins, self.stored, self.now, &mut commit.puts)?
+                states::fold_into(binding, None, &origins, self.stored, self.now, &mut commit.puts)?
             }
         };
         match &binding.kept {
@@ -178,12 +195,14 @@ impl Work<'_> {
             Some(plan) => given_up.extend(keep(binding, plan, &origins, &outputs, self.now, self.stored, &mut commit.puts)?),
         }
         let emitted = emit(binding, &origins, &outputs, &given_up, &mut commit.emits);
-        binding.telemetry.apply_seconds(started.elapsed().as_secs_f64());
+        let seconds = started.elapsed().as_secs_f64();
+        binding.telemetry.apply_seconds(seconds);
         for (row, reason, message) in given_up {
             let row = kept.as_ref().map_or(Some(row), |kept| kept.get(row).map(|row| *row as usize));
             row.into_iter().for_each(|row| self.give_up(bound, row, reason, message.clone(), commit));
         }
-        Ok(emitted)
+        drop(ids);
+        Ok((emitted, Seen { outputs, kept, seconds }))
     }
 
     fn give_up(&self, bound: &Bound, row: usize, reason: Reason, message: String, commit: &mut Commit) {
@@ -203,31 +222,38 @@ impl Work<'_> {
             event: DeadLetter::event_of(&entry),
         });
     }
+}
 
-    /// The rows that this transform cannot be given, each with the first reason.
-    fn faults(&self, bound: &Bound, columns: &[&Decoded], prefix: &[u8], whole: &Batch) -> BTreeMap<usize, (Reason, String)> {
-        let mut faults = BTreeMap::new();
-        for fault in columns.iter().flat_map(|column| &column.faults) {
-            faults.entry(fault.row as usize).or_insert_with(|| (Reason::Decode, fault.message.clone()));
-        }
-        let origins = Origins { prefix, batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: &self.ids };
-        for (row, bytes) in origins.oversized() {
-            let message = || format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed");
-            faults.entry(row).or_insert_with(|| (Reason::Decode, message()));
-        }
-        if let Some(partitioning) = &bound.binding.view.partitioning {
-            let own = self.partition.index;
-            for (row, right) in origins.misrouted(partitioning, &bound.partition_by, own) {
-                let (count, tag) = (partitioning.count, partitioning.tag(right));
-                let message = || {
-                    format!(
-                        "the event stands in partition {own} of {count} and belongs into {right}, `{tag}`: whoever added it tells partitions \
-                         differently; send it to a host, or add it where it belongs"
-                    )
-                };
-                faults.entry(row).or_insert_with(|| (Reason::Misrouted, message()));
-            }
-        }
-        faults
+/// The rows that a transform cannot be given, each with the first reason.
+pub(super) fn faults(
+    partition: &Partition,
+    ids: &[EntryId],
+    bound: &Bound,
+    columns: &[&Decoded],
+    prefix: &[u8],
+    whole: &Batch,
+) -> BTreeMap<usize, (Reason, String)> {
+    let mut faults = BTreeMap::new();
+    for fault in columns.iter().flat_map(|column| &column.faults) {
+        faults.entry(fault.row as usize).or_insert_with(|| (Reason::Decode, fault.message.clone()));
     }
+    let origins = Origins { prefix, batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: ids };
+    for (row, bytes) in origins.oversized() {
+        let message = || format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed");
+        faults.entry(row).or_insert_with(|| (Reason::Decode, message()));
+    }
+    if let Some(partitioning) = &bound.binding.view.partitioning {
+        let own = partition.index;
+        for (row, right) in origins.misrouted(partitioning, &bound.partition_by, own) {
+            let (count, tag) = (partitioning.count, partitioning.tag(right));
+            let message = || {
+                format!(
+                    "the event stands in partition {own} of {count} and belongs into {right}, `{tag}`: whoever added it tells partitions \
+                     differently; send it to a host, or add it where it belongs"
+                )
+            };
+            faults.entry(row).or_insert_with(|| (Reason::Misrouted, message()));
+        }
+    }
+    faults
 }

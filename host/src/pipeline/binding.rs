@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
 use super::emit::Emit;
+use super::shadow::Shadow;
 use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{Format, InputBinding, KEY_BYTES_MAX, Maker, SchemaId, Spec, View};
 use crate::telemetry::TransformTelemetry;
@@ -32,6 +35,8 @@ pub struct Binding {
     pub expire_secs: Option<u64>,
     /// Time to spend on finding the rows at fault in one failing batch; what is then still mixed is dead-lettered together.
     pub bisect_ms_max: u64,
+    /// A version that is tried behind it. Looked at when a set of transforms is made.
+    pub shadow: ArcSwapOption<Shadow>,
     /// Where it counts.
     pub telemetry: TransformTelemetry,
 }
@@ -60,12 +65,19 @@ pub(super) struct Bound {
     pub(super) event_time: Option<usize>,
     /// Those that tell the partition, where the stream has several.
     pub(super) partition_by: Vec<usize>,
+    pub(super) shadow: Option<(Arc<Shadow>, Box<Bound>)>,
 }
 
 impl Binding {
     /// Whether events must be applied in order and once each: it keeps more than rows of which the newest wins, or passes them on.
     pub fn is_ordered(&self) -> bool {
-        self.kept.is_some() || self.emit.is_some() || self.transform.world().is_stateful()
+        self.kept.is_some() || self.emit.is_some() || self.transform.world().is_stateful() || self.has_stateful_shadow()
+    }
+}
+
+impl Binding {
+    fn has_stateful_shadow(&self) -> bool {
+        self.shadow.load().as_ref().is_some_and(|shadow| shadow.binding.transform.world().is_stateful())
     }
 }
 
@@ -75,23 +87,11 @@ impl Transforms {
         let mut wanted: Vec<Wanted> = Vec::new();
         let mut bound = Vec::with_capacity(bindings.len());
         for binding in bindings {
-            let spec = Arc::clone(binding.transform.spec());
-            let columns = spec.inputs.iter().enumerate().map(|(index, field)| {
-                let input = binding.inputs.get(index).cloned().unwrap_or_default();
-                let mut field = field.clone();
-                field.default = input.default.or(field.default);
-                field.doc.clear();
-                let column = Wanted { from: input.from.unwrap_or_else(|| field.name.clone()), field, epoch: input.epoch };
-                wanted.iter().position(|known| *known == column).unwrap_or_else(|| {
-                    wanted.push(column);
-                    wanted.len() - 1
-                })
+            let shadow = binding.shadow.load_full().map(|shadow| {
+                let bound = bind(Arc::clone(&shadow.binding), &mut wanted);
+                (shadow, Box::new(bound))
             });
-            let columns = columns.collect();
-            let by = binding.view.partitioning.iter().flat_map(|partitioning| &partitioning.by);
-            let partition_by = by.filter_map(|name| spec.inputs.iter().position(|field| field.name == *name)).collect();
-            let (entity, event_time) = positions(&spec);
-            bound.push(Bound { binding, columns, entity, event_time, partition_by });
+            bound.push(Bound { shadow, ..bind(binding, &mut wanted) });
         }
         Ok(Transforms { plan: Plan::new(format, wanted)?, bound })
     }
@@ -109,8 +109,32 @@ impl Transforms {
     /// The same set with only the transform of this name, for a replay.
     pub(super) fn only(&self, format: Format, name: &str) -> Option<Transforms> {
         let bound = self.bindings().find(|binding| binding.view.name == name)?;
-        Transforms::new(format, vec![Arc::clone(bound)]).ok()
+        let mut only = Transforms::new(format, vec![Arc::clone(bound)]).ok()?;
+        // It has seen these events.
+        only.bound.iter_mut().for_each(|bound| bound.shadow = None);
+        Some(only)
     }
+}
+
+/// Finds the columns that a transform reads among those that are wanted, and adds those that are not there yet.
+fn bind(binding: Arc<Binding>, wanted: &mut Vec<Wanted>) -> Bound {
+    let spec = Arc::clone(binding.transform.spec());
+    let columns = spec.inputs.iter().enumerate().map(|(index, field)| {
+        let input = binding.inputs.get(index).cloned().unwrap_or_default();
+        let mut field = field.clone();
+        field.default = input.default.or(field.default);
+        field.doc.clear();
+        let column = Wanted { from: input.from.unwrap_or_else(|| field.name.clone()), field, epoch: input.epoch };
+        wanted.iter().position(|known| *known == column).unwrap_or_else(|| {
+            wanted.push(column);
+            wanted.len() - 1
+        })
+    });
+    let columns = columns.collect();
+    let by = binding.view.partitioning.iter().flat_map(|partitioning| &partitioning.by);
+    let partition_by = by.filter_map(|name| spec.inputs.iter().position(|field| field.name == *name)).collect();
+    let (entity, event_time) = positions(&spec);
+    Bound { binding, columns, entity, event_time, partition_by, shadow: None }
 }
 
 fn positions(spec: &Spec) -> (Vec<usize>, Option<usize>) {

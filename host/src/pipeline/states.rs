@@ -17,6 +17,9 @@ use crate::model::{Column, Disposition, Packed, Put, Puts, Reason, StoredState, 
 use crate::online_store;
 use crate::transform::{Applied, World};
 
+/// What stands for a state that has ended, where none would mean that it has not begun. No state is stored as nothing.
+const END: &[u8] = b"";
+
 /// States by entity key.
 type States = HashMap<Vec<u8>, Vec<u8>>;
 
@@ -35,21 +38,22 @@ struct Read {
     unusable: HashMap<Vec<u8>, (Reason, String)>,
 }
 
-/// Folds the rows of a batch into what is stored, and puts what has changed.
+/// Folds the rows of a batch into what is stored, and puts what has changed. States of entities that have none begin as those under the prefix `begins_with`.
 pub(super) fn fold_into(
     binding: &Binding,
+    begins_with: Option<&[u8]>,
     origins: &Origins<'_>,
     stored: &Stored,
     now: Timestamp,
     puts: &mut Puts,
 ) -> Result<Applied, Error> {
-    let mut read = read(binding, origins, stored)?;
+    let mut read = read(binding, begins_with, origins, stored)?;
     let applied = if read.unusable.is_empty() {
         fold(&binding.transform, origins, &mut read.now, Duration::from_millis(binding.bisect_ms_max))?
     } else {
         fold_the_rest(binding, origins, &mut read)?
     };
-    put(binding, origins.prefix, &read, now, puts);
+    put(binding, origins.prefix, begins_with.is_some(), &read, now, puts);
     Ok(applied)
 }
 
@@ -80,7 +84,7 @@ fn fold_the_rest(binding: &Binding, origins: &Origins<'_>, read: &mut Read) -> R
     Ok(applied)
 }
 
-fn read(binding: &Binding, origins: &Origins<'_>, stored: &Stored) -> Result<Read, Error> {
+fn read(binding: &Binding, begins_with: Option<&[u8]>, origins: &Origins<'_>, stored: &Stored) -> Result<Read, Error> {
     let mut entities: Vec<Vec<u8>> = Vec::new();
     let mut known = std::collections::HashSet::new();
     for row in 0..origins.batch.rows {
@@ -90,11 +94,17 @@ fn read(binding: &Binding, origins: &Origins<'_>, stored: &Stored) -> Result<Rea
             entities.push(key);
         }
     }
-    let keys: Vec<Vec<u8>> = entities.iter().map(|entity| key_of(origins.prefix, entity)).collect();
+    let keys_of = |prefix: &[u8]| -> Vec<Vec<u8>> { entities.iter().map(|entity| key_of(prefix, entity)).collect() };
+    let mut values = stored.read(&keys_of(origins.prefix))?;
+    if let Some(prefix) = begins_with.filter(|_| values.iter().any(Option::is_none)) {
+        for (value, first) in values.iter_mut().zip(stored.read(&keys_of(prefix))?) {
+            *value = value.take().or(first);
+        }
+    }
     let mut read = Read::default();
     let mut others: BTreeMap<String, Pairs> = BTreeMap::new();
-    for (entity, value) in entities.into_iter().zip(stored.read(&keys)?) {
-        let Some(value) = value else { continue };
+    for (entity, value) in entities.into_iter().zip(values) {
+        let Some(value) = value.filter(|value| value.as_ref() != END) else { continue };
         let state = StoredState::read(&value).ok_or_else(|| online_store::Error::Corrupt("a state is cut short".into()))?;
         if StoredState::is_compatible(state.version, &binding.view.version) {
             read.now.insert(entity.clone(), state.bytes.to_vec());
@@ -172,7 +182,11 @@ fn go_back(binding: &Binding, prefix: &[u8], stored: &Stored, read: &mut Read) -
     Ok(())
 }
 
-fn put(binding: &Binding, prefix: &[u8], read: &Read, now: Timestamp, puts: &mut Puts) {
+fn put(binding: &Binding, prefix: &[u8], marks_ends: bool, read: &Read, now: Timestamp, puts: &mut Puts) {
+    let expires_at = binding.expire_secs.map(|secs| {
+        let micros = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        Timestamp(now.0.saturating_add(micros))
+    });
     for (entity, state) in &read.now {
         // A state that stays what it was still lives on with its entity.
         let replaced = read.replaced.get(entity);
@@ -180,18 +194,19 @@ fn put(binding: &Binding, prefix: &[u8], read: &Read, now: Timestamp, puts: &mut
             continue;
         }
         let value = StoredState { version: &binding.view.version, bytes: state }.to_bytes();
-        let expires_at = binding.expire_secs.map(|secs| {
-            let micros = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-            Timestamp(now.0.saturating_add(micros))
-        });
         puts.push(Put { key: key_of(prefix, entity), value: Some(value.into()), expires_at });
-        if let Some(replaced) = replaced {
+        // What somebody else's states began with is still where it was.
+        if let Some(replaced) = replaced.filter(|_| !marks_ends) {
             puts.push(Put { key: old_key_of(prefix, entity), value: Some(replaced.clone()), expires_at });
         }
     }
     let is_gone = |entity: &&Vec<u8>| !read.now.contains_key(*entity) && !read.unusable.contains_key(*entity);
     for entity in read.before.keys().filter(is_gone) {
-        puts.push(Put { key: key_of(prefix, entity), value: None, expires_at: None });
+        let key = key_of(prefix, entity);
+        puts.push(match marks_ends {
+            true => Put { key, value: Some(Bytes::from_static(END)), expires_at },
+            false => Put { key, value: None, expires_at: None },
+        });
         // Whoever has ended is not to come back with an old state.
         if binding.others.are_there {
             puts.push(Put { key: old_key_of(prefix, entity), value: None, expires_at: None });

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::versions::{Unseen, Versions};
-use crate::model::{At, DeadLetterId, DeadLetterQuery, Digest, EntryId, FallbackKind, Service, ServiceName, Spec};
+use crate::model::{
+    At, DeadLetterId, DeadLetterQuery, Digest, EntryId, FallbackKind, Service, ServiceName, ShadowGates, ShadowReport, Spec,
+};
 
 /// What a request wants done to the host. Each carries the sender of its answer.
 #[derive(Debug)]
@@ -56,6 +58,42 @@ pub enum Command {
         change: TransformChange,
         /// How it stands then, or why it was not changed.
         reply: oneshot::Sender<Result<TransformInfo, Refusal>>,
+    },
+    /// Try a component behind the one in force.
+    PutShadow {
+        /// The transform.
+        name: String,
+        /// The component's bytes.
+        component: Bytes,
+        /// How it is bound, where the request says so.
+        binding: Binding,
+        /// The report, with nothing counted yet, or why the component was refused.
+        reply: oneshot::Sender<Result<ShadowReport, Refusal>>,
+    },
+    /// Tell how a shadow compares.
+    ShowShadow {
+        /// The transform.
+        name: String,
+        /// The report.
+        reply: oneshot::Sender<Result<ShadowReport, Refusal>>,
+    },
+    /// Put a shadow into force.
+    PromoteShadow {
+        /// The transform.
+        name: String,
+        /// What must hold.
+        gates: ShadowGates,
+        /// Who asks, for the book of versions.
+        by: String,
+        /// What is then in force, or what does not hold.
+        reply: oneshot::Sender<Result<TransformInfo, Refusal>>,
+    },
+    /// End a shadow.
+    DeleteShadow {
+        /// The transform.
+        name: String,
+        /// Done, or why not.
+        reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// Tell about all transforms.
     ListTransforms {

@@ -9,7 +9,7 @@ use axum::routing::{self, MethodRouter};
 
 use super::access::{Names, Needs};
 use super::body::BodyLimit;
-use super::{Limits, Shared, changes, events, feast, features, letters, services, states, status, streams, transforms, versions};
+use super::{Limits, Shared, changes, events, feast, features, letters, services, shadow, states, status, streams, transforms, versions};
 use crate::model::Scope;
 
 /// One method of one path, and what answers it.
@@ -34,13 +34,16 @@ pub(super) struct Operation {
 impl Operation {
     /// Whether a component is compiled within the request, which takes longer than anything else does.
     pub(super) fn compiles(self) -> bool {
-        (self.method == "PUT" && self.path == TRANSFORM_PATH) || [ACTIVATE_PATH, ROLL_BACK_PATH].contains(&self.path)
+        (self.method == "PUT" && [TRANSFORM_PATH, SHADOW_PATH].contains(&self.path))
+            || [ACTIVATE_PATH, ROLL_BACK_PATH, PROMOTE_PATH].contains(&self.path)
     }
 }
 
 const TRANSFORM_PATH: &str = "/v1/transforms/{name}";
 const ACTIVATE_PATH: &str = "/v1/transforms/{name}/activate";
 const ROLL_BACK_PATH: &str = "/v1/transforms/{name}/roll-back";
+const SHADOW_PATH: &str = "/v1/transforms/{name}/shadow";
+const PROMOTE_PATH: &str = "/v1/transforms/{name}/shadow/promote";
 
 /// The one operation that does not go through the router, and names its views in its body.
 pub(super) const QUERY: Operation = Operation { method: "POST", path: features::QUERY_PATH, needs: read(Names::Handler) };
@@ -91,6 +94,11 @@ pub(super) fn routes(limits: &Limits) -> Vec<Route> {
         get("/v1/transforms/{name}/versions", read(Names::View), versions::list),
         post(ACTIVATE_PATH, admin(Names::View), versions::activate),
         post(ROLL_BACK_PATH, admin(Names::View), versions::roll_back),
+        // Examples hold what transforms make of events: features, as `read` shows them, and messages.
+        get(SHADOW_PATH, admin(Names::View), shadow::show),
+        put(SHADOW_PATH, admin(Names::View), shadow::put, limits.component_bytes_max),
+        delete(SHADOW_PATH, admin(Names::View), shadow::delete),
+        post(PROMOTE_PATH, admin(Names::View), shadow::promote),
         get("/v1/dead-letters", admin(Names::Handler), letters::list),
         delete("/v1/dead-letters", admin(Names::Handler), letters::drop),
         post("/v1/dead-letters/replay", admin(Names::Handler), letters::replay),

@@ -57,7 +57,7 @@ struct World<'f> {
 }
 
 fn partition() -> Partition {
-    Partition { stream: "events".into(), group: "group".into(), index: 0 }
+    Partition { stream: "events".into(), group: "group".into(), index: 0, tag: String::new() }
 }
 
 /// Runs the schedule of a seed. `forgets` makes a mistake that the check must find.
@@ -144,6 +144,7 @@ impl World<'_> {
                 let source = stream.open(place);
                 Box::pin(async move { Ok(source) })
             }),
+            turn: None,
             begin: None,
             format: FORMAT,
             batch_events_max: self.batch_events_max,

@@ -10,7 +10,7 @@ use gristmill::model::{
 };
 use gristmill::online_store::OnlineStore;
 use gristmill::online_store::memory::MemoryStore;
-use gristmill::pipeline::{Binding, Transforms};
+use gristmill::pipeline::{Binding, OtherStates, Transforms};
 use gristmill::telemetry::Telemetry;
 use gristmill::transform::{Engine, EngineOptions, Limits, Output, Transform};
 use gristmill::window::Plan;
@@ -106,6 +106,7 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         features: spec.outputs.clone(),
         kept: kept.clone(),
         state_version: transform.world().is_stateful().then(|| spec.version.clone()),
+        partitioning: None,
     };
     let number = schemas.iter().position(|known| *known == schema).unwrap_or_else(|| {
         schemas.push(schema);
@@ -126,6 +127,7 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         types: Default::default(),
         request: Vec::new(),
         uses: Vec::new(),
+        partitioning: None,
     };
     let plan = Arc::new(Plan::new(&spec.outputs, &kept));
     let maker = Maker { component, version: spec.version.clone(), options: String::new() };
@@ -135,6 +137,7 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         view: Arc::new(view),
         schema,
         inputs: Vec::new(),
+        others: OtherStates::default(),
         kept: (!kept.is_nothing()).then(|| Arc::clone(&plan)),
         emit: None,
         expire_secs: None,
