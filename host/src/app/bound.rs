@@ -203,17 +203,14 @@ impl Core {
 /// A group has one place, so all who read with it begin at the same one, once.
 fn check_start(name: &str, reading: &Reading, registry: &Registry) -> anyhow::Result<()> {
     let others = registry.active.iter().filter_map(|(other, active)| Some((other, active.reading.as_ref()?)));
-    for (other, _) in others.filter(|(_, theirs)| theirs.group == reading.group && theirs.start != reading.start) {
-        let group = &reading.group.name;
-        if other == name {
-            bail!(
-                "its group `{group}` has begun elsewhere already: put it under another version of its view to start over (`{}@v2`)",
-                ViewName::base_of(name)
-            );
-        }
-        bail!("`{other}` reads with the group `{group}` too, and begins elsewhere: give both the same `start`, or each a group of its own");
+    let mut elsewhere = others.filter(|(_, theirs)| theirs.group == reading.group && theirs.start != reading.start);
+    let Some((other, _)) = elsewhere.next() else { return Ok(()) };
+    let group = &reading.group.name;
+    if other == name {
+        let base = ViewName::base_of(name);
+        bail!("its group `{group}` has begun elsewhere already: put it under another version of its view to start over (`{base}@v2`)");
     }
-    Ok(())
+    bail!("`{other}` reads with the group `{group}` too, and begins elsewhere: give both the same `start`, or each a group of its own");
 }
 
 /// What stands in the record of cuts for a component that is bound like this.

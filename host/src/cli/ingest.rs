@@ -157,7 +157,7 @@ impl Sender {
 
 /// Waits on this thread; the command line has nothing else to do.
 #[allow(clippy::disallowed_methods, reason = "a paced sender waits for its turn")]
-fn wait(time: Duration) {
+pub(super) fn wait(time: Duration) {
     std::thread::sleep(time);
 }
 

@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::client::{Client, HostArgument, escape};
+use super::ingest::wait;
 use super::transforms::text;
 use super::{Failure, print};
 
@@ -82,7 +83,7 @@ fn caught_up(client: &Client, name: &str, mut one: Value) -> Result<Value, Failu
             return Err(Failure::Failed(anyhow!("{name} is not to become the current version any more: somebody has changed that")));
         }
         spinner.set_message(format!("{name} is catching up; applied up to {}", text(&one, "/places/0")));
-        std::thread::sleep(Duration::from_millis(300));
+        wait(Duration::from_millis(300));
         one = client.get(&format!("/v1/transforms/{}", escape(name)))?;
     }
     spinner.finish_and_clear();
