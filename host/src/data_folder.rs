@@ -4,6 +4,7 @@
 //! Invariant: one process at a time has the folder open; an exclusive lock on `lock` sees to it, and the system gives it back when the
 //! process dies. A write that was cut short by a crash is dropped whole by the database's recovery: a batch is there entirely or not at all.
 
+mod journal;
 pub(crate) mod log_codec;
 mod log_end;
 
@@ -137,6 +138,7 @@ impl DataFolder {
         for folder in ["components", "compile_cache"] {
             make_folder(&path.join(folder))?;
         }
+        drop_torn_end(&path)?;
         let database = Database::builder(path.join("database"))
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES_MAX)
@@ -266,6 +268,20 @@ fn start_syncer(path: &Path, database: &Database, unsynced: &Arc<AtomicBool>, sy
     };
     let thread = std::thread::Builder::new().name("data-folder-sync".into()).spawn(run).map_err(at(path))?;
     Ok((stop, thread))
+}
+
+/// Drops what a crash has cut short, and says so: with [`Durability::Sync`] nobody was told that it is there.
+fn drop_torn_end(folder: &Path) -> Result<(), Error> {
+    let aside = folder.join("torn_end");
+    if let Some(cut) = journal::cut_torn_end(&folder.join("database"), &aside).map_err(at(folder))? {
+        let (journal, aside) = (cut.journal.display(), aside.display());
+        tracing::warn!(
+            bytes = cut.bytes,
+            at = cut.at,
+            "the end of {journal} was cut short by a crash and is dropped; it is kept as {aside}"
+        );
+    }
+    Ok(())
 }
 
 fn make_folder(path: &Path) -> Result<(), Error> {

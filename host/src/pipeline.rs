@@ -174,7 +174,7 @@ impl Pipeline {
             self.health.send_replace(Health::StandingBy(stop.to_string()));
             return;
         }
-        if let Stop::Store(online_store::Error::PlaceLost { .. }) = stop {
+        if let Stop::Store(online_store::Error::PlaceLost { .. }) | Stop::Source(source::Error::FellBack { .. }) = stop {
             self.telemetry.places_lost();
         }
         tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");

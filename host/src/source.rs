@@ -89,6 +89,12 @@ pub enum Error {
         /// The group.
         group: String,
     },
+    /// The server has less than it had: a replica has taken its place, or a backup was restored.
+    #[error("the stream `{stream}` has fallen back behind what was read of it; reading begins anew at the stored place")]
+    FellBack {
+        /// The stream's key.
+        stream: String,
+    },
     /// Another host reads the stream now.
     #[error("another host reads the stream `{stream}` with the group `{group}` now; this one stands by")]
     TakenOver {
@@ -113,7 +119,9 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol(_) => Disposition::Retry,
-            Error::GroupGone { .. } | Error::TakenOver { .. } | Error::Log(_) | Error::Config(_) => Disposition::Stop,
+            Error::GroupGone { .. } | Error::FellBack { .. } | Error::TakenOver { .. } | Error::Log(_) | Error::Config(_) => {
+                Disposition::Stop
+            }
         }
     }
 }

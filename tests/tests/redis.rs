@@ -249,6 +249,54 @@ async fn a_reader_that_begins_at_the_end_keeps_its_beginning_until_the_first_com
 }
 
 #[tokio::test]
+async fn what_others_left_comes_in_order_with_what_was_the_readers_own() {
+    let server = RedisServer::start();
+    let all = append(&server, 0..8).await;
+    let _: String = server.ask("XGROUP CREATE s g 0");
+    for consumer in ["z", "a", "z"] {
+        let _: redis::Value = server.ask(&format!("XREADGROUP GROUP g {consumer} COUNT 2 STREAMS s >"));
+    }
+    let source = open(&server, options("a"));
+    let mut seen = Vec::new();
+    while seen.len() < all.len() {
+        seen.extend(ids(&read_some(&source).await));
+    }
+    assert_eq!(seen, all);
+}
+
+#[tokio::test]
+async fn a_stream_that_has_fallen_back_hands_out_nothing_that_the_store_has() {
+    for checkpoint in [false, true] {
+        let server = RedisServer::start();
+        let all = append(&server, 0..6).await;
+        let source = open(&server, Options { checkpoint, ..options("a") });
+        let mut seen = 0;
+        while seen < all.len() {
+            seen += read_some(&source).await.entries.len();
+        }
+        // What a replica has that heard of the first half only.
+        for id in &all[3..] {
+            let _: u64 = server.ask(&format!("XDEL s {id}"));
+        }
+        let _: redis::Value = server.ask(&format!("XSETID s {} ENTRIESADDED 3 MAXDELETEDID 0-0", all[2]));
+        let _: redis::Value = server.ask(&format!("XGROUP SETID s g {}", all[2]));
+        server.cut("a");
+        let stopped = loop {
+            match source.read(100).await {
+                Ok(delivery) => assert!(delivery.entries.is_empty(), "{delivery:?}"),
+                Err(error) if error.disposition() == Disposition::Retry => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(stopped, source::Error::FellBack { .. }), "{stopped}");
+        let again = open(&server, Options { checkpoint, place: all.last().copied(), ..options("a") });
+        assert!(again.read(100).await.unwrap().entries.is_empty());
+        let new = append(&server, 6..8).await;
+        assert_eq!(ids(&read_some(&again).await), new, "checkpoint {checkpoint}");
+    }
+}
+
+#[tokio::test]
 async fn an_emptied_stream_is_a_loss_whatever_the_new_ids_are() {
     for checkpoint in [false, true] {
         let server = RedisServer::start();

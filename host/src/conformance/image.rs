@@ -78,6 +78,10 @@ impl Image {
         self.string(at + 16, &spec.doc);
         self.strings(at + 24, &spec.streams);
         self.strings(at + 32, &spec.entity);
+        if let Some(event_time) = &spec.event_time {
+            self.number(at + 40, 1);
+            self.string(at + 44, event_time);
+        }
         self.fields(at + 52, &spec.inputs);
         self.fields(at + 60, &spec.outputs);
         let aggregations = self.room(56 * spec.aggregations.len());

@@ -3,8 +3,8 @@
 //! **acknowledge**: a consumer group. Entries stay pending until they are acknowledged, so what was handed out and not settled comes again after a
 //! restart. The rules of reading:
 //!
-//! 1. First come the entries pending for this consumer from before, in order; then what other consumers left pending: for too long if they compete, and at
-//!    once if this is the only reader, who would not be here if they were; then new ones.
+//! 1. First come the entries pending for this consumer from before, in order, and with them, if this is the only reader, what others left pending: they would be here
+//!    themselves if they were at work on it. Then what consumers who compete left pending for too long; then new ones.
 //! 2. A connection that breaks may have carried entries that nobody saw. They are pending, with ids greater than the last one handed out, so after
 //!    a break rule 1 begins again *after that id*. Those up to it are with the pipeline and are not handed out twice.
 //!    The server may notice the break later than this side; a fence (`fence.rs`) keeps it from handing out entries to nobody even then, with ids below those of
@@ -20,8 +20,10 @@
 
 mod admin;
 mod appender;
+mod fallen_back;
 mod fence;
 mod fit;
+mod left;
 mod loss;
 mod reader;
 
@@ -142,7 +144,9 @@ impl RedisStreams {
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
         let mut emptied = reader.look(state.stream.as_ref());
-        if reader.cursor.is_some_and(|cursor| cursor > last) {
+        if let Some(group) = &state.group {
+            self.check_that_it_has_not_fallen_back(reader, last, group).await?;
+        } else if reader.cursor.is_some_and(|cursor| cursor > last) {
             reader.lost += u64::from(!emptied);
             emptied = true;
             reader.begin_anew();
@@ -170,6 +174,9 @@ impl RedisStreams {
             Some(group) if !self.options.checkpoint => reader.cursor = Some(reader.cursor.unwrap_or(group.last_delivered)),
             Some(_) => reader.cursor = Some(begin),
         }
+        if let Some(fence) = &reader.fence {
+            reader.lost += self.admin.adopt(fence).await?;
+        }
         reader.phase = Phase::Pending(reader.handed);
         reader.ledger = match &state.stream {
             Some(stream) if self.options.checkpoint => Ledger::at(stream, begin),
@@ -185,8 +192,9 @@ impl RedisStreams {
         reader.tended = Some(Instant::now());
         let state = self.admin.state().await?;
         let cursor = reader.cursor.unwrap_or_default();
-        let deleted = state.stream.as_ref().is_none_or(|stream| stream.last < cursor) && cursor != EntryId::ZERO;
-        if deleted || state.group.is_none() {
+        // A stream that had fallen back when this reader began may stay behind the place until something is added to it.
+        let is_behind = state.stream.as_ref().is_none_or(|stream| stream.last < cursor) && reader.handed != EntryId::ZERO;
+        if is_behind || state.group.is_none() {
             reader.prepared = false;
             // Told as a refusal, because reading again heals it.
             return Err(Error::Refused { command: "XINFO".into(), reason: "the stream or its group is gone; it is made again".into() });
@@ -255,7 +263,7 @@ impl RedisStreams {
         let is_at_work = |id, idle_for_ms: u64| idle_for_ms < self.options.claim_idle_ms || reader.is_on_its_way(id);
         // Beyond the last look they would be counted as lost by the next one.
         let until = reader.ledger.looked_at().filter(|_| !self.options.competing);
-        let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, until, is_at_work).await?;
+        let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, until, reader.fence.as_ref(), is_at_work).await?;
         reader.remember(&claimed.entries);
         reader.lost += claimed.lost;
         Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })

@@ -1,21 +1,21 @@
 //! Everything about a stream but reading it, over a connection that blocks nobody.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use redis::{Cmd, FromRedisValue, RedisError, Value, cmd, pipe};
+use redis::{Cmd, FromRedisValue, RedisError, Value, cmd};
 
 use super::Options;
-use crate::model::{Entries, EntryId};
+use crate::model::EntryId;
 use crate::resp::{Queries, Site};
 use crate::source::Error;
 
 pub(super) struct Admin {
-    connection: Queries,
-    site: Site,
-    key: String,
-    group: String,
-    consumer: String,
-    deliveries_max: u64,
+    pub(super) connection: Queries,
+    pub(super) site: Site,
+    pub(super) key: String,
+    pub(super) group: String,
+    pub(super) consumer: String,
+    pub(super) deliveries_max: u64,
 }
 
 /// What the server says of the stream and the group.
@@ -42,15 +42,8 @@ pub(super) struct GroupState {
     pub(super) pending: u64,
 }
 
-/// Entries taken over from consumers that do not come back.
-#[derive(Default)]
-pub(super) struct Claimed {
-    pub(super) entries: Entries,
-    pub(super) exhausted: Vec<EntryId>,
-    pub(super) lost: u64,
-}
-
-type Pending = (String, String, u64, u64);
+/// Of one entry: its id, its consumer, for how long in milliseconds it has been pending, and how often it was delivered.
+pub(super) type Pending = (String, String, u64, u64);
 
 /// An error of the redis crate as one of ours.
 pub(super) fn failed(address: &Site, command: &str, error: &RedisError) -> Error {
@@ -174,82 +167,6 @@ impl Admin {
                 None => return Ok(held),
             }
         }
-    }
-
-    /// Takes over what was pending for this long, up to and with `until`, but for what this reader itself is at work on, as told by id and
-    /// milliseconds since it was delivered.
-    pub(super) async fn claim(
-        &self,
-        entries_max: usize,
-        idle_ms: u64,
-        until: Option<EntryId>,
-        is_at_work: impl Fn(EntryId, u64) -> bool,
-    ) -> Result<Claimed, Error> {
-        let is_ours = |(id, consumer, idle_for_ms, _): &Pending| {
-            *consumer == self.consumer && id.parse().is_ok_and(|id| is_at_work(id, *idle_for_ms))
-        };
-        let (mut after, until) = ("-".to_owned(), until.map_or("+".to_owned(), |id| id.to_string()));
-        let pending = loop {
-            let mut xpending = cmd("XPENDING");
-            xpending.arg(&self.key).arg(&self.group).arg("IDLE").arg(idle_ms).arg(&after).arg(&until).arg(entries_max);
-            let page: Vec<Pending> = self.ask(&xpending, "XPENDING").await?;
-            let next = page.last().filter(|_| page.len() == entries_max).map(|(id, ..)| format!("({id}"));
-            let left: Vec<Pending> = page.into_iter().filter(|entry| !is_ours(entry)).collect();
-            match next {
-                // What is on its way must not hide what others have left.
-                Some(next) if left.is_empty() => after = next,
-                _ => break left,
-            }
-        };
-        if pending.is_empty() {
-            return Ok(Claimed::default());
-        }
-        let mut xclaim = cmd("XCLAIM");
-        xclaim.arg(&self.key).arg(&self.group).arg(&self.consumer).arg(idle_ms);
-        for (id, ..) in &pending {
-            xclaim.arg(id);
-        }
-        let taken: Vec<Value> = self.ask(&xclaim, "XCLAIM").await?;
-        let mut claimed = Claimed::default();
-        let mut found = HashSet::new();
-        for (id, fields) in taken.into_iter().filter_map(|entry| <(String, Vec<Vec<u8>>)>::from_redis_value(entry).ok()) {
-            let Ok(id) = id.parse::<EntryId>() else { continue };
-            let fields = fields.as_chunks::<2>().0.iter().map(|[name, value]| (name.as_slice(), value.as_slice()));
-            claimed.entries.push(id, fields);
-            found.insert(id);
-        }
-        let over = |deliveries: u64| self.deliveries_max > 0 && deliveries >= self.deliveries_max;
-        let mut missing = Vec::new();
-        for (id, _, _, deliveries) in &pending {
-            let Ok(id) = id.parse::<EntryId>() else { continue };
-            if !found.contains(&id) {
-                missing.push(id);
-            } else if over(*deliveries) {
-                claimed.exhausted.push(id);
-            }
-        }
-        claimed.lost = self.lost_of(&missing).await?;
-        if !claimed.entries.is_empty() {
-            tracing::info!(stream = %self.key, entries = claimed.entries.len(), "took over entries that were left pending");
-        }
-        Ok(claimed)
-    }
-
-    /// Of entries that could not be claimed: those that are no longer in the stream are lost, and are acknowledged away; another consumer
-    /// was quicker for the others.
-    async fn lost_of(&self, missing: &[EntryId]) -> Result<u64, Error> {
-        if missing.is_empty() {
-            return Ok(0);
-        }
-        let mut looks = pipe();
-        for id in missing {
-            looks.cmd("XRANGE").arg(&self.key).arg(id.to_string()).arg(id.to_string());
-        }
-        let looked: Result<Vec<Vec<Value>>, _> = looks.query_async(&mut self.connection.clone()).await;
-        let looked = looked.map_err(|error| failed(&self.site, "XRANGE", &error))?;
-        let gone: Vec<EntryId> = missing.iter().zip(looked).filter(|(_, found)| found.is_empty()).map(|(id, _)| *id).collect();
-        self.acknowledge(&gone).await?;
-        Ok(gone.len() as u64)
     }
 }
 

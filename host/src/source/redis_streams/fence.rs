@@ -22,9 +22,11 @@ return 1";
 
 /// The fence of one reader.
 pub(super) struct Fence {
-    token: String,
+    pub(super) token: String,
     /// The key to be read beside the stream.
     pub(super) key: String,
+    /// The key that holds the token of whose fence stands.
+    pub(super) place: String,
 }
 
 impl Fence {
@@ -40,7 +42,7 @@ impl Fence {
             return Err(Error::TakenOver { stream: options.key.clone(), group: options.group.clone() });
         }
         let key = format!("{place}:{token}");
-        Ok(Fence { token, key })
+        Ok(Fence { token, key, place })
     }
 }
 
