@@ -6,7 +6,7 @@ CARGO := cargo
 ALL := --release --workspace --locked
 YEAR := target/nycflights13/flights-2013.ndjson.gz
 
-.PHONY: help demo demo-year test check bench plugins prebuilt setup rust
+.PHONY: help demo demo-year test check faults bench plugins prebuilt setup rust
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ check: rust ## What CI runs: formatting, lints, documentation, tests
 	@echo "check: documentation"
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(ALL) --no-deps --quiet
 	@$(MAKE) --no-print-directory test
+
+faults: setup ## Run hundreds of seeded fault schedules over real servers and hosts, and thirty thousand simulated ones
+	@sh plugins/build.sh
+	@$(CARGO) build $(ALL)
+	@GRISTMILL_SCHEDULES=30000 $(CARGO) test $(ALL) --test simulation -- --nocapture
+	@GRISTMILL_SCHEDULES=$${SCHEDULES:-60} $(CARGO) test $(ALL) --test fault_suite -- --nocapture
 
 bench: rust ## Run the benches; each prints ratios and keeps its figures in tests/benches/figures.md
 	@sh tests/setup.sh bench

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what tests and examples need beside Rust: redis-server, curl, python3 with the means to make virtual environments in target/, and there Feast,
+# Installs what tests and examples need beside Rust: redis-server, faketime for tests of clocks that jump, curl, python3 with the means to make virtual environments in target/, and there Feast,
 # which this host is held against, and what the clients are tested with. With the argument `bench` wrk instead of the latter, which loads the query bench.
 # Nothing goes into the home folder. Safe to run again; does nothing where everything is there.
 set -eu
@@ -30,6 +30,10 @@ python_packages() {
 missing=
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
+if [ "${1:-}" != bench ]; then
+    command -v faketime >/dev/null 2>&1 || missing="$missing faketime"
+    command -v prlimit >/dev/null 2>&1 || missing="$missing util-linux"
+fi
 python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3 python3-venv"
 if [ "${1:-}" = bench ]; then command -v wrk >/dev/null 2>&1 || missing="$missing wrk"; fi
 if [ -z "$missing" ]; then

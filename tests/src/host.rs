@@ -35,6 +35,12 @@ pub fn binary() -> PathBuf {
     test.ancestors().nth(2).expect("tests are built into deps").join("gristmill")
 }
 
+/// Sends a signal, by its name without `SIG`, to a process that the test started.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill runs");
+    assert!(status.success());
+}
+
 /// Polls until `condition` gives something.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
@@ -50,15 +56,45 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 impl Host {
     /// Starts a host with this configuration (`listen` must name port 0) and waits until it answers. Its log goes to `log` in the folder.
     pub fn start(folder: &Path, config: &str) -> anyhow::Result<Host> {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
-        Host::start_logging_to(log, folder, config)
+        Host::spawn_logging(Command::new(binary()), folder, config)
     }
 
     /// The same with its log elsewhere.
     pub fn start_logging_to(log: std::fs::File, folder: &Path, config: &str) -> anyhow::Result<Host> {
+        Host::spawn(Command::new(binary()), log, folder, config)
+    }
+
+    /// The same as [`Host::start`] with more in its environment.
+    pub fn start_with(environment: &[(&str, String)], folder: &Path, config: &str) -> anyhow::Result<Host> {
+        let mut command = Command::new(binary());
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        Host::spawn_logging(command, folder, config)
+    }
+
+    /// The same as [`Host::start`], but the system does not kill it when it writes more to a file than it may: the write fails, as on a disk that is full.
+    pub fn start_with_limits(folder: &Path, config: &str) -> anyhow::Result<Host> {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg("trap '' XFSZ; exec \"$0\" \"$@\"").arg(binary());
+        Host::spawn_logging(command, folder, config)
+    }
+
+    /// No file that it writes may have more bytes from now on; none for any number.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+        let pid = self.child.id().to_string();
+        let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={limit}:unlimited")]).status().expect("prlimit runs");
+        assert!(status.success());
+    }
+
+    fn spawn_logging(command: Command, folder: &Path, config: &str) -> anyhow::Result<Host> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+        Host::spawn(command, log, folder, config)
+    }
+
+    fn spawn(mut command: Command, log: std::fs::File, folder: &Path, config: &str) -> anyhow::Result<Host> {
         let path = folder.join("gristmill.toml");
         std::fs::write(&path, config)?;
-        let mut child = Command::new(binary())
+        let mut child = command
             .arg("run")
             .arg("--config")
             .arg(&path)
@@ -89,6 +125,11 @@ impl Host {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
     }
 
     /// `SIGKILL`, and waits until the process is gone.

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::host::wait_for;
+use crate::host::{signal, wait_for};
 
 /// A running `redis-server`.
 pub struct RedisServer {
@@ -51,6 +51,19 @@ impl RedisServer {
     /// A connection of its own for the test.
     pub fn connection(&self) -> redis::Connection {
         redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("the server answers")
+    }
+
+    /// A connection if the server answers at once.
+    pub fn try_connection(&self) -> Option<redis::Connection> {
+        let wait = std::time::Duration::from_secs(2);
+        let connection = redis::Client::open(self.url()).ok()?.get_connection_with_timeout(wait).ok()?;
+        connection.set_read_timeout(Some(wait)).ok()?;
+        Some(connection)
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
     }
 
     /// Runs one command.

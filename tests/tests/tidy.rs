@@ -180,3 +180,31 @@ fn every_example_says_what_it_is() {
         assert!(!path.is_dir() || path.join("README.md").is_file(), "{} has no README.md", path.display());
     }
 }
+
+/// The tests that a page names: what stands between backticks and is written like a test's name.
+fn named_tests(page: &str) -> Vec<&str> {
+    let is_name = |word: &&str| word.matches('_').count() >= 2 && word.chars().all(|char| char.is_ascii_lowercase() || char == '_');
+    page.split('`').skip(1).step_by(2).filter(is_name).collect()
+}
+
+#[test]
+fn every_guarantee_has_its_tests() {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let page = text
+        .split("\n## Guarantees\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .expect("ARCHITECTURE.md has a page of guarantees");
+    let sources: Vec<(String, String)> = rust_files();
+    let exists = |name: &str| sources.iter().any(|(_, text)| text.contains(&format!("fn {name}(")));
+    let table: Vec<&str> = page.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(table.len() > 10, "the table is there");
+    for line in table {
+        let names = named_tests(line);
+        assert!(!names.is_empty(), "no test shows this: {line}");
+        for name in names.iter().filter(|name| !name.starts_with("gristmill_")) {
+            assert!(exists(name), "there is no test `{name}`, which ARCHITECTURE.md says to show: {line}");
+        }
+    }
+    assert_eq!(named_tests("`a_b` says `appendfsync always`, shown by `it_is_so`"), ["it_is_so"]);
+}
