@@ -205,7 +205,7 @@ impl World {
         for chunk in events.chunks(100) {
             let mut pipe = redis::pipe();
             for event in chunk {
-                pipe.cmd("XADD").arg("events").arg("*").arg(&event.fields()).ignore();
+                pipe.cmd("XADD").arg("events").arg("*").arg(event.fields()).ignore();
             }
             if let Some(mut connection) = server.try_connection() {
                 let _ = pipe.query::<()>(&mut connection);

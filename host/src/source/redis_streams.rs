@@ -143,17 +143,7 @@ impl RedisStreams {
         }
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
-        let mut emptied = reader.look(state.stream.as_ref());
-        if let Some(group) = &state.group {
-            self.check_that_it_has_not_fallen_back(reader, last, group).await?;
-        } else if reader.cursor.is_some_and(|cursor| cursor > last) {
-            reader.lost += u64::from(!emptied);
-            emptied = true;
-            reader.begin_anew();
-        }
-        if emptied {
-            tracing::warn!(stream = %self.options.key, %last, "the stream begins anew; what it held and was not read is lost");
-        }
+        let emptied = self.has_been_emptied(reader, &state, last).await?;
         let begin = reader.cursor.unwrap_or(match self.options.start {
             Start::Beginning => EntryId::ZERO,
             // A group that was made before the first commit stands where the end was then.

@@ -137,6 +137,7 @@ impl World<'_> {
         let stream = Arc::clone(&self.stream);
         let pipeline = Pipeline {
             changes: Arc::default(),
+            turn: None,
             partition: partition(),
             writers: Writers::Single { holder: host.name.into(), lease_ms: LEASE_MS },
             store: Arc::new(self.store.clone()),
@@ -144,7 +145,6 @@ impl World<'_> {
                 let source = stream.open(place);
                 Box::pin(async move { Ok(source) })
             }),
-            turn: None,
             begin: None,
             format: FORMAT,
             batch_events_max: self.batch_events_max,

@@ -100,7 +100,7 @@ fn the_clocks_of_hosts_and_server_jump() {
         for (index, event) in more.iter().enumerate() {
             // Back from the future the server goes on with the greatest id there is.
             let id = if jump > 0 && index == 0 && seeded.below(2) == 0 { format!("{ahead}-*") } else { "*".to_owned() };
-            pipe.cmd("XADD").arg("events").arg(id).arg(&event.fields()).ignore();
+            pipe.cmd("XADD").arg("events").arg(id).arg(event.fields()).ignore();
         }
         // An id that is not greater than the last is refused, and with it its event.
         if pipe.query::<()>(&mut connection).is_ok() {

@@ -55,7 +55,7 @@ impl Pair {
 fn add(server: &RedisServer, events: &[Mixed]) {
     let mut pipe = redis::pipe();
     for event in events {
-        pipe.cmd("XADD").arg("events").arg("*").arg(&event.fields()).ignore();
+        pipe.cmd("XADD").arg("events").arg("*").arg(event.fields()).ignore();
     }
     pipe.query::<()>(&mut server.connection()).unwrap();
 }
