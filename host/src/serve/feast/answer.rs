@@ -14,7 +14,8 @@ use crate::serve::cells;
 use crate::serve::join_keys::{Given, coerce};
 use crate::serve::look::Looked;
 use crate::serve::plan::Plan;
-use crate::serve::respond::{ANSWER_BYTES_MAX, Tally, too_large};
+use crate::serve::respond::Tally;
+use crate::serve::room::AnswerRoom;
 
 /// The event time of what has none.
 const NO_TIME: &[u8] = b"\"1970-01-01T00:00:00Z\"";
@@ -86,6 +87,7 @@ pub(super) fn write(
     entities: &Columns<'_>,
     names: &[String],
     looked: &[Looked],
+    room: &mut AnswerRoom,
 ) -> Result<Vec<u8>, FeastError> {
     let (join_keys, mut all) = join_keys(plan, layout, entities)?;
     let before = all.len();
@@ -102,7 +104,7 @@ pub(super) fn write(
             push_time(&mut lists.event_timestamps, cell.event_time);
             tally.count(plan.columns.get(column).map_or(0, |column| column.view), cell.status);
             bytes += lists.values.len() - start + CELL_BYTES;
-            if bytes > ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+            room.written(bytes)
         })?;
     }
     tally.add();
