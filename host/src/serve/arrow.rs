@@ -63,13 +63,13 @@ pub(super) fn write<E: AsRef<str>>(
     }
     let mut features: Vec<Building> = Vec::with_capacity(plan.columns.len());
     let mut statuses: Vec<StringDictionaryBuilder<Int8Type>> = Vec::with_capacity(plan.columns.len());
-    for column in &plan.columns {
-        let name = plan.views.get(column.view).map_or("", |view| view.view.name.as_str());
+    for (column, name) in plan.columns.iter().zip(&plan.names) {
         let of = plan.views.get(column.view).map_or(DataType::Null, |view| data_type(&column.field, view));
-        features.push(Building::new(format!("{name}:{}", column.field.name), of, rows));
+        features.push(Building::new(name.clone(), of, rows));
         statuses.push(StringDictionaryBuilder::new());
     }
-    let mut views: Vec<ViewColumns> = plan.answered().map(|view| ViewColumns::new(&view.view.name, rows, provenance)).collect();
+    let views = 0..plan.answered().count();
+    let mut views: Vec<ViewColumns> = views.map(|view| ViewColumns::new(plan.view_name(view), rows, provenance)).collect();
     let mut tally = Tally::new(plan);
     let mut bytes = 0;
     for found in looked.chunks(plan.views.len().max(1)) {

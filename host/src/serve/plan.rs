@@ -35,6 +35,8 @@ pub(super) struct Plan {
     /// Where the features asked for come from: neighbours out of one view are a run.
     pub(super) runs: Vec<Run>,
     pub(super) columns: Vec<PlannedColumn>,
+    /// What the columns were asked for by: `view:feature`, whichever version of the view that means.
+    pub(super) names: Vec<String>,
     /// What is read beside them, to compute with.
     pub(super) sources: Sources,
     /// `{"features":["view:feature",…]`, ready to be sent.
@@ -209,7 +211,7 @@ impl Plan {
         let kind = |column: &PlannedColumn| views.get(column.view).map(|view| view.kind_of(&column.field)).unwrap_or_default();
         let kinds: Vec<String> = columns.iter().map(kind).collect();
         let kinds = format!(",\"kinds\":{}", serde_json::to_string(&kinds).unwrap_or_default()).into_bytes();
-        Ok(Plan { views, served, runs: answered, columns, sources, head, kinds, mappings: RwLock::default() })
+        Ok(Plan { views, served, runs: answered, columns, sources, head, kinds, names: references.to_vec(), mappings: RwLock::default() })
     }
 
     /// Whether something in it is computed from a member of this name that the request brings.
@@ -220,6 +222,12 @@ impl Plan {
     /// Whether anything in it is computed for each request.
     pub(super) fn computes(&self) -> bool {
         self.views.iter().any(|view| view.computed.is_some())
+    }
+
+    /// What a view was asked for by.
+    pub(super) fn view_name(&self, view: usize) -> &str {
+        let of_view = self.columns.iter().zip(&self.names).find(|(column, _)| column.view == view);
+        of_view.and_then(|(_, name)| name.split_once(':')).map_or("", |(view, _)| view)
     }
 
     /// The views whose features are answered; others are only read to compute with.

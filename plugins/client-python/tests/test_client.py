@@ -188,17 +188,17 @@ class Reading(unittest.TestCase):
             self.host.features_arrow(view="tutorial", entities=[], layout="rows")  # type: ignore[call-arg]
 
     def test_an_id_finds_the_join_key_of_its_view_even_after_it_has_changed(self) -> None:
-        host = client()
-        host._policy.known_keys["tutorial"] = "key"
-        ingested(host, "mystream", "tutorial", "id", [{"id": 7, "value": 1}])
-        self.assertEqual(host.get_features(7, view="tutorial"), {"feature1": 2.0, "feature2": 11.0})
-        self.assertEqual(host._policy.known_keys, {"tutorial": "id"})
-        with self.assertRaisesRegex(gristmill.RequestError, "expected text"):
-            host.get_features(None, view="tutorial")
-        with self.assertRaisesRegex(ValueError, "join keys user, shop; give an object"):
-            host.get_features(7, view="carts")
-        with self.assertRaises(gristmill.NotFoundError):
-            host.get_features(7, view="tutorail")
+        with client() as host:
+            host._policy.known_keys["tutorial"] = "key"
+            ingested(host, "mystream", "tutorial", "id", [{"id": 7, "value": 1}])
+            self.assertEqual(host.get_features(7, view="tutorial"), {"feature1": 2.0, "feature2": 11.0})
+            self.assertEqual(host._policy.known_keys, {"tutorial": "id"})
+            with self.assertRaisesRegex(gristmill.RequestError, "expected text"):
+                host.get_features(None, view="tutorial")
+            with self.assertRaisesRegex(ValueError, "join keys shop, user; give an object"):
+                host.get_features(7, view="carts")
+            with self.assertRaises(gristmill.NotFoundError):
+                host.get_features(7, view="tutorail")
 
 
 class Frames(unittest.TestCase):
@@ -714,12 +714,12 @@ class Cutting:
 
     @staticmethod
     def _relay(one: socket.socket, other: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while piece := one.recv(65_536):
-                other.sendall(piece)
-        for end in (one, other):
+        with one:
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                while piece := one.recv(65_536):
+                    other.sendall(piece)
+            with contextlib.suppress(OSError):
+                other.shutdown(socket.SHUT_RDWR)
 
 
 if __name__ == "__main__":

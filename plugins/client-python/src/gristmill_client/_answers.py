@@ -264,12 +264,16 @@ class Transform:
 
     name: str
     state: str
-    """`starting`, `running`, `standing_by`, `waiting`, `stopped` or `refused`."""
+    """`starting`, `running`, `standing_by`, `waiting`, `stopped`, `paused` or `refused`."""
     reason: str | None
     """Why it is not running."""
     refused: str | None
     """Why the component that was offered last was refused, while the one before it is still in force."""
     stream: str | None
+    group: str | None
+    """The consumer group that it reads with."""
+    current: bool
+    """Whether the view's name without a version means this one."""
     component: str | None
     origin: str | None
     spec: Mapping[str, Any] | None
@@ -278,7 +282,7 @@ class Transform:
 
 def read_transform(transform: Any) -> Transform:
     """One of `GET /v1/transforms`."""
-    members = ("name", "state", "reason", "refused", "stream", "component", "origin", "spec")
+    members = ("name", "state", "reason", "refused", "stream", "group", "current", "component", "origin", "spec")
     return Transform(*(transform.get(member) for member in members))
 
 

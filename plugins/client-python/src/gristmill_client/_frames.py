@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timezone
 from typing import TYPE_CHECKING, Any
 
 from ._answers import Features, Provenance, short_names
@@ -79,10 +80,11 @@ def _first(provenance: list[Provenance | None] | None, indices: list[int]) -> Pr
 def to_arrow(features: Features, details: bool, short: bool) -> pa.Table:
     """A table of an answer in JSON, as the host would have sent it."""
     pa = imported("pyarrow", "arrow")
-    columns = list(_columns(features, details, short))
-    arrays = [pa.array(column.values) for column in (keys := list(_keys(features)))]
+    keys, columns = list(_keys(features)), list(_columns(features, details, short))
+    arrays = [pa.array(column.values) for column in keys]
     arrays += [pa.array(column.values, _arrow_type(pa, column)) for column in columns]
-    return pa.Table.from_arrays(arrays, names=[column.name for column in (*keys, *columns)])
+    fields = [pa.field(column.name, array.type, nullable=column.kind != "status") for column, array in zip((*keys, *columns), arrays)]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _arrow_type(pa: Any, column: _Column) -> Any:
@@ -125,29 +127,31 @@ def to_pandas(features: Features, details: bool, short: bool) -> pd.DataFrame:
     """A frame of an answer in JSON."""
     pd = imported("pandas", "pandas")
     index = features.frame_index if features.frame_index is not None else pd.RangeIndex(len(features))
-    series = [pd.Series(column.values, index=index) for column in (keys := list(_keys(features)))]
-    columns = list(_columns(features, details, short))
+    keys, columns = list(_keys(features)), list(_columns(features, details, short))
+    series = [pd.Series(column.values, index=index) for column in keys]
     series += [_series(pd, column, index) for column in columns]
     return _frame(pd, [column.name for column in (*keys, *columns)], series, index)
 
 
 def _series(pd: Any, column: _Column, index: Any) -> Any:
-    dtypes = {"boolean": "boolean", "integer": "Int64", "float": "float64", "text": "string", "status": "string"}
-    if column.kind in dtypes:
-        return pd.Series(column.values, index=index, dtype=dtypes[column.kind])
+    plain = {"boolean": "boolean", "integer": "Int64", "float": "float64", "text": "string", "status": "string"}
+    if column.kind in plain:
+        return pd.Series(column.values, index=index, dtype=plain[column.kind])
     if column.kind == "timestamp":
         return pd.Series(pd.array(column.values, dtype="datetime64[us, UTC]"), index=index)
-    values = column.values
-    element = "vector" if column.kind == "vector" else column.kind[len("list<") : -1]
-    if column.kind != "bytes":
-        import numpy as np
+    import numpy as np
 
-        dtype = {"vector": np.float32, "float": np.float64, "integer": np.int64, "boolean": np.bool_}.get(element, np.object_)
-        values = [value if value is None else np.asarray(value, dtype=dtype) for value in values]
-    filled = pd.Series([None] * len(values), index=index, dtype="object")
-    for place, value in enumerate(values):
-        filled.iat[place] = value
-    return filled
+    # One by one, or numpy would make one array of arrays.
+    filled = np.empty(len(column.values), dtype=np.object_)
+    element = "vector" if column.kind == "vector" else column.kind[len("list<") : -1]
+    dtypes: dict[str, Any] = {"vector": np.float32, "float": np.float64, "integer": np.int64, "boolean": np.bool_, "timestamp": "datetime64[us]"}
+    for place, value in enumerate(column.values):
+        if element == "timestamp" and value is not None:
+            # numpy's moments have no time zone: they are UTC.
+            value = [moment.astimezone(timezone.utc).replace(tzinfo=None) for moment in value]
+        is_array = value is not None and column.kind != "bytes"
+        filled[place] = np.asarray(value, dtype=dtypes.get(element, np.object_)) if is_array else value
+    return pd.Series(filled, index=index)
 
 
 def frame_of(table: pa.Table, entities: list[Mapping[str, Any]], index: Any) -> pd.DataFrame:

@@ -65,6 +65,8 @@ class Binding(TypedDict, total=False):
     """How a component is bound; see `Client.push`."""
 
     stream: str
+    group: str
+    start: str
     at: Literal["stream", "request"]
     settings: Mapping[str, Any]
     max_age_secs: int
