@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::Shared;
 use super::error::ApiError;
@@ -65,5 +67,24 @@ pub(super) async fn discard(mut body: impl HttpBody<Data = Bytes> + Unpin, bytes
         && let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
     {
         received = received.saturating_add(frame.data_ref().map_or(0, Bytes::len));
+    }
+}
+
+/// What a body says that is one JSON object. Serde would take a list of its members as well.
+pub(super) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiError> {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        let list: Result<&RawValue, _> = serde_json::from_slice(body);
+        return Err(list.map_or_else(|error| body_error(&error), |_| ApiError::unusable("the body is a list; it is to be an object")));
+    }
+    serde_json::from_slice(body).map_err(|error| body_error(&error))
+}
+
+/// Text that is no JSON is malformed; JSON of the wrong shape is unusable.
+pub(super) fn body_error(error: &serde_json::Error) -> ApiError {
+    match error.classify() {
+        serde_json::error::Category::Data => ApiError::unusable(format!("the body is not as it should be: {error}")),
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
+            ApiError::malformed(format!("the body is not JSON: {error}"))
+        }
     }
 }

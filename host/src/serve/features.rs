@@ -110,7 +110,7 @@ pub(super) async fn query(
     body: impl HttpBody<Data = Bytes> + Unpin,
 ) -> Result<Response, ApiError> {
     let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.rooms).await?;
-    let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
+    let asked: Asked<'_> = body::object(&body)?;
     let as_of = asked.as_of.map(RawValue::get).filter(|as_of| *as_of != "null");
     let at = moment(as_of.map(|json| parse::json_text(json).ok_or(json)))?;
     let limits = &shared.state.limits;
@@ -362,14 +362,4 @@ fn moment(as_of: Option<Result<Cow<'_, str>, &str>>) -> Result<At, ApiError> {
         return Err(ApiError::unusable(format!("`as_of` is {moment}, which is yet to come; leave it out for the newest values")));
     }
     Ok(At::Past(moment, now))
-}
-
-/// Text that is no JSON is malformed; JSON of the wrong shape is unusable.
-pub(super) fn body_error(error: &serde_json::Error) -> ApiError {
-    match error.classify() {
-        serde_json::error::Category::Data => ApiError::unusable(format!("the body is not as it should be: {error}")),
-        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
-            ApiError::malformed(format!("the body is not JSON: {error}"))
-        }
-    }
 }

@@ -130,7 +130,7 @@ def to_pandas(features: Features, details: bool, short: bool) -> pd.DataFrame:
     keys, columns = list(_keys(features)), list(_columns(features, details, short))
     series = [pd.Series(column.values, index=index) for column in keys]
     series += [_series(pd, column, index) for column in columns]
-    return _frame(pd, [column.name for column in (*keys, *columns)], series, index)
+    return _frame([column.name for column in (*keys, *columns)], series, index)
 
 
 def _series(pd: Any, column: _Column, index: Any) -> Any:
@@ -169,13 +169,13 @@ def frame_of(table: pa.Table, entities: list[Mapping[str, Any]], index: Any) -> 
             one = column.to_pandas(types_mapper=kinds.get)
             one.index = index
             series.append(one)
-    return _frame(pd, [*keys, *names], series, index)
+    return _frame([*keys, *names], series, index)
 
 
-def _frame(pd: Any, names: list[str], series: list[Any], index: Any) -> pd.DataFrame:
+def _frame(names: list[str], series: list[Any], index: Any) -> pd.DataFrame:
     """Columns side by side; the same feature may have been asked for twice."""
-    if not series:
-        return pd.DataFrame(index=index)
-    frame = pd.concat(series, axis=1)
-    frame.columns = names
+    import pandas as pd
+
+    frame = pd.concat(series, axis=1) if series else pd.DataFrame(index=index)
+    frame.columns = pd.Index(names)
     return frame

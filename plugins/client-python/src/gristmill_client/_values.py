@@ -30,12 +30,13 @@ def is_frame(rows: object) -> TypeGuard[pd.DataFrame]:
 
 def records(rows: Rows) -> Iterable[Mapping[str, Any]]:
     """The rows as objects. What a frame does not have (NaN, NaT, NA) is null."""
-    if not is_frame(rows):
-        return rows
-    if not rows.columns.is_unique:
-        raise ValueError("the frame has two columns of the same name")
-    # Out of their arrays first, so that integers stay integers beside what is missing.
-    found: list[Mapping[str, Any]] = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    frame: Any = rows
+    if is_frame(rows):
+        if not frame.columns.is_unique:
+            raise ValueError("the frame has two columns of the same name")
+        # Out of their arrays first, so that integers stay integers beside what is missing.
+        frame = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    found: Iterable[Mapping[str, Any]] = frame
     return found
 
 
