@@ -43,7 +43,7 @@ impl Default for Options {
 }
 
 /// The place of a change: where in the ring, and which ring it was. Written `ring-number`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChangeId {
     /// When the ring was begun, in microseconds since the Unix epoch: another after every restart.
     ring: i64,
@@ -159,6 +159,8 @@ pub struct Reader {
 pub struct Taken {
     /// What is missing before the changes.
     pub missed: Option<Missed>,
+    /// The place that the changes follow, whether or not there are any: whoever comes back with it misses nothing.
+    pub after: ChangeId,
     /// In their order.
     pub changes: Vec<(ChangeId, Change)>,
 }
@@ -187,6 +189,7 @@ impl Reader {
             taken.missed = taken.missed.or((missed > 0).then_some(Missed::Slow(missed)));
             self.next = ring.start();
         }
+        taken.after = self.place(ring);
         let mut bytes = 0;
         for (number, change) in ring.from(self.next) {
             if taken.changes.len() >= TAKEN_MAX || bytes >= TAKEN_BYTES_MAX {
@@ -200,6 +203,11 @@ impl Reader {
             }
         }
         taken
+    }
+
+    /// The place before what it takes next.
+    fn place(&self, ring: &Ring) -> ChangeId {
+        ChangeId { ring: ring.began(), number: self.next.saturating_sub(1) }
     }
 
     /// Completes when there may be something new.

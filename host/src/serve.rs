@@ -28,6 +28,7 @@ mod patient;
 mod pieces;
 mod plan;
 mod respond;
+mod room;
 mod routes;
 mod server;
 mod services;
@@ -46,7 +47,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::{Extension, Router};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::changes::Changes;
 use crate::decode::Route;
@@ -182,7 +183,7 @@ fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edg
     let access = Access::new(std::mem::take(&mut state.access));
     let cors = Cors(std::mem::take(&mut state.cors_origins));
     let [feature_plans, view_plans, service_plans, feast_plans] = [(); 4].map(|()| Plans::default());
-    let room = body::Room::all();
+    let rooms = room::Rooms::new();
     let schemas = Default::default();
     let row_writer = feast::RowWriter::default();
     let shared = Shared {
@@ -197,7 +198,7 @@ fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edg
         feast_plans,
         row_writer,
         pieces,
-        room,
+        rooms,
         schemas,
     };
     Edge::new(routes, operations, Arc::new(shared))
@@ -223,7 +224,7 @@ struct Shared {
     /// For rows that are sent instead of computed.
     row_writer: feast::RowWriter,
     pieces: Pieces,
-    /// Room for the bodies of all requests.
-    room: Arc<Semaphore>,
+    /// Memory that all requests share.
+    rooms: room::Rooms,
     schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<look::StoredSchema>>>,
 }

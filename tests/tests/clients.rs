@@ -12,6 +12,8 @@ use serde_json::json;
 use tempfile::TempDir;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
+const TUTORIAL: &str = "plugins/prebuilt/tutorial.wasm";
+const HOST: &str = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n";
 
 #[test]
 fn a_generated_client_works() {
@@ -26,7 +28,7 @@ fn a_generated_client_works() {
     run("openapi-ts", &["-i", "openapi.json", "-o", "host", "-c", "@hey-api/client-fetch"]);
     run("tsc", &["-p", "."]);
     run("esbuild", &["generated.ts", "--bundle", "--platform=node", "--format=esm", "--outfile=generated.mjs", "--log-level=warning"]);
-    let said = run("node", &["generated.mjs", host.url(), &token.text, &component("plugins/prebuilt/tutorial.wasm")]);
+    let said = run("node", &["generated.mjs", host.url(), &token.text, &component(TUTORIAL)]);
     assert_eq!(said.trim(), "all right");
     host.stop();
 }
@@ -93,18 +95,101 @@ fn schemathesis_finds_nothing() {
     command.args(["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--exclude-path", "/v1/changes", "--no-color"]);
     command.args(["--suppress-health-check", "all", "--continue-on-failure", "--warnings", "off"]);
     command.env("SCHEMATHESIS_HOOKS", "schemathesis_hooks").env("PYTHONPATH", client("")).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("COMPONENT", component("plugins/prebuilt/tutorial.wasm"));
+    command.env("COMPONENT", component(TUTORIAL));
     complete(&folder, &mut command);
     host.stop();
 }
 
+/// The package for Python: its types, and what its own tests ask of hosts.
+#[test]
+fn the_python_package_works() {
+    let package = Path::new(HERE).join("../plugins/client-python");
+    let certificate = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let limited = Token::new("limited", "read", &["--view", "tutorial"]);
+    let (host, token, folder) = start(&format!("{PACKAGE}{}", limited.config));
+    std::fs::write(folder.path().join("ca.pem"), certificate.cert.pem()).unwrap();
+    let more = |http: &str, token: &str| {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("certificate.pem"), certificate.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+        std::fs::copy(component(TUTORIAL), folder.path().join("tutorial.wasm")).unwrap();
+        let config = format!("{HOST}\n[transforms.tutorial]\ncomponent = \"tutorial.wasm\"\n{http}\n{token}");
+        (Host::start(folder.path(), &config).unwrap(), folder)
+    };
+    let (paced, _paced_folder) = more("[http]\nrequests_per_second_max = 2", "");
+    let (encrypted, _encrypted_folder) = more("[http.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"", &token.config);
+    let row = json!({"feature_view_name": "carts", "df": {"user": [1], "shop": ["s"], "items": [3], "event_timestamp": ["2026-01-02T03:04:05Z"]}});
+    let authorization = token.header();
+    let headers = [("authorization", authorization.as_str())];
+    assert_eq!(host.send_with(&headers, "POST", "/write-to-online-store", Some(row.to_string().as_bytes())).unwrap().status, 200);
+    let hosts = json!({
+        "host": host.url(), "token": token.text, "limited": limited.text, "paced": paced.url(), "encrypted": encrypted.url(),
+        "ca": folder.path().join("ca.pem"), "component": component(TUTORIAL),
+    });
+    let mut types = Command::new(tools::clients_python());
+    types.args(["-m", "mypy", "--cache-dir"]).arg(folder.path().join("mypy")).arg("--config-file").arg(package.join("pyproject.toml"));
+    complete(&folder, types.arg(package.join("src")).arg(package.join("tests")).env("MYPYPATH", package.join("src")));
+    let mut tests = Command::new(tools::clients_python());
+    tests.args(["-W", "error", "-m", "unittest", "discover", "--start-directory"]).arg(package.join("tests"));
+    tests.env("PYTHONPATH", package.join("src")).env("PYTHONDONTWRITEBYTECODE", "1").env("HOSTS", hosts.to_string());
+    complete(&folder, &mut tests);
+    for host in [host, paced, encrypted] {
+        host.stop();
+    }
+}
+
+/// One of everything, so that values of all kinds are served, and limits that a test goes beyond.
+const PACKAGE: &str = r#"
+[transforms.tutorial]
+component = "tutorial.wasm"
+history_secs = 86400
+[transforms.reference]
+component = "conformance-reference.wasm"
+history_secs = 86400
+aggregations = [
+    { feature = "reals", column = "real", function = { last_values = 3 } },
+    { feature = "moments", column = "moment", function = { last_values = 3 } },
+    { feature = "texts", column = "text", function = { top = 3 } },
+    { feature = "seen", column = "whole", function = "count" },
+]
+[transforms.card]
+component = "payment.wasm"
+aggregations = [
+    { feature = "mean_30d", column = "amount", function = "mean", window_ms = 2592000000 },
+    { feature = "count_30d", column = "amount", function = "count", window_ms = 2592000000 },
+]
+[transforms.risk]
+at = "request"
+component = "payment.wasm"
+inputs.usual.from = "card:mean_30d"
+inputs.payments.from = "card:count_30d"
+fallback = "values"
+fallback_values = { is_unusual = true }
+limits = { deadline_ms = 5000 }
+[transforms.last]
+at = "request"
+component = "payment.wasm"
+inputs.usual.from = "card:mean_30d"
+inputs.payments.from = "card:count_30d"
+fallback = "last"
+limits = { deadline_ms = 5000 }
+[views.carts]
+entity = { user = "Int64", shop = "String" }
+features = { items = "Int32" }
+[streams.readings]
+[streams.awaited]
+[http]
+entities_max = 100
+body_bytes_max = 300000
+"#;
+
 /// A host that wants its one token, which may do everything.
 fn start(more: &str) -> (Host, Token, TempDir) {
     let (folder, token) = (TempDir::new().unwrap(), Token::new("all", "read,write,admin", &[]));
-    for wasm in ["plugins/prebuilt/tutorial.wasm", "target/components/payment.wasm"] {
+    for wasm in [TUTORIAL, "target/components/payment.wasm", "target/components/conformance-reference.wasm"] {
         std::fs::copy(component(wasm), folder.path().join(Path::new(wasm).file_name().unwrap())).unwrap();
     }
-    let config = format!("[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n{more}\n{}", token.config);
+    let config = format!("{HOST}{more}\n{}", token.config);
     let host = Host::start(folder.path(), &config).unwrap();
     (host, token, folder)
 }

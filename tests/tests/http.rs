@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int64Type, TimestampMicrosecondType};
@@ -374,6 +375,13 @@ fn web_pages_of_others_are_refused() {
         let answer = ask(&format!("GET {path} HTTP/1.1\r\nhost: pages.example:7171"));
         assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains(r#""code":"forbidden""#), "{answer}");
     }
+    for head in [
+        "GET /v1/views HTTP/1.1\r\nhost: localhost\r\nhost: pages.example",
+        "GET http://pages.example/v1/views HTTP/1.1\r\nhost: localhost",
+    ] {
+        assert!(ask(head).starts_with("HTTP/1.1 403 "), "{head}");
+    }
+    assert!(ask("GET http://localhost/v1/views HTTP/1.1\r\nhost: localhost").starts_with("HTTP/1.1 200 "));
     // A form or a script of a page that the browser asks nobody's leave for.
     let post = format!("POST /v1/streams/events/events HTTP/1.1\r\nhost: {address}\r\ncontent-length: 2");
     for origin in ["http://pages.example", "null", "http://127.0.0.1:1"] {
@@ -413,6 +421,39 @@ fn an_answer_is_bounded_however_often_a_long_value_is_asked_for() {
         assert_eq!((status, &answer["error"]["code"]), (413, &json!("too_large")), "{entities} × {features}");
     }
     assert_eq!(host.post("/v1/features", &body(2, 2).to_string()).unwrap().0, 200);
+    host.stop();
+}
+
+/// Four answers of half a million values at the same time, on a host whose workers are fewer as a rule.
+#[test]
+fn answers_that_take_long_hold_up_no_others() {
+    const ENTITIES: usize = 5_000;
+    let (host, _folder) = start("");
+    put_tutorial(&host, &component("tutorial"));
+    let entities: Vec<Value> = (0..ENTITIES).map(|number| json!({"id": number})).collect();
+    let long = json!({"features": vec!["tutorial:feature1"; 200], "entities": entities, "layout": "columns"}).to_string();
+    let answered = AtomicBool::new(false);
+    let (slowest, quickest_long) = std::thread::scope(|scope| {
+        let long = || {
+            let started = Instant::now();
+            assert_eq!(host.send("POST", "/v1/features", Some(long.as_bytes())).unwrap().status, 200);
+            started.elapsed()
+        };
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(long)).collect();
+        let small = scope.spawn(|| {
+            let mut slowest = Duration::ZERO;
+            while !answered.load(Ordering::Relaxed) {
+                let started = Instant::now();
+                assert_eq!(host.get("/v1/features/tutorial?id=1").unwrap().0, 200);
+                slowest = slowest.max(started.elapsed());
+            }
+            slowest
+        });
+        let quickest = all.into_iter().map(|long| long.join().unwrap()).min().unwrap();
+        answered.store(true, Ordering::Relaxed);
+        (small.join().unwrap(), quickest)
+    });
+    assert!(slowest * 2 < quickest_long, "a small answer took {slowest:?} beside long ones of at least {quickest_long:?}");
     host.stop();
 }
 

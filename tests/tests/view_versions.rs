@@ -1,11 +1,14 @@
 //! Versions of a view side by side, one that starts over and takes the name, and transforms that are paused: while events come, and over restarts.
 
+use arrow_ipc::reader::StreamReader;
 use gristmill::conformance::guest::{Guest, spec};
 use gristmill::model::Kind;
 use gristmill_tests::host::{Host, wait_for};
 use gristmill_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 /// A guest with the one output `name`, so many times the key.
 fn times(name: &str, factor: u32) -> Vec<u8> {
@@ -99,6 +102,17 @@ fn a_version_starts_over_and_becomes_the_one_that_the_name_means() {
         assert_eq!(values(&host, "orders@v1:value", 3..5), [json!(6), json!(8)]);
         let served = post(&host, "/v1/features", &json!({"service": "judge", "entities": [{"key": 3}]})).1;
         assert_eq!(served["results"][0]["values"], json!([9]), "{served}");
+
+        // What is asked for by a name is answered under it, whatever it means by then: in Arrow, and to Feast's clients.
+        let arrow =
+            host.post_accepting(ARROW, "/v1/features", &json!({"service": "judge", "entities": [{"key": 3}]}).to_string()).unwrap().1;
+        let table = StreamReader::try_new(arrow.as_slice(), None).unwrap();
+        let columns: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+        assert_eq!(columns, ["key", "orders:value", "orders:value__status", "orders__event_time"]);
+        let query = json!({"features": ["orders:value"], "entities": {"key": [3]}, "full_feature_names": true, "include_feature_view_version_metadata": true});
+        let answer = post(&host, "/get-online-features", &query).1;
+        let metadata = json!({"feature_names": ["key", "orders__value"], "feature_view_metadata": [{"name": "orders"}]});
+        assert_eq!((&answer["metadata"], &answer["results"][1]["values"]), (&metadata, &json!([9])));
 
         // Both go on, over a restart too.
         host.stop();

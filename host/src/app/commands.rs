@@ -239,7 +239,7 @@ impl Core {
         let mut outcome = Replayed::default();
         for ((stream, partition, transform), ids) in groups {
             let unavailable = |message: String| Refusal { kind: RefusalKind::Unavailable, message };
-            let sender = self.replays_of(&stream, partition, &transform).await.map_err(unavailable)?;
+            let sender = self.replays_of(&stream, partition, &transform).await?;
             let (reply, answer) = oneshot::channel();
             let gone = |_| unavailable(format!("stream `{stream}` is starting over; try again"));
             sender.send(Replay { ids, reply }).await.map_err(|_| gone(()))?;
@@ -252,14 +252,17 @@ impl Core {
     }
 
     /// Where the pipeline listens that a transform runs in; of a stream where it does not run, that of the stream's own group, which says so.
-    async fn replays_of(&self, stream: &str, partition: Option<u32>, transform: &str) -> Result<mpsc::Sender<Replay>, String> {
+    async fn replays_of(&self, stream: &str, partition: Option<u32>, transform: &str) -> Result<mpsc::Sender<Replay>, Refusal> {
         let registry = self.registry.lock().await;
         let reading = registry.active.get(transform).and_then(|active| active.reading.as_ref());
         let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group };
         let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
         let workers = self.workers.lock().await;
-        let worker = workers.get(&group).ok_or_else(|| format!("nothing runs on stream `{stream}`; load its transform first"))?;
-        worker.replays(partition)
+        let worker = workers.get(&group).ok_or_else(|| {
+            let message = format!("nothing runs on stream `{stream}`; load transform `{transform}` first");
+            Refusal { kind: RefusalKind::Conflict, message }
+        })?;
+        worker.replays(partition).map_err(|message| Refusal { kind: RefusalKind::Unavailable, message })
     }
 
     async fn letters(&self, wanted: ReplayWanted) -> Result<Vec<DeadLetter>, Refusal> {

@@ -1,8 +1,10 @@
 //! Feature services: those of the configuration, and those that were put over HTTP, which are kept in the data folder.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
 use super::Core;
 use super::versions::write_aside;
@@ -10,7 +12,7 @@ use crate::config::Config;
 use crate::model::{Service, ServiceName, Services};
 use crate::serve::{Refusal, RefusalKind};
 
-/// Versions of all services together that may be put over HTTP: each is a small thing, and there is no need for more.
+/// Versions of all services together that may be put over HTTP, and names that may ever be used: each is a small thing, and there is no need for more.
 const PUT_MAX: usize = 10_000;
 
 /// All services and where those that were put are kept.
@@ -18,17 +20,28 @@ pub(super) struct ServiceBook {
     file: PathBuf,
     declared: Services,
     put: Services,
+    /// The last version that each name was given, deleted ones too: what a model was told under a version is never something else.
+    counted: BTreeMap<String, u32>,
+}
+
+/// The file.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    services: Vec<Service>,
+    counted: BTreeMap<String, u32>,
 }
 
 impl ServiceBook {
     pub(super) fn open(file: PathBuf, config: &Config) -> anyhow::Result<ServiceBook> {
-        let mut book = ServiceBook { file, declared: Services::default(), put: Services::default() };
+        let mut book = ServiceBook { file, declared: Services::default(), put: Services::default(), counted: BTreeMap::new() };
         config.services.iter().filter_map(|(name, section)| section.service(name)).for_each(|service| book.declared.insert(service));
         match std::fs::read(&book.file) {
             Ok(text) => {
-                let all: Vec<Service> =
+                let page: Page =
                     serde_json::from_slice(&text).with_context(|| format!("{} is damaged; restore or remove it", book.file.display()))?;
-                all.into_iter().for_each(|service| book.put.insert(service));
+                page.services.into_iter().for_each(|service| book.put.insert(service));
+                book.counted = page.counted;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", book.file.display())),
@@ -43,10 +56,15 @@ impl ServiceBook {
         all
     }
 
-    fn keep(&mut self, put: Services) -> anyhow::Result<()> {
-        let all: Vec<&Service> = put.iter().map(AsRef::as_ref).collect();
-        write_aside(&self.file, &serde_json::to_vec_pretty(&all)?)?;
-        self.put = put;
+    /// The version that comes next under a name.
+    fn next(&self, name: &str, newest: Option<u32>) -> u32 {
+        newest.max(self.counted.get(name).copied()).map_or(1, |last| last.saturating_add(1))
+    }
+
+    fn keep(&mut self, put: Services, counted: BTreeMap<String, u32>) -> anyhow::Result<()> {
+        let page = Page { services: put.iter().map(|service| Service::clone(service)).collect(), counted };
+        write_aside(&self.file, &serde_json::to_vec_pretty(&page)?)?;
+        (self.put, self.counted) = (put, page.counted);
         Ok(())
     }
 }
@@ -60,15 +78,19 @@ impl Core {
         if let Some(same) = newest.filter(|newest| newest.features == features) {
             return Ok(Service::clone(same));
         }
-        if registry.services.put.iter().count() >= PUT_MAX {
-            let message = format!("there are {PUT_MAX} versions of services; delete some");
-            return Err(Refusal { kind: RefusalKind::Conflict, message });
+        let refused = |message: String| Err(Refusal { kind: RefusalKind::Conflict, message });
+        let version = registry.services.next(name, newest.map(|newest| newest.version));
+        let (mut put, mut counted) = (registry.services.put.clone(), registry.services.counted.clone());
+        if put.iter().count() >= PUT_MAX {
+            return refused(format!("there are {PUT_MAX} versions of services; delete some"));
         }
-        let version = newest.map_or(1, |newest| newest.version.saturating_add(1));
+        counted.insert(name.to_owned(), version);
+        if counted.len() > PUT_MAX {
+            return refused(format!("services have had {PUT_MAX} names, deleted ones counted; use one of them"));
+        }
         let service = Service { name: name.to_owned(), version, features };
-        let mut put = registry.services.put.clone();
         put.insert(service.clone());
-        registry.services.keep(put).map_err(|error| unavailable(&error))?;
+        registry.services.keep(put, counted).map_err(|error| unavailable(&error))?;
         self.publish(&registry);
         Ok(service)
     }
@@ -85,7 +107,8 @@ impl Core {
                 None => Refusal { kind: RefusalKind::NotFound, message: format!("there is no service `{name}`") },
             });
         }
-        registry.services.keep(put).map_err(|error| unavailable(&error))?;
+        let counted = registry.services.counted.clone();
+        registry.services.keep(put, counted).map_err(|error| unavailable(&error))?;
         self.publish(&registry);
         Ok(())
     }

@@ -30,7 +30,7 @@ impl Change {
 /// For each view how many of its changes a reader has left behind.
 pub(super) type Passed = HashMap<Arc<str>, u64>;
 
-/// The last changes, numbered from 0.
+/// The last changes, numbered from 1: what comes before the first has a number too.
 #[derive(Default)]
 pub(super) struct Ring {
     began: i64,
@@ -43,7 +43,7 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn begun_now() -> Ring {
-        Ring { began: Timestamp::now().0, ..Ring::default() }
+        Ring { began: Timestamp::now().0, end: 1, ..Ring::default() }
     }
 
     pub(super) fn began(&self) -> i64 {

@@ -17,7 +17,8 @@ use super::error::ApiError;
 use super::join_keys::{self, Entity};
 use super::look::Looked;
 use super::plan::{Plan, PlannedView};
-use super::respond::{ANSWER_BYTES_MAX, Tally, too_large};
+use super::respond::Tally;
+use super::room::AnswerRoom;
 use crate::model::{Field, Kind, Value};
 
 /// What clients ask for in `Accept`, and are told in `Content-Type`.
@@ -49,6 +50,7 @@ pub(super) fn write<E: AsRef<str>>(
     entities: impl ExactSizeIterator<Item = E>,
     looked: &[Looked],
     provenance: bool,
+    room: &mut AnswerRoom,
 ) -> Result<Vec<u8>, ApiError> {
     let rows = entities.len();
     let mut keys = key_columns(plan, rows);
@@ -61,21 +63,19 @@ pub(super) fn write<E: AsRef<str>>(
     }
     let mut features: Vec<Building> = Vec::with_capacity(plan.columns.len());
     let mut statuses: Vec<StringDictionaryBuilder<Int8Type>> = Vec::with_capacity(plan.columns.len());
-    for column in &plan.columns {
-        let name = plan.views.get(column.view).map_or("", |view| view.view.name.as_str());
+    for (column, name) in plan.columns.iter().zip(&plan.names) {
         let of = plan.views.get(column.view).map_or(DataType::Null, |view| data_type(&column.field, view));
-        features.push(Building::new(format!("{name}:{}", column.field.name), of, rows));
+        features.push(Building::new(name.clone(), of, rows));
         statuses.push(StringDictionaryBuilder::new());
     }
-    let mut views: Vec<ViewColumns> = plan.answered().map(|view| ViewColumns::new(&view.view.name, rows, provenance)).collect();
+    let views = 0..plan.answered().count();
+    let mut views: Vec<ViewColumns> = views.map(|view| ViewColumns::new(plan.view_name(view), rows, provenance)).collect();
     let mut tally = Tally::new(plan);
     let mut bytes = 0;
     for found in looked.chunks(plan.views.len().max(1)) {
         cells::each(&plan.runs, found, |index, cell| {
             bytes += 16 + cell.value.as_ref().map_or(0, length);
-            if bytes > ANSWER_BYTES_MAX {
-                return Err(too_large());
-            }
+            room.written(bytes)?;
             tally.count(plan.columns.get(index).map_or(0, |column| column.view), cell.status);
             if let Some(statuses) = statuses.get_mut(index) {
                 statuses.append(cell.status.as_str()).map_err(|error| failed(&error))?;
@@ -141,7 +141,7 @@ impl ViewColumns {
     fn push(&mut self, looked: &Looked) -> Result<(), ApiError> {
         let texts = looked.made_by.map(|made_by| (made_by.component.to_string(), made_by.entry_id.map(|id| id.to_string())));
         let values = [
-            looked.made_by.map(|made_by| Value::Timestamp(made_by.event_time)),
+            looked.event_time().map(Value::Timestamp),
             texts.as_ref().map(|(component, _)| Value::Text(component)),
             texts.as_ref().and_then(|(_, entry_id)| entry_id.as_deref().map(Value::Text)),
         ];

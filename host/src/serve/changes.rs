@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::access::{Caller, Turn};
@@ -23,7 +24,7 @@ use super::catalog::Catalog;
 use super::error::ApiError;
 use super::join_keys::push_entity;
 use super::look::{At, Looking};
-use super::plan::{Plan, view_of};
+use super::plan::{Plan, PlannedView, view_of};
 use crate::changes::{Change, ChangeId, Missed, Reader};
 use crate::model::json::{push_text, push_value};
 use crate::model::{FeatureRow, Timestamp, ViewName};
@@ -33,14 +34,19 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const VIEWS_MAX: usize = 64;
 /// A comment goes out when nothing else has for this long, so that whoever is between does not take the connection for dead.
 const QUIET: Duration = Duration::from_secs(15);
-/// Tells a browser to come back after a second, and that the host has answered.
-const GREETING: &[u8] = b"retry: 1000\n\n";
+/// Tells a browser to come back after a second.
+const GREETING: &[u8] = b"retry: 1000\n";
+/// What a browser takes no notice of.
+const NOTHING_NEW: &[u8] = b": nothing new\n";
 
 /// What may be asked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     view: String,
+    /// Whether each event says what its values are.
+    #[serde(default)]
+    kinds: bool,
 }
 
 pub(super) async fn follow(
@@ -50,14 +56,14 @@ pub(super) async fn follow(
     wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Query(Wanted { view }) = wanted?;
+    let Query(Wanted { view, kinds }) = wanted?;
     let views: BTreeSet<String> = view.split(',').map(str::to_owned).collect();
     if views.len() > VIEWS_MAX {
         return Err(ApiError::unusable(format!("{} views are asked for; {VIEWS_MAX} are allowed", views.len())));
     }
     let catalog = shared.state.catalog.load_full();
     views.iter().try_for_each(|view| view_of(&catalog, &caller, view).map(drop))?;
-    let asked = Asked::new(views, &catalog);
+    let asked = Asked::new(views, kinds, &catalog);
     let after = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default().parse::<ChangeId>());
     let after = after.transpose().map_err(|message| ApiError::unusable(format!("`last-event-id` is {message}")))?;
     let reader = shared.state.changes.reader(asked.stored.clone(), after).map_err(|error| ApiError::busy(error.to_string()))?;
@@ -88,12 +94,14 @@ impl HttpBody for Pieces {
 struct Asked {
     named: BTreeSet<String>,
     stored: BTreeSet<String>,
+    /// Whether each event says what its values are.
+    kinds: bool,
 }
 
 impl Asked {
-    fn new(named: BTreeSet<String>, catalog: &Catalog) -> Asked {
+    fn new(named: BTreeSet<String>, kinds: bool, catalog: &Catalog) -> Asked {
         let stored = named.iter().map(|name| catalog.stored_name(name).into_owned()).collect();
-        Asked { named, stored }
+        Asked { named, stored, kinds }
     }
 
     /// Whether the names mean other versions by now.
@@ -103,18 +111,27 @@ impl Asked {
 }
 
 /// Sends events until the reader goes, its token ends, or the host stops; and until a name that it gave means another version of the view: it comes back,
-/// with the id of the last change that it has seen, and goes on with that.
+/// with the id of the last change that it has seen, and goes on with that. With the greeting, and whenever
+/// nothing was told for a while, goes the place alone, so that a reader goes on from there, and not from what it was told last, which may be kept no longer.
 async fn tell(shared: Arc<Shared>, caller: Caller, asked: Asked, mut reader: Reader, pieces: mpsc::Sender<Bytes>) {
     let mut stopped = shared.stopped.clone();
-    let mut piece = GREETING.to_vec();
+    let (mut piece, mut told_at) = (GREETING.to_vec(), Instant::now());
     loop {
         let taken = reader.take();
-        if let Some(missed) = taken.missed {
-            push_missed(&mut piece, missed);
+        if !piece.is_empty() {
+            piece.extend_from_slice(format!("id: {}\n\n", taken.after).as_bytes());
+        }
+        match taken.missed {
+            None => {}
+            Some(Missed::Slow(count)) => push_missed(&mut piece, taken.after, Some(count), "slow"),
+            Some(Missed::NotKept) => push_missed(&mut piece, taken.after, None, "not_kept"),
         }
         for (id, change) in &taken.changes {
-            if let Err(error) = push_change(&mut piece, &shared, &caller, *id, change).await {
-                tracing::debug!("a change is not told: {error:?}");
+            match push_change(&mut piece, &shared, &caller, *id, change, asked.kinds).await {
+                Ok(()) => {}
+                // A view that ended a moment ago has no readers any more, whatever it told last.
+                Err(error) if error.is_not_found() => {}
+                Err(_) => push_missed(&mut piece, *id, Some(1), "failed"),
             }
         }
         if caller.has_expired(Timestamp::now()) || asked.have_moved(&shared.state.catalog.load()) {
@@ -123,11 +140,13 @@ async fn tell(shared: Arc<Shared>, caller: Caller, asked: Asked, mut reader: Rea
         if piece.is_empty() {
             tokio::select! {
                 () = reader.news() => {}
-                () = tokio::time::sleep(QUIET) => piece.extend_from_slice(b": nothing new\n\n"),
+                // News of other views is none here, and must not put this off.
+                () = tokio::time::sleep_until(told_at + QUIET) => piece.extend_from_slice(NOTHING_NEW),
                 () = pieces.closed() => return,
                 _ = stopped.wait_for(|stop| *stop) => return,
             }
         } else {
+            told_at = Instant::now();
             let sent = tokio::select! {
                 sent = pieces.send(std::mem::take(&mut piece).into()) => sent,
                 _ = stopped.wait_for(|stop| *stop) => return,
@@ -139,16 +158,20 @@ async fn tell(shared: Arc<Shared>, caller: Caller, asked: Asked, mut reader: Rea
     }
 }
 
-fn push_missed(out: &mut Vec<u8>, missed: Missed) {
-    let data = match missed {
-        Missed::Slow(count) => format!("{{\"count\":{count},\"reason\":\"slow\"}}"),
-        Missed::NotKept => "{\"count\":null,\"reason\":\"not_kept\"}".to_owned(),
-    };
-    out.extend_from_slice(format!("event: missed\ndata: {data}\n\n").as_bytes());
+fn push_missed(out: &mut Vec<u8>, id: ChangeId, count: Option<u64>, reason: &str) {
+    let count = count.map_or("null".to_owned(), |count| count.to_string());
+    out.extend_from_slice(format!("id: {id}\nevent: missed\ndata: {{\"count\":{count},\"reason\":\"{reason}\"}}\n\n").as_bytes());
 }
 
 /// One event: the row that the commit brought, as a read would answer with it now. A row that a read would leave out is left out here too.
-async fn push_change(out: &mut Vec<u8>, shared: &Shared, caller: &Caller, id: ChangeId, change: &Change) -> Result<(), ApiError> {
+async fn push_change(
+    out: &mut Vec<u8>,
+    shared: &Shared,
+    caller: &Caller,
+    id: ChangeId,
+    change: &Change,
+    kinds: bool,
+) -> Result<(), ApiError> {
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let view: &str = &change.view;
     let exact = ViewName::exact(view);
@@ -187,6 +210,23 @@ async fn push_change(out: &mut Vec<u8>, shared: &Shared, caller: &Caller, id: Ch
             separator = ",";
         }
     }
-    out.extend_from_slice(format!("}},\"event_time\":\"{}\",\"entry_id\":\"{}\"}}\n\n", version.event_time, version.entry_id).as_bytes());
+    out.push(b'}');
+    if kinds {
+        push_kinds(out, planned);
+    }
+    out.extend_from_slice(format!(",\"event_time\":\"{}\",\"entry_id\":\"{}\"}}\n\n", version.event_time, version.entry_id).as_bytes());
     Ok(())
+}
+
+fn push_kinds(out: &mut Vec<u8>, planned: &PlannedView) {
+    out.extend_from_slice(b",\"kinds\":{");
+    for (index, field) in planned.view.features.iter().chain(&planned.view.windows).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_text(out, &field.name);
+        out.push(b':');
+        push_text(out, &planned.kind_of(field));
+    }
+    out.push(b'}');
 }

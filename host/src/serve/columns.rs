@@ -4,7 +4,8 @@ use super::cells;
 use super::error::ApiError;
 use super::look::Looked;
 use super::plan::Plan;
-use super::respond::{ANSWER_BYTES_MAX, Tally, push_made_by, push_status, push_time, too_large};
+use super::respond::{Tally, push_made_by, push_status, push_time};
+use super::room::AnswerRoom;
 use crate::model::json::push_value;
 
 /// The lists of one column without their brackets.
@@ -16,12 +17,20 @@ struct Lists {
     provenance: Vec<u8>,
 }
 
+impl Lists {
+    fn len(&self) -> usize {
+        self.values.len() + self.statuses.len() + self.event_times.len() + self.provenance.len()
+    }
+}
+
 /// Writes the whole answer; `looked` has one part for each view of each entity.
 pub(super) fn write<E: AsRef<str>>(
     plan: &Plan,
     entities: impl ExactSizeIterator<Item = E>,
     looked: &[Looked],
+    kinds: bool,
     provenance: bool,
+    room: &mut AnswerRoom,
 ) -> Result<Vec<u8>, ApiError> {
     let mut all: Vec<Lists> = plan.columns.iter().map(|_| Lists::default()).collect();
     let mut tally = Tally::new(plan);
@@ -29,7 +38,7 @@ pub(super) fn write<E: AsRef<str>>(
     for (index, found) in looked.chunks(plan.views.len().max(1)).enumerate() {
         cells::each(&plan.runs, found, |column, cell| {
             let Some(lists) = all.get_mut(column) else { return Ok(()) };
-            let before = lists.values.len();
+            let before = lists.len();
             if index > 0 {
                 [&mut lists.values, &mut lists.statuses, &mut lists.event_times].into_iter().for_each(|list| list.push(b','));
             }
@@ -43,14 +52,14 @@ pub(super) fn write<E: AsRef<str>>(
                 }
                 push_made_by(&mut lists.provenance, cell.made_by);
             }
-            // Nothing else has a length of its own.
-            bytes += lists.values.len() - before + 160;
-            if bytes > ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+            bytes += lists.len() - before;
+            room.written(bytes)
         })?;
     }
     tally.add();
     let mut out = Vec::with_capacity(bytes);
     out.extend_from_slice(&plan.head);
+    out.extend_from_slice(if kinds { &plan.kinds } else { &[] });
     out.extend_from_slice(b",\"entities\":[");
     for (index, entity) in entities.enumerate() {
         if index > 0 {

@@ -73,7 +73,7 @@ impl Edge {
         let shared = &self.around.shared;
         let caller = shared.access.caller(request.headers(), Some(peer));
         if shared.is_local
-            && let Err(refused) = local::check(request.method(), request.headers(), is_invited)
+            && let Err(refused) = local::check(request.method(), request.uri(), request.headers(), is_invited)
         {
             let asked = Asked::unrouted(request.headers(), caller);
             return Box::pin(self.around.refuse(asked, refused, request.into_body())).await;

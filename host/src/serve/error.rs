@@ -47,6 +47,11 @@ impl ApiError {
         self.status == StatusCode::FORBIDDEN
     }
 
+    /// Whether it says that there is no such thing.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// 400: the body is not what it should be at all.
     pub(super) fn malformed(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, "malformed", message)

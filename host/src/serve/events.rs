@@ -11,9 +11,8 @@ use serde_json::value::RawValue;
 
 use super::Shared;
 use super::access::Caller;
-use super::body::Whole;
+use super::body::{Whole, body_error};
 use super::error::ApiError;
-use super::features::body_error;
 use crate::decode::Route;
 use crate::model::{Disposition, Entries, EntryId, EntryRef, Format, json};
 

@@ -22,7 +22,7 @@ use super::access::Caller;
 use super::body::Whole;
 use super::compute::compute;
 use super::error::{ApiError, suggestion};
-use super::features::look;
+use super::features::{aside, look};
 use super::join_keys::{Given, key};
 use super::look::At;
 use super::plan::{Plan, view_of};
@@ -101,13 +101,15 @@ pub(super) async fn get_online_features(
         }
     }
     let at = At::Now(Timestamp::now());
-    let mut looked = look(&shared, &plan, at, &keys).await?;
+    let mut room = shared.rooms.answer();
+    let mut looked = look(&shared, &plan, at, &keys, &mut room).await?;
     if plan.computes() {
         // What Feast calls request data travels among the entities.
         compute(&plan, at.moment(), None, &keys, &mut looked, &asked.entities)?;
     }
-    let body = answer::write(&plan, &asked.layout, &asked.entities, &names, &looked)?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    let write = || answer::write(&plan, &asked.layout, &asked.entities, &names, &looked, &mut room);
+    let body = aside(looked.len(), &plan, write)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], room.body(body)).into_response())
 }
 
 impl<'b> Asked<'b> {

@@ -22,7 +22,8 @@ use super::error::ApiError;
 use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, is_join_key, key};
 use super::look::{At, Looked, StoredSchema};
 use super::plan::{Mapping, Plan};
-use super::respond::{ANSWER_BYTES_MAX, ResultWriter, too_large};
+use super::respond::ResultWriter;
+use super::room::AnswerRoom;
 use super::{Shared, arrow};
 use crate::model::{FeatureRow, SchemaId, Timestamp, View, parse};
 
@@ -30,6 +31,10 @@ use crate::model::{FeatureRow, SchemaId, Timestamp, View, parse};
 const READ_KEYS_MAX: usize = 1_000;
 /// Keys read at once where a view keeps more than rows: entities have up to two megabytes.
 const READ_ENTITIES_MAX: usize = 200;
+/// Values of an answer that takes so long to write that others must not wait for it: some milliseconds.
+const LONG_CELLS: usize = 20_000;
+/// Bytes that an answer is given before it is known how many it takes.
+const FIRST_BYTES_MAX: usize = 2 << 20;
 /// Bytes of entities that are read before other requests get a turn.
 const TURN_BYTES: usize = 256 << 10;
 
@@ -48,6 +53,8 @@ struct Asked<'b> {
     layout: Layout,
     #[serde(default)]
     provenance: bool,
+    #[serde(default)]
+    kinds: bool,
     /// What goes with the entities beside their join keys, for views that are computed.
     #[serde(borrow)]
     request: Option<&'b RawValue>,
@@ -75,6 +82,8 @@ struct Wanted {
     at: At,
     layout: Layout,
     provenance: bool,
+    /// Whether an answer in JSON says what its values are.
+    kinds: bool,
     /// Time to compute in.
     time_max: Option<Duration>,
 }
@@ -100,8 +109,8 @@ pub(super) async fn query(
     wants_arrow: bool,
     body: impl HttpBody<Data = Bytes> + Unpin,
 ) -> Result<Response, ApiError> {
-    let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.room).await?;
-    let asked: Asked<'_> = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
+    let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.rooms).await?;
+    let asked: Asked<'_> = body::object(&body)?;
     let as_of = asked.as_of.map(RawValue::get).filter(|as_of| *as_of != "null");
     let at = moment(as_of.map(|json| parse::json_text(json).ok_or(json)))?;
     let limits = &shared.state.limits;
@@ -136,7 +145,8 @@ pub(super) async fn query(
         }
     }
     let layout = if wants_arrow { Layout::Arrow } else { asked.layout };
-    let wanted = Wanted { at, layout, provenance: asked.provenance, time_max: asked.deadline_ms.map(Duration::from_millis) };
+    let time_max = asked.deadline_ms.map(Duration::from_millis);
+    let wanted = Wanted { at, layout, provenance: asked.provenance, kinds: asked.kinds, time_max };
     let brings = match (asked.request, plan.computes()) {
         (None, false) => None,
         (request, _) => Some(Brought::new(&plan, &asked.entities, request)?),
@@ -163,7 +173,7 @@ pub(super) async fn query_one(
     let layout = if wants_arrow(&headers) { Layout::Arrow } else { Layout::Rows };
     let time_max = members.remove("deadline_ms").map(|text| text.parse().map(Duration::from_millis)).transpose();
     let time_max = time_max.map_err(|_| ApiError::unusable("`deadline_ms` is a number of milliseconds"))?;
-    let wanted = Wanted { at, layout, provenance, time_max };
+    let wanted = Wanted { at, layout, provenance, kinds: false, time_max };
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
         None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &caller, &view))?,
@@ -195,26 +205,36 @@ async fn answer<'e>(
     brings: Option<&impl Brings>,
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
 ) -> Result<Response, ApiError> {
-    let mut looked = look(shared, plan, wanted.at, keys).await?;
+    let mut room = shared.rooms.answer();
+    let mut looked = look(shared, plan, wanted.at, keys, &mut room).await?;
     if let Some(brings) = brings {
         compute(plan, wanted.at.moment(), wanted.time_max, keys, &mut looked, brings)?;
     }
-    let (media_type, body) = match wanted.layout {
-        Layout::Rows => ("application/json", rows(shared, plan, keys, entities, &looked, wanted.provenance)?),
-        Layout::Columns => ("application/json", columns::write(plan, entities, &looked, wanted.provenance)?),
-        Layout::Arrow => (arrow::MEDIA_TYPE, arrow::write(plan, entities, &looked, wanted.provenance)?),
+    let write = || {
+        Ok::<(&str, Vec<u8>), ApiError>(match wanted.layout {
+            Layout::Rows => ("application/json", rows(shared, plan, keys, entities, &looked, wanted, &mut room)?),
+            Layout::Columns => ("application/json", columns::write(plan, entities, &looked, wanted.kinds, wanted.provenance, &mut room)?),
+            Layout::Arrow => (arrow::MEDIA_TYPE, arrow::write(plan, entities, &looked, wanted.provenance, &mut room)?),
+        })
     };
-    Ok(([(header::CONTENT_TYPE, media_type)], body).into_response())
+    let (media_type, body) = aside(looked.len(), plan, write)?;
+    Ok(([(header::CONTENT_TYPE, media_type)], room.body(body)).into_response())
+}
+
+/// Writes an answer; one that takes long where it keeps no others from theirs.
+pub(super) fn aside<T>(looked: usize, plan: &Plan, write: impl FnOnce() -> T) -> T {
+    let cells = looked.saturating_mul(plan.columns.len()) / plan.views.len().max(1);
+    if cells > LONG_CELLS { tokio::task::block_in_place(write) } else { write() }
 }
 
 /// What the store has for each view of each entity.
-pub(super) async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>]) -> Result<Vec<Looked>, ApiError> {
+pub(super) async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>], room: &mut AnswerRoom) -> Result<Vec<Looked>, ApiError> {
     let keeps = plan.views.iter().any(|view| !view.view.kept.is_nothing());
     let at_once_max = if keeps { READ_ENTITIES_MAX } else { READ_KEYS_MAX };
     let packed = if plan.computes() {
-        Box::pin(read_stored(shared, plan, keys, at_once_max)).await?
+        Box::pin(read_stored(shared, plan, keys, at_once_max, room)).await?
     } else {
-        read(shared, keys, at_once_max).await?
+        read(shared, keys, at_once_max, room).await?
     };
     let mut looked: Vec<Looked> = Vec::with_capacity(packed.len());
     // Entities that keep much take long to read, so each is read once, and others get their turn in between.
@@ -261,12 +281,14 @@ fn rows<'e>(
     keys: &[Vec<u8>],
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
     looked: &[Looked],
-    provenance: bool,
+    Wanted { provenance, kinds, .. }: Wanted,
+    room: &mut AnswerRoom,
 ) -> Result<Vec<u8>, ApiError> {
     let views = plan.views.len();
     let columns = plan.runs.last().map_or(0, |run| run.columns.end);
-    let mut out = Vec::with_capacity((plan.head.len() + entities.len() * (64 + columns * 64)).min(ANSWER_BYTES_MAX));
+    let mut out = Vec::with_capacity((plan.head.len() + entities.len() * (64 + columns * 64)).min(FIRST_BYTES_MAX));
     out.extend_from_slice(&plan.head);
+    out.extend_from_slice(if kinds { &plan.kinds } else { &[] });
     out.extend_from_slice(b",\"results\":[");
     let mut writer = ResultWriter::new(plan, &shared.pieces, provenance);
     for (index, entity) in entities.enumerate() {
@@ -275,7 +297,7 @@ fn rows<'e>(
         }
         let of_entity = index * views..(index + 1) * views;
         let (found, keys) = (looked.get(of_entity.clone()).unwrap_or_default(), keys.get(of_entity).unwrap_or_default());
-        writer.push(&mut out, &entity, keys, found)?;
+        writer.push(&mut out, room, &entity, keys, found)?;
     }
     out.extend_from_slice(b"]}");
     writer.count();
@@ -283,27 +305,31 @@ fn rows<'e>(
 }
 
 /// The rows of all keys: in one round trip, unless there are so many that long rows could take all memory.
-async fn read(shared: &Shared, keys: &[Vec<u8>], at_once_max: usize) -> Result<Vec<Option<Bytes>>, ApiError> {
-    if keys.len() <= at_once_max {
-        return Ok(shared.state.store.read(keys).await?);
-    }
-    let (mut rows, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+async fn read(shared: &Shared, keys: &[Vec<u8>], at_once_max: usize, room: &mut AnswerRoom) -> Result<Vec<Option<Bytes>>, ApiError> {
+    let mut rows = Vec::new();
     for keys in keys.chunks(at_once_max) {
         let some = shared.state.store.read(keys).await?;
-        bytes += some.iter().flatten().map(Bytes::len).sum::<usize>();
-        rows.extend(some);
-        if bytes > ANSWER_BYTES_MAX {
-            return Err(too_large());
+        room.read(some.iter().flatten().map(Bytes::len).sum())?;
+        if rows.is_empty() {
+            rows = some;
+        } else {
+            rows.extend(some);
         }
     }
     Ok(rows)
 }
 
 /// The rows of the keys of views that are stored; those of views that are computed have none.
-async fn read_stored(shared: &Shared, plan: &Plan, keys: &[Vec<u8>], at_once_max: usize) -> Result<Vec<Option<Bytes>>, ApiError> {
+async fn read_stored(
+    shared: &Shared,
+    plan: &Plan,
+    keys: &[Vec<u8>],
+    at_once_max: usize,
+    room: &mut AnswerRoom,
+) -> Result<Vec<Option<Bytes>>, ApiError> {
     let is_stored = || plan.views.iter().map(|view| view.computed.is_none()).cycle();
     let stored: Vec<Vec<u8>> = keys.iter().zip(is_stored()).filter(|(_, is_stored)| *is_stored).map(|(key, _)| key.clone()).collect();
-    let mut rows = if stored.is_empty() { Vec::new() } else { read(shared, &stored, at_once_max).await? }.into_iter();
+    let mut rows = if stored.is_empty() { Vec::new() } else { read(shared, &stored, at_once_max, room).await? }.into_iter();
     Ok(keys.iter().zip(is_stored()).map(|(_, is_stored)| if is_stored { rows.next().flatten() } else { None }).collect())
 }
 
@@ -336,14 +362,4 @@ fn moment(as_of: Option<Result<Cow<'_, str>, &str>>) -> Result<At, ApiError> {
         return Err(ApiError::unusable(format!("`as_of` is {moment}, which is yet to come; leave it out for the newest values")));
     }
     Ok(At::Past(moment, now))
-}
-
-/// Text that is no JSON is malformed; JSON of the wrong shape is unusable.
-pub(super) fn body_error(error: &serde_json::Error) -> ApiError {
-    match error.classify() {
-        serde_json::error::Category::Data => ApiError::unusable(format!("the body is not as it should be: {error}")),
-        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
-            ApiError::malformed(format!("the body is not JSON: {error}"))
-        }
-    }
 }

@@ -11,10 +11,9 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::access::Caller;
-use super::body::Whole;
+use super::body::{self, Whole};
 use super::command::{Command, ReplayWanted};
 use super::error::ApiError;
-use super::features::body_error;
 use super::transforms::send;
 use crate::model::{DeadLetterId, DeadLetterQuery};
 
@@ -105,8 +104,7 @@ pub(super) async fn replay(
     body: Result<Whole, ApiError>,
 ) -> Result<Json<super::Replayed>, ApiError> {
     let Whole(body, _room) = body?;
-    let asked: ReplayAsked =
-        if body.is_empty() { ReplayAsked::default() } else { serde_json::from_slice(&body).map_err(|error| body_error(&error))? };
+    let asked: ReplayAsked = if body.is_empty() { ReplayAsked::default() } else { body::object(&body)? };
     let wanted = match asked {
         ReplayAsked { ids: Some(ids), transform: None, stream: None, limit: None } => {
             if ids.len() > LIMIT_MAX {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
 use super::error::ApiError;
 
@@ -11,10 +11,13 @@ use super::error::ApiError;
 /// the host and could do anything), and one by which a page of another origin would change something.
 ///
 /// `is_invited` says that the configuration names the page's origin.
-pub(super) fn check(method: &Method, headers: &HeaderMap, is_invited: bool) -> Result<(), ApiError> {
+pub(super) fn check(method: &Method, uri: &Uri, headers: &HeaderMap, is_invited: bool) -> Result<(), ApiError> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(header::HOST);
-    if host.is_some_and(|host| !is_loopback(host)) {
+    // A request may name its host twice, and in its first line too.
+    let hosts = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
+    let mut hosts = hosts.chain(uri.authority().map(|authority| authority.as_str()));
+    if hosts.any(|host| !is_loopback(host)) {
         return Err(forbidden(
             "this host answers under localhost and 127.0.0.1 only; behind a proxy that checks who is asking, set http.allow_remote = true",
         ));

@@ -85,6 +85,16 @@ impl Looked {
         }
     }
 
+    /// The event time that is told once for the view: that of its values, whoever made them.
+    pub(super) fn event_time(&self) -> Option<Timestamp> {
+        let of = |looking: &Looking| match looking {
+            Looking::Found(_, _, time) | Looking::Fallback(_, _, time) => *time,
+            Looking::TooOld(time) => Some(*time),
+            Looking::Nothing | Looking::OutsideHistory | Looking::Error => None,
+        };
+        of(&self.row).or_else(|| of(&self.windows))
+    }
+
     fn outside_history() -> Looked {
         Looked { row: Looking::OutsideHistory, windows: Looking::OutsideHistory, made_by: None }
     }

@@ -20,6 +20,9 @@ const PLANS_MAX: usize = 1_024;
 /// Bytes of the texts under which plans are kept, together: the same list can be written with any amount of white space.
 const PLAN_TEXT_BYTES_MAX: usize = 8 << 20;
 
+/// Columns of all plans that are kept, together; each takes half a kilobyte.
+const PLAN_COLUMNS_MAX: usize = 1 << 16;
+
 /// Runs of columns made so far.
 static RUNS: AtomicU64 = AtomicU64::new(0);
 
@@ -32,10 +35,14 @@ pub(super) struct Plan {
     /// Where the features asked for come from: neighbours out of one view are a run.
     pub(super) runs: Vec<Run>,
     pub(super) columns: Vec<PlannedColumn>,
+    /// What the columns were asked for by: `view:feature`, whichever version of the view that means.
+    pub(super) names: Vec<String>,
     /// What is read beside them, to compute with.
     pub(super) sources: Sources,
     /// `{"features":["view:feature",…]`, ready to be sent.
     pub(super) head: Vec<u8>,
+    /// `,"kinds":["float",…]`, for those who ask for them.
+    pub(super) kinds: Vec<u8>,
     mappings: RwLock<BTreeMap<SchemaId, Arc<Mapping>>>,
 }
 
@@ -71,6 +78,14 @@ impl PlannedView {
         }
         let aggregation = self.view.kept.aggregations.iter().find(|aggregation| aggregation.feature == list.name)?;
         self.view.features.iter().find(|field| field.name == aggregation.column).cloned()
+    }
+
+    /// What a value is, in the words of the contract: `float`, or `list<float>`.
+    pub(super) fn kind_of(&self, field: &Field) -> String {
+        match self.element_of(field).filter(|_| field.kind == Kind::List) {
+            Some(element) => format!("list<{}>", element.kind),
+            None => field.kind.to_string(),
+        }
     }
 }
 
@@ -192,8 +207,11 @@ impl Plan {
             let empty = finish(&window::Entity::new(&kept), &kept, Timestamp(0), SchemaId(0))?;
             Ok(PlannedView { view, kept, rows, windows, empty, computed, sources })
         });
-        let views = views.collect::<Result<Vec<_>, ApiError>>()?;
-        Ok(Plan { views, served, runs: answered, columns, sources, head, mappings: RwLock::default() })
+        let views = views.collect::<Result<Vec<PlannedView>, ApiError>>()?;
+        let kind = |column: &PlannedColumn| views.get(column.view).map(|view| view.kind_of(&column.field)).unwrap_or_default();
+        let kinds: Vec<String> = columns.iter().map(kind).collect();
+        let kinds = format!(",\"kinds\":{}", serde_json::to_string(&kinds).unwrap_or_default()).into_bytes();
+        Ok(Plan { views, served, runs: answered, columns, sources, head, kinds, names: references.to_vec(), mappings: RwLock::default() })
     }
 
     /// Whether something in it is computed from a member of this name that the request brings.
@@ -204,6 +222,12 @@ impl Plan {
     /// Whether anything in it is computed for each request.
     pub(super) fn computes(&self) -> bool {
         self.views.iter().any(|view| view.computed.is_some())
+    }
+
+    /// What a view was asked for by.
+    pub(super) fn view_name(&self, view: usize) -> &str {
+        let of_view = self.columns.iter().zip(&self.names).find(|(column, _)| column.view == view);
+        of_view.and_then(|(_, name)| name.split_once(':')).map_or("", |(view, _)| view)
     }
 
     /// The views whose features are answered; others are only read to compute with.
@@ -327,6 +351,7 @@ struct Known {
     catalog: Option<Arc<Catalog>>,
     plans: BTreeMap<String, Arc<Plan>>,
     text_bytes: usize,
+    columns: usize,
 }
 
 impl Known {
@@ -353,10 +378,15 @@ impl Plans {
         if text.len() <= PLAN_TEXT_BYTES_MAX
             && let Ok(mut known) = self.known.write()
         {
-            if !known.is_of(catalog) || known.plans.len() >= PLANS_MAX || known.text_bytes + text.len() > PLAN_TEXT_BYTES_MAX {
+            let columns = plan.columns.len() + plan.sources.columns.len();
+            let is_full = known.plans.len() >= PLANS_MAX
+                || known.text_bytes + text.len() > PLAN_TEXT_BYTES_MAX
+                || known.columns + columns > PLAN_COLUMNS_MAX;
+            if is_full || !known.is_of(catalog) {
                 *known = Known { catalog: Some(Arc::clone(catalog)), ..Known::default() };
             }
             known.text_bytes += text.len();
+            known.columns += columns;
             known.plans.insert(text.to_owned(), Arc::clone(&plan));
         }
         Ok(plan)

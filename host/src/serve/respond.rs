@@ -8,11 +8,9 @@ use super::error::ApiError;
 use super::look::{Looked, Looking, MadeBy};
 use super::pieces::{Piece, Pieces};
 use super::plan::{Mapping, Plan, Run};
+use super::room::AnswerRoom;
 use crate::model::json::push_value;
 use crate::model::{FeatureRow, STATUSES, Status, Timestamp};
-
-/// Bytes in one answer, at most: the same long value may be asked for any number of times.
-pub(super) const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// Writes the results of one response, one entity after the other.
 pub(super) struct ResultWriter<'p> {
@@ -55,16 +53,28 @@ impl<'p> ResultWriter<'p> {
     }
 
     /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`, given the row key and what was found for each view.
-    pub(super) fn push(&mut self, out: &mut Vec<u8>, entity: &str, keys: &[Vec<u8>], found: &[Looked]) -> Result<(), ApiError> {
+    pub(super) fn push(
+        &mut self,
+        out: &mut Vec<u8>,
+        room: &mut AnswerRoom,
+        entity: &str,
+        keys: &[Vec<u8>],
+        found: &[Looked],
+    ) -> Result<(), ApiError> {
         self.written.clear();
+        let mut bytes = out.len() + entity.len();
         for run in &self.plan.runs {
             let looking = found.get(run.view).map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
             let piece = match (looking, keys.get(run.view)) {
                 (Some(Looking::Found(row, mapping, time)), Some(key)) if !run.is_fleeting => {
-                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping, *time, None))?
+                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping, (*time, None), (&mut *room, bytes)))?
                 }
-                (Some(Looking::Found(row, mapping, time)), _) => Arc::new(write_row(run, row, mapping, *time, None)?),
-                (Some(Looking::Fallback(row, mapping, time)), _) => Arc::new(write_row(run, row, mapping, *time, Some(Status::Fallback))?),
+                (Some(Looking::Found(row, mapping, time)), _) => {
+                    Arc::new(write_row(run, row, mapping, (*time, None), (&mut *room, bytes))?)
+                }
+                (Some(Looking::Fallback(row, mapping, time)), _) => {
+                    Arc::new(write_row(run, row, mapping, (*time, Some(Status::Fallback)), (&mut *room, bytes))?)
+                }
                 (Some(Looking::Error), _) => Arc::new(write_absent(run, Status::Error, None)),
                 (Some(Looking::TooOld(time)), _) => Arc::new(write_absent(run, Status::OutsideMaxAge, Some(*time))),
                 (Some(Looking::OutsideHistory), _) => Arc::new(write_absent(run, Status::OutsideHistory, None)),
@@ -73,11 +83,10 @@ impl<'p> ResultWriter<'p> {
             if let Some(counts) = self.tally.counts.get_mut(run.view) {
                 counts.iter_mut().zip(&piece.counts).for_each(|(count, n)| *count += u64::from(*n));
             }
+            bytes += piece.len();
             self.written.push(piece);
         }
-        if out.len() + self.written.iter().map(|piece| piece.len()).sum::<usize>() > ANSWER_BYTES_MAX {
-            return Err(too_large());
-        }
+        room.written(bytes)?;
         out.extend_from_slice(b"{\"entity\":");
         out.extend_from_slice(entity.as_bytes());
         out.extend_from_slice(b",\"values\":[");
@@ -115,8 +124,14 @@ fn push_joined<'t>(out: &mut Vec<u8>, texts: impl Iterator<Item = &'t [u8]>) {
     }
 }
 
-/// A run of columns out of a row; their status, where it is not told by the values.
-fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timestamp>, status: Option<Status>) -> Result<Piece, ApiError> {
+/// A run of columns out of a row; with the event time, and the status where it is not told by the values. `bytes` stand in the answer's room already.
+fn write_row(
+    run: &Run,
+    row: &FeatureRow,
+    mapping: &Mapping,
+    (time, status): (Option<Timestamp>, Option<Status>),
+    (room, bytes): (&mut AnswerRoom, usize),
+) -> Result<Piece, ApiError> {
     let values = cells::values(row, mapping)?;
     let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
     let of_run = || positions.iter().map(|position| position.and_then(|position| *values.get(position)?));
@@ -125,9 +140,7 @@ fn write_row(run: &Run, row: &FeatureRow, mapping: &Mapping, time: Option<Timest
     let mut piece = Piece::with_capacity(columns * 56);
     let out = piece.text_mut();
     for (value, separator) in separated(of_run()) {
-        if out.len() > ANSWER_BYTES_MAX {
-            return Err(too_large());
-        }
+        room.written(bytes + out.len())?;
         out.extend_from_slice(separator);
         push_value(out, value);
     }
@@ -165,10 +178,6 @@ fn write_absent(run: &Run, status: Status, event_time: Option<Timestamp>) -> Pie
     push_repeated(piece.text_mut(), columns, |out| push_time(out, event_time));
     piece.count(status, columns);
     piece
-}
-
-pub(super) fn too_large() -> ApiError {
-    ApiError::too_large(format!("the answer would have more than {ANSWER_BYTES_MAX} bytes; ask for fewer entities or features at a time"))
 }
 
 /// Each item and what stands before it in a JSON list.

@@ -12,11 +12,10 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::access::Caller;
-use super::body::Whole;
+use super::body::{self, Whole};
 use super::catalog::Catalog;
 use super::command::{Command, RefusalKind};
 use super::error::ApiError;
-use super::features::body_error;
 use super::plan::Plan;
 use super::transforms::send;
 use crate::model::{Service, ServiceName, is_name};
@@ -55,7 +54,7 @@ pub(super) async fn put(
         let message = "a service's name has 1 to 63 ASCII letters, digits and `_`, and does not start with a digit; its versions are counted by the host";
         return Err(ApiError::unusable(message));
     }
-    let Wanted { features } = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
+    let Wanted { features } = body::object(&body)?;
     // Whoever puts a service wants to hear of a misspelt feature now, not when the model asks.
     let catalog = shared.state.catalog.load_full();
     Plan::of_features(&catalog, &shared.state.telemetry, &caller, &features, shared.state.limits.features_max)?;

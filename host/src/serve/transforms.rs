@@ -12,10 +12,9 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::access::Caller;
-use super::body::Whole;
+use super::body::{self, Whole};
 use super::command::{Binding, Command, RefusalKind, TransformChange, TransformInfo};
 use super::error::ApiError;
-use super::features::body_error;
 use crate::model::ViewName;
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, ApiError> {
@@ -110,8 +109,7 @@ pub(super) async fn switch(
     body: Result<Whole, ApiError>,
 ) -> Result<Json<TransformInfo>, ApiError> {
     let Whole(body, _room) = body?;
-    let Switch { now } =
-        if body.is_empty() { Switch::default() } else { serde_json::from_slice(&body).map_err(|error| body_error(&error))? };
+    let Switch { now } = if body.is_empty() { Switch::default() } else { body::object(&body)? };
     change(&shared, &caller, path, TransformChange::Switch { now }).await
 }
 

@@ -11,10 +11,9 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::access::Caller;
-use super::body::Whole;
+use super::body::{self, Whole};
 use super::command::{Again, Command, RefusalKind, TransformInfo};
 use super::error::ApiError;
-use super::features::body_error;
 use super::transforms::{all, send, stored, unknown};
 use crate::model::{Digest, EntryId, Spec, Timestamp};
 
@@ -156,7 +155,7 @@ pub(super) async fn activate(
 ) -> Result<Json<TransformInfo>, ApiError> {
     let name = stored(path?.0);
     let Whole(body, _room) = body?;
-    let Wanted { version, force } = serde_json::from_slice(&body).map_err(|error| body_error(&error))?;
+    let Wanted { version, force } = body::object(&body)?;
     let versions = of(&shared, &caller, &name).await?;
     take(&shared, &caller, &versions, version, Again::ByNumber { force }).await
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use gristmill_tests::host::{DEADLINE, Host, wait_for};
+use gristmill_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
 
 use super::{Token, ask, code, config, connect, start};
@@ -37,6 +38,16 @@ impl Events {
 
     /// The next event; `None` at the end.
     fn next(&mut self) -> Option<Event> {
+        loop {
+            let event = self.next_or_place()?;
+            if !event.name.is_empty() {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The same, or an id without data.
+    fn next_or_place(&mut self) -> Option<Event> {
         let mut event = Event { id: String::new(), name: String::new(), data: Value::Null };
         loop {
             let mut line = String::new();
@@ -48,7 +59,7 @@ impl Events {
                 Some(("id", id)) => event.id = id.to_owned(),
                 Some(("event", name)) => event.name = name.to_owned(),
                 Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
-                _ if event.name.is_empty() => {}
+                _ if event.id.is_empty() => {}
                 _ => return Some(event),
             }
         }
@@ -130,6 +141,48 @@ fn changes_come_once_they_can_be_read_and_go_on_where_they_stopped() {
 }
 
 #[test]
+fn a_reader_has_a_place_from_the_beginning_and_is_told_that_nothing_is_new_however_busy_others_are() {
+    let (host, _folder) = start("", &[]);
+    let mut first = Events::follow(&host, None, "tutorial", None);
+    let place = first.next_or_place().unwrap();
+    assert_eq!((place.name.as_str(), &place.data), ("", &Value::Null));
+    drop(first);
+    post(&host, "mystream", &json!({"id": "while away", "value": 1}));
+    let settled = || (host.metric("gristmill_entries_settled_total") == 1.0).then_some(());
+    wait_for("the event while nobody listens", settled);
+    let mut again = Events::follow(&host, None, "tutorial", Some(&place.id));
+    assert_eq!(again.next_or_place().unwrap().id, place.id);
+    let change = again.change();
+    assert_eq!(change.data["entity"]["id"], "while away");
+
+    let quiet = std::thread::spawn(move || again.next_or_place());
+    wait_for("a place beyond the changes of others", || {
+        post(&host, "events", &json!({"key": 1}));
+        quiet.is_finished().then_some(())
+    });
+    let place = quiet.join().unwrap().unwrap();
+    assert!(place.name.is_empty() && place.id != change.id, "{place:?} after {change:?}");
+    post(&host, "mystream", &json!({"id": "later", "value": 1}));
+    assert_eq!(Events::follow(&host, None, "tutorial", Some(&place.id)).change().data["entity"]["id"], "later");
+    host.stop();
+}
+
+#[test]
+fn a_change_that_cannot_be_read_is_counted_as_missed() {
+    let server = RedisServer::start();
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = format!("[store]\ntype = \"redis\"\nurl = \"{}\"\n", server.url());
+    let host = Host::start(folder.path(), &format!("{store}{}", config(folder.path(), "127.0.0.1:0", "", &[]))).unwrap();
+    let mut events = Events::follow(&host, None, "tutorial", None);
+    // Nobody has read a row so far, so that the host does not know by heart what stands in them.
+    assert_eq!(server.run::<u64>(&["DEL", "gristmill:schemas"]), 1);
+    post(&host, "mystream", &json!({"id": "a", "value": 1}));
+    let missed = events.next().unwrap();
+    assert_eq!((missed.name.as_str(), missed.data), ("missed", json!({"count": 1, "reason": "failed"})));
+    host.stop();
+}
+
+#[test]
 fn a_view_with_windows_tells_its_row_and_its_windows_as_they_are_then() {
     let (host, _folder) = start("", &[]);
     let component = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/prebuilt/flights-airport.wasm")).unwrap();
@@ -140,7 +193,7 @@ fn a_view_with_windows_tells_its_row_and_its_windows_as_they_are_then() {
         |key: &str| view[key].as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert!(!names("windows").is_empty());
     let stream = view["stream"].as_str().unwrap();
-    let mut events = Events::follow(&host, None, "airport", None);
+    let mut events = Events::follow(&host, None, "airport&kinds=true", None);
     let now = jiff::Timestamp::now().to_string();
     let flight = json!({"origin": "EWR", "sched_dep": now, "dep_delay": 4, "carrier": "UA", "dest": "IAH", "tailnum": "N1", "air_time": 227, "distance": 1400, "arr_delay": 11});
     post(&host, stream, &flight);
@@ -151,6 +204,12 @@ fn a_view_with_windows_tells_its_row_and_its_windows_as_they_are_then() {
     for (index, name) in all.iter().enumerate() {
         assert_eq!(told[name], answer["results"][0]["values"][index], "{name}: what a read answers at that moment");
     }
+    let mut kinds: std::collections::BTreeMap<String, Value> = serde_json::from_value(change["kinds"].clone()).unwrap();
+    for field in ["features", "windows"].iter().flat_map(|key| view[key].as_array().unwrap()) {
+        let kind = kinds.remove(field["name"].as_str().unwrap()).unwrap();
+        assert!(kind == field["kind"] || field["kind"] == "list" && kind.as_str().unwrap().starts_with("list<"), "{field} {kind}");
+    }
+    assert!(kinds.is_empty(), "{kinds:?}");
     assert!(names("windows").iter().any(|name| told[name] == 1), "a window counts the event: {change}");
     assert_eq!(change["entity"], json!({"origin": "EWR"}));
     host.stop();

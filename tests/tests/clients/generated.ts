@@ -25,7 +25,8 @@ await putService({ client, throwOnError, path: { service: "readings" }, body: { 
 const send = (id: string, value: number) => appendEvents({ client, throwOnError, path: { stream: "readings" }, body: [{ id, value }] });
 
 // Events are sent until a change arrives, as nobody is told when the host has begun to follow.
-const { stream } = await followChanges({ client, query: { view: ["tutorial"] } });
+const following = new AbortController();
+const { stream } = await followChanges({ client, query: { view: ["tutorial"] }, signal: following.signal });
 let hasArrived = false;
 const first = stream.next().finally(() => { hasArrived = true; });
 while (!hasArrived) await send("c", 0);
@@ -36,6 +37,8 @@ const { data: { ids: [id] } } = await send("a", 4);
 for await (const change of stream) {
     if ("entry_id" in change && change.entry_id === id) break;
 }
+// Who leaves the loop has not closed the connection yet.
+following.abort();
 
 const entities = [{ id: "a" }, { id: "b" }];
 const served = await queryFeatures({ client, throwOnError, body: { service: "readings", entities, provenance: true } });

@@ -14,7 +14,8 @@ use crate::serve::cells;
 use crate::serve::join_keys::{Given, coerce};
 use crate::serve::look::Looked;
 use crate::serve::plan::Plan;
-use crate::serve::respond::{ANSWER_BYTES_MAX, Tally, too_large};
+use crate::serve::respond::Tally;
+use crate::serve::room::AnswerRoom;
 
 /// The event time of what has none.
 const NO_TIME: &[u8] = b"\"1970-01-01T00:00:00Z\"";
@@ -33,12 +34,11 @@ pub(super) struct Layout {
 impl Layout {
     /// The names of the plan's columns in the answer; no two are the same.
     pub(super) fn names(&self, plan: &Plan) -> Result<Vec<String>, FeastError> {
-        let view = |view: usize| plan.views.get(view).map_or("", |planned| planned.view.name.as_str());
-        let name = |column: &crate::serve::plan::PlannedColumn| match self.full_names {
-            true => format!("{}__{}", view(column.view), column.field.name),
+        let name = |(column, name): (&crate::serve::plan::PlannedColumn, &String)| match self.full_names {
+            true => name.replacen(':', "__", 1),
             false => column.field.name.clone(),
         };
-        let names: Vec<String> = plan.columns.iter().map(name).collect();
+        let names: Vec<String> = plan.columns.iter().zip(&plan.names).map(name).collect();
         let mut seen = BTreeSet::new();
         let collisions: BTreeSet<&str> = names.iter().filter(|name| !seen.insert(*name)).map(String::as_str).collect();
         if collisions.is_empty() {
@@ -86,6 +86,7 @@ pub(super) fn write(
     entities: &Columns<'_>,
     names: &[String],
     looked: &[Looked],
+    room: &mut AnswerRoom,
 ) -> Result<Vec<u8>, FeastError> {
     let (join_keys, mut all) = join_keys(plan, layout, entities)?;
     let before = all.len();
@@ -102,7 +103,7 @@ pub(super) fn write(
             push_time(&mut lists.event_timestamps, cell.event_time);
             tally.count(plan.columns.get(column).map_or(0, |column| column.view), cell.status);
             bytes += lists.values.len() - start + CELL_BYTES;
-            if bytes > ANSWER_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+            room.written(bytes)
         })?;
     }
     tally.add();
@@ -128,8 +129,7 @@ pub(super) fn write(
     if layout.view_metadata {
         // Those that others are computed from were not asked for.
         let asked_for: BTreeSet<usize> = plan.columns.iter().map(|column| column.view).collect();
-        let views = asked_for.into_iter().filter_map(|view| plan.views.get(view));
-        let views: Vec<_> = views.map(|planned| json!({"name": planned.view.name})).collect();
+        let views: Vec<_> = asked_for.into_iter().map(|view| json!({"name": plan.view_name(view)})).collect();
         if let Some(members) = metadata.as_object_mut() {
             members.insert("feature_view_metadata".into(), views.into());
         }
