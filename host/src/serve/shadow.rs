@@ -10,10 +10,9 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::access::Caller;
-use super::body::Whole;
+use super::body::{Whole, body_error};
 use super::command::{Binding, Command, TransformInfo};
 use super::error::ApiError;
-use super::features::body_error;
 use super::transforms::{send, stored};
 use crate::model::{ShadowGates, ShadowReport};
 
