@@ -16,6 +16,7 @@ fn run(name: &str) {
     let output = tools::environment(&mut command)
         .arg(examples().join(name).join("run.sh"))
         .env("GRISTMILL", binary())
+        .env("PYTHON", tools::clients_python())
         .env_remove("REDIS_URL")
         .stdin(Stdio::null())
         .output()

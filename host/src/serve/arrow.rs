@@ -50,7 +50,7 @@ pub(super) fn write<E: AsRef<str>>(
     entities: impl ExactSizeIterator<Item = E>,
     looked: &[Looked],
     provenance: bool,
-    room: &mut AnswerRoom,
+    room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<u8>, ApiError> {
     let rows = entities.len();
     let mut keys = key_columns(plan, rows);

@@ -39,7 +39,7 @@ pub(super) async fn read(mut body: impl HttpBody<Data = Bytes> + Unpin, max: usi
         return Err(too_large());
     }
     let mut whole = Vec::new();
-    let (mut received, mut room) = (0_usize, rooms.body());
+    let (mut received, mut room) = (0_usize, Room::default());
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
         let frame = frame.map_err(|_| ApiError::malformed("the body ended before it was complete"))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -49,7 +49,7 @@ pub(super) async fn read(mut body: impl HttpBody<Data = Bytes> + Unpin, max: usi
             return Ok(Whole(data, room));
         }
         if received <= max {
-            room.grow(received)?;
+            rooms.grow_body(&mut room, received)?;
             // What a client announces is not taken on trust.
             whole.reserve(announced.min(max).min(1 << 20).saturating_sub(whole.len()));
             whole.extend_from_slice(&data);

@@ -30,7 +30,7 @@ pub(super) fn write<E: AsRef<str>>(
     looked: &[Looked],
     kinds: bool,
     provenance: bool,
-    room: &mut AnswerRoom,
+    room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<u8>, ApiError> {
     let mut all: Vec<Lists> = plan.columns.iter().map(|_| Lists::default()).collect();
     let mut tally = Tally::new(plan);

@@ -228,7 +228,13 @@ pub(super) fn aside<T>(looked: usize, plan: &Plan, write: impl FnOnce() -> T) ->
 }
 
 /// What the store has for each view of each entity.
-pub(super) async fn look(shared: &Shared, plan: &Plan, at: At, keys: &[Vec<u8>], room: &mut AnswerRoom) -> Result<Vec<Looked>, ApiError> {
+pub(super) async fn look(
+    shared: &Shared,
+    plan: &Plan,
+    at: At,
+    keys: &[Vec<u8>],
+    room: &mut AnswerRoom<'_>,
+) -> Result<Vec<Looked>, ApiError> {
     let keeps = plan.views.iter().any(|view| !view.view.kept.is_nothing());
     let at_once_max = if keeps { READ_ENTITIES_MAX } else { READ_KEYS_MAX };
     let packed = if plan.computes() {
@@ -282,7 +288,7 @@ fn rows<'e>(
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
     looked: &[Looked],
     Wanted { provenance, kinds, .. }: Wanted,
-    room: &mut AnswerRoom,
+    room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<u8>, ApiError> {
     let views = plan.views.len();
     let columns = plan.runs.last().map_or(0, |run| run.columns.end);
@@ -305,7 +311,7 @@ fn rows<'e>(
 }
 
 /// The rows of all keys: in one round trip, unless there are so many that long rows could take all memory.
-async fn read(shared: &Shared, keys: &[Vec<u8>], at_once_max: usize, room: &mut AnswerRoom) -> Result<Vec<Option<Bytes>>, ApiError> {
+async fn read(shared: &Shared, keys: &[Vec<u8>], at_once_max: usize, room: &mut AnswerRoom<'_>) -> Result<Vec<Option<Bytes>>, ApiError> {
     let mut rows = Vec::new();
     for keys in keys.chunks(at_once_max) {
         let some = shared.state.store.read(keys).await?;
@@ -325,7 +331,7 @@ async fn read_stored(
     plan: &Plan,
     keys: &[Vec<u8>],
     at_once_max: usize,
-    room: &mut AnswerRoom,
+    room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<Option<Bytes>>, ApiError> {
     let is_stored = || plan.views.iter().map(|view| view.computed.is_none()).cycle();
     let stored: Vec<Vec<u8>> = keys.iter().zip(is_stored()).filter(|(_, is_stored)| *is_stored).map(|(key, _)| key.clone()).collect();

@@ -111,6 +111,8 @@ pub(super) fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> S
     let text = match given {
         Given::Plain(text) => Some(Cow::Borrowed(text)),
         Given::Json("null") => None,
+        // An event's list or object would be a key as it is written. Nobody who asks means that; who does gives it as text.
+        Given::Json(json) if json.starts_with(['[', '{']) => None,
         Given::Json(json) => parse::json_text(json),
     };
     let part = text.and_then(|text| match field.kind {

@@ -56,7 +56,7 @@ impl<'p> ResultWriter<'p> {
     pub(super) fn push(
         &mut self,
         out: &mut Vec<u8>,
-        room: &mut AnswerRoom,
+        room: &mut AnswerRoom<'_>,
         entity: &str,
         keys: &[Vec<u8>],
         found: &[Looked],
@@ -130,7 +130,7 @@ fn write_row(
     row: &FeatureRow,
     mapping: &Mapping,
     (time, status): (Option<Timestamp>, Option<Status>),
-    (room, bytes): (&mut AnswerRoom, usize),
+    (room, bytes): (&mut AnswerRoom<'_>, usize),
 ) -> Result<Piece, ApiError> {
     let values = cells::values(row, mapping)?;
     let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();

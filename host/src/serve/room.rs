@@ -37,36 +37,32 @@ impl Rooms {
         Rooms { bodies: of(BODIES_BYTES_MAX), answers: of(ANSWERS_BYTES_MAX) }
     }
 
-    /// For a body that comes in.
-    pub(super) fn body(&self) -> Room {
-        Room { all: Arc::clone(&self.bodies), held: None, what: "bodies of requests" }
+    /// Has the room of a body that comes in grow to this many bytes.
+    pub(super) fn grow_body(&self, room: &mut Room, bytes: usize) -> Result<(), ApiError> {
+        room.grow(&self.bodies, "bodies of requests", bytes)
     }
 
     /// For an answer.
-    pub(super) fn answer(&self) -> AnswerRoom {
-        let room = Room { all: Arc::clone(&self.answers), held: None, what: "answers" };
-        AnswerRoom { room, granted: SMALL_BYTES, read: 0 }
+    pub(super) fn answer(&self) -> AnswerRoom<'_> {
+        AnswerRoom { all: &self.answers, room: Room::default(), granted: SMALL_BYTES, read: 0 }
     }
 }
 
 /// A part of the room, given back when dropped.
-pub(super) struct Room {
-    all: Arc<Semaphore>,
-    held: Option<OwnedSemaphorePermit>,
-    what: &'static str,
-}
+#[derive(Default)]
+pub(super) struct Room(Option<OwnedSemaphorePermit>);
 
 impl Room {
     /// Grows to this many bytes, or says that the host is busy.
-    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    fn grow(&mut self, all: &Arc<Semaphore>, what: &str, bytes: usize) -> Result<(), ApiError> {
+        let held = self.0.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = u32::try_from(bytes.div_ceil(UNIT_BYTES).saturating_sub(held)).unwrap_or(u32::MAX);
         if missing == 0 {
             return Ok(());
         }
-        let more = Arc::clone(&self.all).try_acquire_many_owned(missing);
-        let more = more.map_err(|_| ApiError::busy(format!("the host has as many {} in memory as it may; try again", self.what)))?;
-        match &mut self.held {
+        let more = Arc::clone(all).try_acquire_many_owned(missing);
+        let more = more.map_err(|_| ApiError::busy(format!("the host has as many {what} in memory as it may; try again")))?;
+        match &mut self.0 {
             Some(held) => held.merge(more),
             none => *none = Some(more),
         }
@@ -75,13 +71,14 @@ impl Room {
 }
 
 /// The room of one answer, and of what it is written from.
-pub(super) struct AnswerRoom {
+pub(super) struct AnswerRoom<'r> {
+    all: &'r Arc<Semaphore>,
     room: Room,
     granted: usize,
     read: usize,
 }
 
-impl AnswerRoom {
+impl AnswerRoom<'_> {
     /// So many more bytes of rows were read.
     pub(super) fn read(&mut self, bytes: usize) -> Result<(), ApiError> {
         self.read += bytes;
@@ -99,14 +96,14 @@ impl AnswerRoom {
             return Err(ApiError::too_large(message));
         }
         let granted = all.next_multiple_of(STEP_BYTES);
-        self.room.grow(granted)?;
+        self.room.grow(self.all, "answers", granted)?;
         self.granted = granted;
         Ok(())
     }
 
     /// The body of an answer, which keeps its room until it has been sent.
     pub(super) fn body(self, answer: Vec<u8>) -> Body {
-        match self.room.held {
+        match self.room.0 {
             None => Body::from(answer),
             Some(room) => Body::new(Held { rest: answer.into(), _room: room }),
         }
@@ -145,19 +142,19 @@ mod tests {
     #[test]
     fn all_bodies_together_are_bounded() {
         let rooms = Rooms::new();
-        let (mut first, mut second) = (rooms.body(), rooms.body());
-        first.grow(1).unwrap();
-        first.grow(BODIES_BYTES_MAX - UNIT_BYTES).unwrap();
-        second.grow(UNIT_BYTES).unwrap();
-        second.grow(UNIT_BYTES + 1).unwrap_err();
+        let (mut first, mut second) = (Room::default(), Room::default());
+        rooms.grow_body(&mut first, 1).unwrap();
+        rooms.grow_body(&mut first, BODIES_BYTES_MAX - UNIT_BYTES).unwrap();
+        rooms.grow_body(&mut second, UNIT_BYTES).unwrap();
+        rooms.grow_body(&mut second, UNIT_BYTES + 1).unwrap_err();
         drop(first);
-        second.grow(BODIES_BYTES_MAX).unwrap();
+        rooms.grow_body(&mut second, BODIES_BYTES_MAX).unwrap();
     }
 
     #[test]
     fn all_answers_together_are_bounded_and_small_ones_are_free() {
         let rooms = Rooms::new();
-        let mut several: Vec<AnswerRoom> = (0..4).map(|_| rooms.answer()).collect();
+        let mut several: Vec<AnswerRoom<'_>> = (0..4).map(|_| rooms.answer()).collect();
         several.iter_mut().for_each(|answer| answer.written(ANSWER_BYTES_MAX).unwrap());
         several[0].written(ANSWER_BYTES_MAX + 1).unwrap_err();
         let mut more = rooms.answer();

@@ -86,7 +86,7 @@ pub(super) fn write(
     entities: &Columns<'_>,
     names: &[String],
     looked: &[Looked],
-    room: &mut AnswerRoom,
+    room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<u8>, FeastError> {
     let (join_keys, mut all) = join_keys(plan, layout, entities)?;
     let before = all.len();
