@@ -232,7 +232,6 @@ fn hosts_share_the_partitions_and_take_over_from_those_that_die_or_hang() {
     let third = start(2);
     wait_for_shares(&[&first, &second, &third], &[2.0, 3.0, 3.0]);
     more();
-    drop(more);
     assert_eq!(sent, all.len());
     settle(&third, &all);
     assert_eq!(features(&first, &oracle(&all)), oracle(&all), "every host serves all partitions");
