@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 start_host gristmill.toml
 "$GRISTMILL" push "$WORK/basket.wasm" --host "$HOST"
 "$GRISTMILL" ingest baskets events.ndjson --host "$HOST"
-answered() { [ "$(curl -sf "$HOST/metrics" | sed -n 's/^gristmill_entries_settled_total{stream="baskets"} //p')" = "$(grep -c . events.ndjson)" ]; }
+answered() { [ "$(curl -sf "$HOST/metrics" | sed -n 's/^gristmill_entries_settled_total{stream="baskets",.*} //p')" = "$(grep -c . events.ndjson)" ]; }
 wait_until answered
 curl -sf "$HOST/v1/features" -d '{"view":"basket","entities":[{"customer":"c1"},{"customer":"c2"},{"customer":"c3"}]}' > "$WORK/served.json"
 echo >> "$WORK/served.json"
