@@ -23,20 +23,20 @@ mod fold;
 mod keep;
 mod owed;
 mod read_ahead;
+mod replay;
 mod states;
 mod stored;
 pub mod trial;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_like::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::changes::Changes;
-use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Disposition, EntryId, Format, Partition, Place, Timestamp};
+use crate::model::{Commit, Disposition, EntryId, Format, Partition, Place, Timestamp};
 use crate::online_store::{self, OnlineStore, Writer, Writers};
 use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
@@ -45,6 +45,7 @@ use batch::Built;
 pub use binding::{Binding, Transforms};
 use owed::Owed;
 use read_ahead::ReadAhead;
+pub use replay::{Replay, Replayed};
 use stored::Stored;
 
 mod futures_like {
@@ -99,23 +100,6 @@ pub enum Health {
     Waiting(String),
     /// Ended on request.
     Stopped,
-}
-
-/// Dead letters to be tried again by the transform they came from, at their own places.
-pub struct Replay {
-    /// All of one transform and of this pipeline's stream.
-    pub ids: BTreeSet<DeadLetterId>,
-    /// Receives what came of it, or why nothing was tried.
-    pub reply: oneshot::Sender<Result<Replayed, String>>,
-}
-
-/// What came of a replay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Replayed {
-    /// Tried again: those that were still there.
-    pub tried: u64,
-    /// Those of them that did not become dead letters again.
-    pub settled: u64,
 }
 
 /// Why a session with a writer and a source ended.
@@ -243,15 +227,14 @@ impl Pipeline {
         let is_ordered = transforms.bindings().any(|binding| binding.is_ordered());
         let oldest = delivery.entries.ids().min().unwrap_or_default();
         let delivery = Arc::new(delivery);
-        let mut built = self.build(writer, transforms, &delivery, shutdown).await?;
-        let commit = &mut built.commit;
-        commit.number = writer.place().commits + 1;
-        commit.acknowledge = delivery.entries.ids().collect();
-        commit.last = commit.acknowledge.iter().max().copied();
-        if owed.is_kept && is_ordered {
-            commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
-        }
-        self.commit(writer, &mut built, shutdown).await?;
+        let complete = |commit: &mut Commit| {
+            commit.acknowledge = delivery.entries.ids().collect();
+            commit.last = commit.acknowledge.iter().max().copied();
+            if owed.is_kept && is_ordered {
+                commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
+            }
+        };
+        let mut built = self.build_and_commit(writer, &transforms, &delivery, complete, shutdown).await?;
         if !writer.acknowledges() {
             self.acknowledge(source, std::mem::take(&mut built.commit.acknowledge), owed).await;
         }
@@ -260,6 +243,31 @@ impl Pipeline {
         let readable_after = Timestamp::now().0.saturating_sub(oldest.ingest_time().0);
         self.telemetry.freshness_seconds(readable_after as f64 / 1e6);
         Ok(())
+    }
+
+    /// Decodes, applies and commits; anew, as often as what was read for it turns out to have changed meanwhile.
+    async fn build_and_commit(
+        self: &Arc<Self>,
+        writer: &mut dyn Writer,
+        transforms: &Arc<Transforms>,
+        delivery: &Arc<Delivery>,
+        complete: impl Fn(&mut Commit),
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<Built, Stop> {
+        let (mut backoff, mut is_first) = (BACKOFF_MIN, true);
+        loop {
+            let mut built = self.build(writer, Arc::clone(transforms), delivery, shutdown).await?;
+            built.commit.number = writer.place().commits + 1;
+            complete(&mut built.commit);
+            match self.commit(writer, &mut built, shutdown).await {
+                // The first commit to a view finds it so wherever stores do not know who else writes.
+                Err(Stop::Store(online_store::Error::Outdated { .. })) if is_first => is_first = false,
+                Err(Stop::Store(error @ online_store::Error::Outdated { .. })) => {
+                    self.retry("online_store", &error, &mut backoff, shutdown).await?;
+                }
+                done => return done.map(|()| built),
+            }
+        }
     }
 
     /// Decodes and applies, and keeps the lease meanwhile: finding the events at fault may take longer than the lease lasts.
@@ -322,36 +330,6 @@ impl Pipeline {
             self.changes.publish(&mut built.commit);
         }
         self.telemetry.stage_seconds(Stage::Commit, started.elapsed().as_secs_f64());
-        Ok(())
-    }
-
-    async fn replay(self: &Arc<Self>, writer: &mut dyn Writer, replay: Replay, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
-        let Replay { ids, reply } = replay;
-        let transforms = self.transforms.load_full();
-        let name = ids.first().map(|id| id.transform.clone()).unwrap_or_default();
-        let Some(only) = transforms.only(self.format.clone(), &name) else {
-            // Nobody waiting for the answer is no reason to fail.
-            let _ = reply.send(Err(format!("no transform `{name}` runs on this stream; load it first")));
-            return Ok(());
-        };
-        // Read here and not where they were asked for: another replay may have settled some since, and an event counts once.
-        let query = DeadLetterQuery { ids: Some(ids), limit: usize::MAX, ..DeadLetterQuery::default() };
-        let mut letters = self.store.dead_letters().list(&query).await?;
-        if letters.is_empty() {
-            let _ = reply.send(Ok(Replayed::default()));
-            return Ok(());
-        }
-        // In the order of the stream, as the first time.
-        letters.sort_by_key(|letter| letter.id.entry_id);
-        let delivery = Arc::new(batch::redeliver(&letters));
-        let mut built = self.build(writer, Arc::new(only), &delivery, shutdown).await?;
-        let commit = &mut built.commit;
-        commit.number = writer.place().commits + 1;
-        let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);
-        commit.settled_dead_letters = letters.iter().filter(still_dead).map(|letter| letter.id.clone()).collect();
-        let outcome = Replayed { tried: letters.len() as u64, settled: commit.settled_dead_letters.len() as u64 };
-        self.commit(writer, &mut built, shutdown).await?;
-        let _ = reply.send(Ok(outcome));
         Ok(())
     }
 

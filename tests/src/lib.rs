@@ -5,6 +5,7 @@ pub mod config_cases;
 pub mod flights;
 pub mod flood;
 pub mod host;
+pub mod kept_entity;
 pub mod load;
 pub mod native_consumer;
 pub mod openapi;

@@ -92,6 +92,12 @@ pub struct Put {
 }
 
 impl Put {
+    /// The view that it belongs to; none where it is the event path's own.
+    pub fn view(&self) -> Option<&[u8]> {
+        let key = self.key.strip_prefix(b"~").unwrap_or(&self.key);
+        key.split(|byte| *byte == b':').next().filter(|view| !view.starts_with(b"~"))
+    }
+
     /// The version that rows of the same key are compared with: that of an entity stands where a row has it. A state has none.
     pub fn version(&self) -> Option<Version> {
         let is_state = self.key.first() == Some(&b'~');
@@ -103,6 +109,11 @@ impl Puts {
     /// Adds one.
     pub fn push(&mut self, put: Put) {
         self.puts.push(put);
+    }
+
+    /// Adds all of others.
+    pub fn append(&mut self, mut others: Puts) {
+        self.puts.append(&mut others.puts);
     }
 
     /// Whether there are none.

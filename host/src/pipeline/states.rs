@@ -24,6 +24,8 @@ struct Read {
     before: States,
     /// The same, of this version.
     now: States,
+    /// The newest event of each entity.
+    newest: HashMap<Vec<u8>, Timestamp>,
     /// Entities whose state this version cannot take over, and why.
     unusable: HashMap<Vec<u8>, (Reason, String)>,
 }
@@ -74,16 +76,19 @@ fn fold_the_rest(binding: &Binding, origins: &Origins<'_>, read: &mut Read) -> R
 
 fn read(binding: &Binding, origins: &Origins<'_>, stored: &Stored) -> Result<Read, Error> {
     let mut entities: Vec<Vec<u8>> = Vec::new();
-    let mut known = std::collections::HashSet::new();
+    let mut read = Read::default();
     for row in 0..origins.batch.rows {
         let mut key = Vec::new();
         origins.push_key(&mut key, row);
-        if known.insert(key.clone()) {
-            entities.push(key);
+        let time = origins.version(row).event_time;
+        if let Some(newest) = read.newest.get_mut(&key) {
+            *newest = time.max(*newest);
+        } else {
+            entities.push(key.clone());
+            read.newest.insert(key, time);
         }
     }
     let keys: Vec<Vec<u8>> = entities.iter().map(|entity| key_of(binding, entity)).collect();
-    let mut read = Read::default();
     let mut others: BTreeMap<String, Pairs> = BTreeMap::new();
     for (entity, value) in entities.into_iter().zip(stored.read(&keys)?) {
         let Some(value) = value else { continue };
@@ -132,14 +137,11 @@ fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> R
 fn put(binding: &Binding, read: &Read, now: Timestamp, puts: &mut Puts) {
     for (entity, state) in &read.now {
         // A state that stays what it was still lives on with its entity.
-        if read.before.get(entity) == Some(state) && binding.expire_secs.is_none() {
+        if read.before.get(entity) == Some(state) && binding.expires_at(now, now).is_none() {
             continue;
         }
         let value = StoredState { version: &binding.view.version, bytes: state }.to_bytes();
-        let expires_at = binding.expire_secs.map(|secs| {
-            let micros = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-            Timestamp(now.0.saturating_add(micros))
-        });
+        let expires_at = binding.expires_at(read.newest.get(entity).copied().unwrap_or(now), now);
         puts.push(Put { key: key_of(binding, entity), value: Some(value.into()), expires_at });
     }
     let is_gone = |entity: &&Vec<u8>| !read.now.contains_key(*entity) && !read.unusable.contains_key(*entity);

@@ -65,6 +65,7 @@ impl Shared {
             let reason = format!("commit {} cannot follow commit {}", commit.number, place.commits);
             return Err(Error::PlaceLost { partition: partition.to_string(), reason });
         }
+        state.owners.claim(partition, commit)?;
         let place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
         let mut batch = self.folder.batch();
         let (written, high_water) = self.merge_rows(&mut batch, commit, state.high_water)?;
