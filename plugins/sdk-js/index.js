@@ -22,7 +22,8 @@ export function rows(definition) {
     apply: (input) =>
       attempt(() => {
         const sink = new Sink(made.outputs, input.rows);
-        loop(open(made.inputs, inputs, input, sink.refuse), sink, definition.apply, made.settings, 0, input.rows);
+        const opened = open(made.inputs, inputs, input, sink);
+        loop(opened)(opened.inputs, sink, definition.apply, made.settings, 0, input.rows);
         return sink.output();
       }),
   };
@@ -83,11 +84,11 @@ export function folds(definition) {
       attempt(() => {
         const sink = new Sink(made.outputs, input.rows);
         const states = new States(definition.apply, made.settings);
-        const opened = open(made.inputs, inputs, input, sink.refuse);
-        const again = (row, state) => states.before(row, state, sink, inputs, opened);
+        const opened = open(made.inputs, inputs, input, sink);
+        const again = (row, state) => states.before(row, state, sink, inputs, opened.inputs);
         const after = read(before, STATE, groups.length - 1, cannot).map((kept, group) => {
           const state = states.start(kept, groups[group]);
-          const next = loop(opened, sink, definition.apply, made.settings, groups[group], groups[group + 1], state, again);
+          const next = loop(opened)(opened.inputs, sink, definition.apply, made.settings, groups[group], groups[group + 1], state, again);
           return next === null ? null : stateText(next);
         });
         const { values, validity } = write(STATE, after, after.length);

@@ -1,7 +1,7 @@
 // Calls the author's function for each event of a batch, and collects its rows, where they come from, and events that are refused.
 
 import { Reject, reasonOf } from "./define.js";
-import { allValid, asciiOf, empty, isVector, pack, placeholder, problem, read } from "./values.js";
+import { allValid, empty, isVector, pack, placeholder, problem, read, wholeOf } from "./values.js";
 
 export class Sink {
   constructor(fields, rows) {
@@ -13,6 +13,8 @@ export class Sink {
     /** Rows for which the columns of typed arrays have room: always enough for one more of each event that is still to come. */
     this.capacity = rows;
     this.columns = fields.map((field) => empty(field, rows));
+    /** Of columns of text, where each value ends when they are put end to end, in characters; the first place stands for no row at all. */
+    this.ends = fields.map(({ kind }) => (kind === "text" ? new Uint32Array(rows + 1) : null));
     /** Bitmaps of rows that are not null, by column; none until a row is. */
     this.valid = fields.map(() => null);
     /** The event of each row; none as long as every event has given exactly one. */
@@ -69,6 +71,7 @@ export class Sink {
 
   put(i, { kind, width }, value) {
     const { columns, length } = this;
+    if (kind === "text") this.ends[i][length + 1] = this.ends[i][length] + (value === null ? 0 : value.length);
     if (value === null) {
       this.validOf(i)[length >> 3] &= ~(1 << (length & 7));
       if (Array.isArray(columns[i])) columns[i][length] = placeholder(kind);
@@ -90,6 +93,7 @@ export class Sink {
     const capacity = Math.max(rows, 2 * this.capacity);
     this.origins = longer(this.origins, capacity);
     this.columns = this.columns.map((values, i) => (Array.isArray(values) || this.fields[i].kind === "vector" ? values : longer(values, capacity)));
+    this.ends = this.ends.map((ends) => ends && longer(ends, capacity + 1));
     this.valid = this.valid.map((bits) => {
       if (bits === null) return null;
       const more = allValid(capacity);
@@ -126,7 +130,7 @@ export class Sink {
 
   packed() {
     const bytes = (this.length + 7) >> 3;
-    const columns = this.fields.map((field, i) => ({ values: pack(field, this.columns[i], this.length), validity: this.valid[i]?.slice(0, bytes) }));
+    const columns = this.fields.map((field, i) => ({ values: pack(field, this.columns[i], this.length, this.ends[i]), validity: this.valid[i]?.slice(0, bytes) }));
     return columns.map((column) => (column.values === undefined ? undefined : column));
   }
 
@@ -144,6 +148,7 @@ export class Sink {
     for (let row = 0; row < this.length; row++) if (!this.isRefused(origins[row])) kept.push(row);
     const pick = (values) => (Array.isArray(values) ? kept.map((row) => values[row]) : values.constructor.from(kept, (row) => values[row]));
     this.columns = this.columns.map((values, i) => (this.fields[i].kind === "vector" ? pickVectors(values, kept, this.fields[i].width) : pick(values)));
+    this.ends = this.fields.map(() => null);
     this.origins = pick(origins);
     this.valid = this.valid.map((bits) => {
       if (bits === null) return null;
@@ -171,33 +176,35 @@ function pickVectors(values, kept, width) {
 /**
  * A loop over events with the fields written out, because in an interpreter it is steps that cost. Names of fields are letters, digits and _, so nothing
  * else can get into the source. For each event: make it, call the function, look at all values that it returned, keep them. Whatever is not a plain row
- * goes to the sink's own methods.
+ * goes to the sink's own methods. Variables are declared with `var`: each use of one that is not asks first whether it has been declared yet.
  *
  * `call` gives the source that sets `made` to what was returned and `taken` what is done once its rows are kept; `event` whether there is one object for
- * all events.
+ * all events. `plain` is the loop for a batch in which nothing has been refused and each text is cut out of its column when its turn comes.
  */
-function loopSource(inputs, outputs, { shared, call, taken, refused }) {
+function loopSource(inputs, outputs, { shared, call, taken, refused }, plain) {
   const each = (fields, text, between = "\n") => fields.map((field, i) => text(field, i)).join(between);
+  const texts = plain ? inputs.flatMap(({ kind }, i) => (kind === "text" ? [i] : [])) : [];
+  const valueOf = (i) => (texts.includes(i) ? `whole${i}.slice(start${i}, start${i} = offsets${i}[row + 1])` : `in${i}[row]`);
   // A property that arrays and functions have too does not tell them from a row.
   const shadowed = outputs.some(({ name }) => name === "length" || name === "name");
-  const values = each(inputs, ({ name }, i) => `${name}: ${shared ? "null" : valueOf(inputs[i], i)}`, ", ");
+  const values = each(inputs, ({ name }, i) => `${name}: ${shared ? "null" : valueOf(i)}`, ", ");
   // Variables of the loop's own function are the ones that are fast to reach.
   const reload = `
             refused = sink.refused; origins = sink.origins; next = sink.length;
-            ${each(outputs, (_, i) => `out${i} = sink.columns[${i}]; valid${i} = sink.valid[${i}];`)}`;
+            ${each(outputs, ({ kind }, i) => `out${i} = sink.columns[${i}]; valid${i} = sink.valid[${i}];${kind === "text" ? ` ends${i} = sink.ends[${i}]; end${i} = ends${i}[next];` : ""}`)}`;
   return `
-    ${each(inputs, (_, i) => `const in${i} = inputs[${i}].values, whole${i} = inputs[${i}].whole, offsets${i} = inputs[${i}].offsets;`)}
-    let refused, origins, next, ${each(outputs, (_, i) => `out${i}, valid${i}, value${i}`, ", ")};
+    ${each(inputs, (_, i) => `var in${i} = inputs[${i}].values;`)}
+    ${texts.map((i) => `var whole${i} = inputs[${i}].whole, offsets${i} = inputs[${i}].offsets, start${i} = offsets${i}[from];`).join("\n")}
+    var row = from, made, refused, origins, next, ${each(outputs, (_, i) => `out${i}, valid${i}, value${i}, ends${i}, end${i}`, ", ")};
     ${reload}
-    ${shared ? `const event = { ${values} };` : ""}
-    let row = from, made;
+    ${shared ? `var event = { ${values} };` : ""}
     // One guard around the whole loop: to enter one for each event costs as much as a column does.
     while (row < to) {
       try {
         for (; row < to; row++) {
-          if (refused !== null && refused.has(row)) continue;
+          ${plain ? "" : "if (refused !== null && refused.has(row)) continue;"}
           made = null;
-          ${shared ? each(inputs, (field, i) => `event.${field.name} = ${valueOf(field, i)};`) : `const event = { ${values} };`}
+          ${shared ? each(inputs, ({ name }, i) => `event.${name} = ${valueOf(i)};`) : `var event = { ${values} };`}
           ${call}
           if (made === null) {
             if (origins === null) { sink.length = next; origins = sink.spelled(); }
@@ -209,6 +216,7 @@ function loopSource(inputs, outputs, { shared, call, taken, refused }) {
             ${each(outputs, store)}
             if (origins !== null) origins[next] = row;
             next++;
+            ${each(outputs, ({ kind }, i) => (kind === "text" ? `ends${i}[next] = end${i};` : ""), "")}
             ${taken}
             continue;
           }
@@ -227,9 +235,6 @@ function loopSource(inputs, outputs, { shared, call, taken, refused }) {
     }
     sink.length = next;`;
 }
-
-/** Text is cut out when its turn comes, if that can be done without decoding. */
-const valueOf = ({ kind }, i) => (kind === "text" ? `in${i} === null ? whole${i}.slice(offsets${i}[row], offsets${i}[row + 1]) : in${i}[row]` : `in${i}[row]`);
 
 function check({ kind, nullable, width }, i) {
   const value = `value${i}`;
@@ -251,6 +256,7 @@ function store({ kind, nullable, width }, i) {
   // The author may use an object again, so it is copied at once.
   const keep = {
     bytes: `out${i}[next] = new Uint8Array(value${i});`,
+    text: `out${i}[next] = value${i}; end${i} += value${i}.length;`,
     vector: `if (out${i}.length < (next + 1) * ${width}) out${i} = sink.wider(${i}, (next + 1) * ${width}); out${i}.set(value${i}, next * ${width});`,
   }[kind] ?? `out${i}[next] = value${i};`;
   if (!nullable) return keep;
@@ -274,33 +280,37 @@ const helpers = {
 };
 
 function compile(inputs, outputs, parts) {
+  const loop = (plain) => `(inputs, sink, apply, settings, from, to, state, before) => {${loopSource(inputs, outputs, parts, plain)}
+      return state;
+    }`;
   const source = `"use strict";
     const { ${Object.keys(helpers).join(", ")} } = helpers;
-    return (inputs, sink, apply, settings, from, to, state, before) => {${loopSource(inputs, outputs, parts)}
-      return state;
-    };`;
-  return new Function("helpers", source)(helpers);
+    return [${loop(true)}, ${loop(false)}];`;
+  const [plain, any] = new Function("helpers", source)(helpers);
+  return ({ isPlain }) => (isPlain ? plain : any);
 }
 
-/** A loop over the rows of a batch: `(inputs, sink, apply, settings, from, to)`. */
+/** Gives the loop over the rows of a batch that was opened: `(inputs, sink, apply, settings, from, to)`. */
 export const rowLoop = (inputs, outputs) => compile(inputs, outputs, { shared: true, call: "made = apply(event, settings);", taken: "", refused: "" });
 
 /** The same over the rows of one entity: it also takes the state before them, and returns the one after them. */
 export const foldLoop = (inputs, outputs) =>
   compile(inputs, outputs, {
     shared: false,
-    call: "const pair = apply(state, event, settings); if (!isPair(pair)) noPair(); made = pair[1]; const changed = pair[0];",
+    call: "var pair = apply(state, event, settings); if (!isPair(pair)) noPair(); made = pair[1]; var changed = pair[0];",
     taken: "state = changed;",
     refused: "state = before(row, state);",
   });
 
-/** The columns of a batch that a function takes, ready for a loop. */
-export function open(fields, taken, batch, refuse) {
-  return taken.map((field) => {
-    const column = batch.columns[fields.indexOf(field)];
-    const plain = field.kind === "text" && (column.validity === null || column.validity === undefined);
-    const whole = plain ? asciiOf(column.values.val) : undefined;
-    if (whole === undefined) return { values: read(column, field, batch.rows, refuse), whole: "", offsets: [] };
-    return { values: null, whole, offsets: column.values.val.offsets };
-  });
+/**
+ * The columns of a batch that a function takes, ready for a loop. `isPlain` says that all texts are ASCII, none is null and nothing has been refused: texts
+ * are then cut out when their turn comes.
+ */
+export function open(fields, taken, batch, sink) {
+  const columns = taken.map((field) => batch.columns[fields.indexOf(field)]);
+  const wholes = taken.map(({ kind }, i) => (kind === "text" ? wholeOf(columns[i].values.val) : undefined));
+  const decoded = (i) => ({ values: read(columns[i], taken[i], batch.rows, sink.refuse, wholes[i]), whole: "", offsets: [] });
+  const inputs = taken.map(({ kind }, i) => (kind === "text" ? { values: null, whole: wholes[i].text, offsets: columns[i].values.val.offsets } : decoded(i)));
+  const isPlain = sink.refused === null && wholes.every((whole, i) => whole === undefined || (whole.isAscii && (columns[i].validity ?? null) === null));
+  return { isPlain, inputs: isPlain ? inputs : inputs.map((input, i) => (wholes[i] === undefined ? input : decoded(i))) };
 }

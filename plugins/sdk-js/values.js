@@ -7,9 +7,9 @@
 const NO_BYTES = new Uint8Array(0);
 const { isSafeInteger } = Number;
 
-/** The values of a column, `null` for null. `refuse(row, reason)` is told of integers that a number cannot hold exactly. */
-export function read(column, field, rows, refuse) {
-  const found = decode(column.values.val, field, rows, refuse);
+/** The values of a column, `null` for null. `refuse(row, reason)` is told of integers that a number cannot hold exactly. `whole` is what `wholeOf` gave, where it was called. */
+export function read(column, field, rows, refuse, whole) {
+  const found = field.kind === "text" ? texts(column.values.val, rows, whole) : decode(column.values.val, field, rows, refuse);
   const { validity } = column;
   if (validity === null || validity === undefined) return found;
   for (let row = 0; row < rows; row++) {
@@ -29,8 +29,6 @@ function decode(values, field, rows, refuse) {
       return values;
     case "float":
       return values;
-    case "text":
-      return texts(values, rows);
     case "bytes":
       return Array.from({ length: rows }, (_, row) => values.bytes.slice(values.offsets[row], values.offsets[row + 1]));
     default:
@@ -67,23 +65,17 @@ function vectors(numbers, width, rows) {
   return found;
 }
 
-function texts(packed, rows) {
-  const found = new Array(rows);
-  const ascii = asciiOf(packed);
-  const whole = ascii ?? toLatin1(packed.bytes);
-  const { offsets } = packed;
-  let start = 0;
-  for (let row = 0; row < rows; row++) {
-    const end = offsets[row + 1];
-    const value = whole.slice(start, end);
-    found[row] = ascii === undefined ? fromUtf8(value) : value;
-    start = end;
+function texts(packed, rows, whole = wholeOf(packed)) {
+  var found = new Array(rows), { text, isAscii } = whole, { offsets } = packed;
+  for (var row = 0, start = 0; row < rows; row++) {
+    var value = text.slice(start, (start = offsets[row + 1]));
+    found[row] = isAscii ? value : fromUtf8(value);
   }
   return found;
 }
 
-/** All values of a column of text end to end, if that is ASCII: then offsets of bytes are offsets of characters. */
-export const asciiOf = ({ bytes }) => (isAscii(bytes) ? toLatin1(bytes) : undefined);
+/** All values of a column of text end to end, a character for each byte; if that is ASCII, it is the text itself. */
+export const wholeOf = ({ bytes }) => ({ text: toLatin1(bytes), isAscii: isAscii(bytes) });
 
 /** One character for each byte. */
 function toLatin1(bytes) {
@@ -102,16 +94,18 @@ function fromLatin1(text) {
 }
 
 function isAscii(bytes) {
-  let seen = 0;
-  let done = 0;
-  if (bytes.length >= 256 && bytes.byteOffset === 0) {
-    // Eight runs of words side by side: to step through one run costs more than to look at a word.
-    const words = bytes.length >> 5;
-    const [a, b, c, d, e, f, g, h] = Array.from({ length: 8 }, (_, run) => new Int32Array(bytes.buffer, run * words * 4, words));
-    for (let at = 0; at < words; at++) seen |= a[at] | b[at] | c[at] | d[at] | e[at] | f[at] | g[at] | h[at];
-    done = words << 5;
+  var seen = 0, at = 0, words = bytes.byteOffset === 0 ? bytes.length >> 6 : 0;
+  if (words >= 4) {
+    // Sixteen runs of words side by side: to step through one run costs more than to look at a word.
+    var runs = [];
+    for (; at < 16; at++) runs[at] = new Int32Array(bytes.buffer, at * words * 4, words);
+    var [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = runs;
+    for (at = 0; at < words; at++) {
+      seen |= a[at] | b[at] | c[at] | d[at] | e[at] | f[at] | g[at] | h[at] | i[at] | j[at] | k[at] | l[at] | m[at] | n[at] | o[at] | p[at];
+    }
+    at = words << 6;
   }
-  for (let at = done; at < bytes.length; at++) seen |= bytes[at];
+  for (; at < bytes.length; at++) seen |= bytes[at];
   // Of the single bytes only the last bit of these can be set.
   return (seen & 0x80808080) === 0;
 }
@@ -181,8 +175,8 @@ export function empty({ kind }, capacity) {
 /** A bitmap in which so many rows are not null. */
 export const allValid = (rows) => new Uint8Array((rows + 7) >> 3).fill(255);
 
-/** The values of a column as the contract has them; none where a text is none. Null has its placeholder there, or is null. */
-export function pack({ kind, width }, values, rows) {
+/** The values of a column as the contract has them; none where a text is none. Null has its placeholder there, or is null. `ends` are those of texts, as `Sink` has them, where they are known. */
+export function pack({ kind, width }, values, rows, ends) {
   switch (kind) {
     case "boolean":
       return { tag: "booleans", val: first(values, rows) };
@@ -193,7 +187,7 @@ export function pack({ kind, width }, values, rows) {
     case "float":
       return { tag: "floats", val: first(values, rows) };
     case "text": {
-      const packed = packTexts(values);
+      const packed = packTexts(values, ends ?? endsOf(values));
       return packed && { tag: "texts", val: packed };
     }
     case "bytes":
@@ -207,24 +201,22 @@ export function pack({ kind, width }, values, rows) {
 
 const first = (values, rows) => (values.length === rows ? values : values.slice(0, rows));
 
-function packTexts(values) {
-  const rows = values.length;
-  const offsets = new Uint32Array(rows + 1);
-  let length = 0;
-  for (let row = 0; row < rows; ) {
-    length += values[row].length;
-    offsets[++row] = length;
-  }
+function packTexts(values, ends) {
   const bytes = asciiBytes(values.join(""));
-  if (bytes !== undefined) return { offsets, bytes };
+  if (bytes !== undefined) return { offsets: first(ends, values.length + 1), bytes };
   if (!values.every(FITS.text)) return undefined;
   const encoded = values.map(toUtf8);
-  length = 0;
-  for (let row = 0; row < rows; ) {
-    length += encoded[row].length;
-    offsets[++row] = length;
+  return { offsets: endsOf(encoded), bytes: fromLatin1(encoded.join("")) };
+}
+
+/** Where each text ends when they are put end to end, in characters, behind a zero. */
+function endsOf(values) {
+  var rows = values.length, ends = new Uint32Array(rows + 1);
+  for (var row = 0, end = 0; row < rows; ) {
+    end += values[row].length;
+    ends[++row] = end;
   }
-  return { offsets, bytes: fromLatin1(encoded.join("")) };
+  return ends;
 }
 
 /** The bytes of a text that is ASCII; none of another. */

@@ -204,6 +204,48 @@ test("text of every length and width is read and written as it is", () => {
   }
 });
 
+test("texts are cut and put together where they end, whatever becomes of their neighbours", () => {
+  const echo = rows({
+    name: "t",
+    entity: "id",
+    inputs: { id: text, other: text, many: integer },
+    outputs: { id: text, other: nullable(text) },
+    apply({ id, other, many }) {
+      if (many === 3) throw new Reject("three");
+      if (many === 4) return { id, other: 4 };
+      const row = { id, other: many % 2 ? other : null };
+      return many === 1 ? row : Array(many).fill(row);
+    },
+  });
+  const plain = Array.from({ length: 120 }, (_, at) => ({ id: "x".repeat(at % 9), other: `${at}`, many: (at * 7) % 6 }));
+  const wide = plain.map((event, at) => (at === 70 ? { ...event, id: "ü🌾", many: 2 } : event));
+  for (const events of [plain, wide]) {
+    const { rows: found, origins, rejected } = run(echo, events);
+    const expected = events.flatMap(({ id, other, many }, at) => (many === 3 || many === 4 ? [] : Array(many).fill([{ id, other: many % 2 ? other : null }, at])));
+    assert.deepEqual(found, expected.map(([row]) => row));
+    assert.deepEqual(origins, expected.map(([, at]) => at));
+    assert.deepEqual([...rejected.keys()], events.flatMap(({ many }, at) => (many === 3 || many === 4 ? [at] : [])));
+  }
+});
+
+test("a refused event of one entity moves no text of the next", () => {
+  const fold = folds({
+    name: "t",
+    entity: "id",
+    inputs: { id: text, word: text },
+    outputs: { said: text },
+    apply(state, { id, word }) {
+      if (word === "no") throw new Reject("no");
+      const said = `${state ?? id}+${word}`;
+      return [said, { said }];
+    },
+  });
+  const events = [["a", "one"], ["bb", "two"], ["a", "no"], ["a", "three"], ["ccc", "four"], ["bb", "five"]].map(([id, word]) => ({ id, word }));
+  const { rows: found, rejected } = run(fold, events);
+  assert.deepEqual(found.map(({ said }) => said), ["a+one", "a+one+three", "bb+two", "bb+two+five", "ccc+four"]);
+  assert.deepEqual([...rejected], [[2, "no"]]);
+});
+
 test("whole columns must be as long as the batch", () => {
   const made = (total) => columns({ name: "c", entity: "id", inputs: { id: text, price: float }, outputs: { total: float }, apply: total });
   assert.deepEqual(run(made(({ price }) => ({ total: price.map((price) => price * 2) })), [{ id: "a", price: 1 }, { id: "b", price: 2 }]).rows, [{ total: 2 }, { total: 4 }]);
