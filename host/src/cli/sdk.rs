@@ -22,6 +22,7 @@ const PYTHON: &[File] = files![
     "plugins/sdk-python/src/gristmill/_api.py",
     "plugins/sdk-python/src/gristmill/_kinds.py",
     "plugins/sdk-python/src/gristmill/_log.py",
+    "plugins/sdk-python/src/gristmill/_rows.py",
     "plugins/sdk-python/src/gristmill/_values.py",
     "plugins/sdk-python/src/gristmill/_wire.py",
     "plugins/sdk-python/src/gristmill/aggregate.py",

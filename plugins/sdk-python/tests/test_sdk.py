@@ -2,7 +2,10 @@ import datetime
 import unittest
 from typing import NamedTuple, TypedDict
 
-from gristmill import Reject, Timestamp, aggregate, fold, testing, transform
+from gristmill import Reject, Timestamp, Vector, aggregate, fold, testing, transform
+from gristmill import _wire as wire
+from gristmill._kinds import Kind
+from gristmill._values import read, write
 from reference import reference
 
 UTC = datetime.timezone.utc
@@ -96,6 +99,89 @@ class Neighbours(unittest.TestCase):
         self.assertEqual([row["total"] for row in outcome.rows], [1.0, 3.0, 4.0])
         self.assertEqual(outcome.rejected, {1: "bad"})
 
+    def test_values_that_can_be_changed_hold_what_they_held(self):
+        class Features(TypedDict):
+            point: Vector[2]
+            blob: bytes
+
+        point, blob = [0.0, 0.0], bytearray(1)
+
+        @transform(entity="id")
+        def reusing(id: str, price: float) -> Features:
+            point[0], blob[0] = price, int(price)
+            return {"point": point, "blob": blob}
+
+        outcome = testing.run(reusing, [{"id": "a", "price": 1.0}, {"id": "b", "price": 2.0}])
+        self.assertEqual(outcome.rows, [{"point": [1.0, 0.0], "blob": b"\1"}, {"point": [2.0, 0.0], "blob": b"\2"}])
+
+    def test_texts_are_cut_where_they_end_whatever_is_in_them(self):
+        class Features(TypedDict):
+            one: str
+            other: str | None
+
+        def echo(one: str, other: str | None, at: float) -> Features | None:
+            if at == 3:
+                raise Reject("three")
+            return None if at == 4 else {"one": one, "other": other}
+
+        def echo_each(one: str, other: str, at: float) -> Features:
+            if at == 3:
+                raise Reject("three")
+            return {"one": one, "other": other}
+
+        def twice(one: str, other: str, at: float) -> list[Features]:
+            return [{"one": one, "other": None}] * int(at)
+
+        plain = [{"one": "x" * (at % 5), "other": f"{at}", "at": float(at)} for at in range(12)]
+        wide = [{**event, "one": event["one"] + "ü🦀"} if event["at"] == 7 else event for event in plain]
+        nulls = [{**event, "other": None} if event["at"] % 3 == 2 else event for event in plain]
+        pick = lambda event: {"one": event["one"], "other": event["other"]}
+        for events in (plain, wide, nulls):
+            globals().pop("Transform", None)
+            outcome = testing.run(transform(entity="one")(echo), events)
+            self.assertEqual(outcome.rows, [pick(event) for event in events if event["at"] not in (3, 4)])
+            self.assertEqual((outcome.origins[:4], outcome.rejected), ([0, 1, 2, 5], {3: "three"}))
+        for events in (plain, wide):
+            globals().pop("Transform", None)
+            outcome = testing.run(transform(entity="one")(echo_each), events)
+            self.assertEqual(outcome.rows, [pick(event) for event in events if event["at"] != 3])
+            self.assertEqual((outcome.origins[:4], outcome.rejected), ([0, 1, 2, 4], {3: "three"}))
+            globals().pop("Transform", None)
+            outcome = testing.run(transform(entity="one")(twice), events)
+            self.assertEqual(outcome.rows, [{"one": event["one"], "other": None} for event in events for _ in range(int(event["at"]))])
+            self.assertEqual(outcome.origins, [at for at in range(12) for _ in range(at)])
+
+    def test_an_event_beyond_the_calendar_is_refused_and_its_neighbours_keep_their_places(self):
+        class Features(TypedDict):
+            label: str
+
+        @transform(entity="id")
+        def labelled(id: str, moment: datetime.datetime) -> Features:
+            if id == "bad":
+                raise Reject("bad")
+            return {"label": f"{id} {moment.year}"}
+
+        made = labelled.gristmill
+        moments = [0, 2**62, 1, 2, 2**62, 3]
+        ids = ["a", "b", "bad", "d", "e", "f"]
+        columns = [write("id", Kind("text"), ids), write("moment", Kind("timestamp"), moments)]
+        output = made.apply(wire.Batch(6, columns))
+        self.assertEqual(output.origins, [0, 3, 5])
+        self.assertEqual([each.row for each in output.rejected], [1, 2, 4])
+        self.assertEqual(read(output.batch.columns[0], Kind("text"), 3, None), ["a 1970", "d 1970", "f 1970"])
+
+    def test_a_wrong_text_refuses_its_event_alone_and_is_named(self):
+        class Features(TypedDict):
+            label: str
+
+        @transform(entity="id")
+        def wrong(id: str) -> Features:
+            return {"label": None if id == "b" else 5 if id == "c" else id}
+
+        outcome = testing.run(wrong, [{"id": id} for id in "abcd"])
+        self.assertEqual([row["label"] for row in outcome.rows], ["a", "d"])
+        self.assertEqual(outcome.rejected, {1: "TypeError: `label` is None; expected a str", 2: "TypeError: `label` is 5; expected a str"})
+
     def test_a_forgotten_return_is_told(self):
         class Features(TypedDict):
             total: float
@@ -128,6 +214,22 @@ class Neighbours(unittest.TestCase):
         self.assertEqual([row["total"] for row in outcome.rows], [1.0, 2.0, 3.0])
         self.assertEqual(list(outcome.rejected), [1, 2, 3])
         self.assertIn("not JSON serializable", outcome.rejected[3])
+
+    def test_what_a_fold_returns_wrongly_is_told(self):
+        class Features(TypedDict):
+            total: float
+
+        returned = {"none": None, "row": {"total": 1.0}, "three": (1, 2, 3), "nothing": (1, None), "misspelt": (1, {"totl": 1.0}), "fine": (1, {"total": 2.0})}
+
+        @fold(entity="id")
+        def folded(state: int | None, id: str) -> tuple[int, Features]:
+            return returned[id]
+
+        outcome = testing.run(folded, [{"id": id} for id in returned])
+        self.assertEqual(outcome.rows, [{"total": 2.0}])
+        words = ["a fold returns `state, features`"] * 3 + ["hint the result with `| None`", "no Features (KeyError: 'total')"]
+        for (event, reason), word in zip(outcome.rejected.items(), words, strict=True):
+            self.assertIn(word, reason, event)
 
     def test_a_misspelt_keyword_is_refused(self):
         class Features(TypedDict):

@@ -2,17 +2,18 @@
 
 import collections.abc
 import dataclasses
-import functools
 import inspect
+import itertools
 import json
 import operator
 import sys
 import types
 import typing
 
+from . import _rows
 from . import _wire as wire
 from ._kinds import Kind, kind_of
-from ._values import Reject, read, write
+from ._values import Reject, problem, read, whole, write
 from .aggregate import Aggregation, _records
 
 _PARAMETERS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -94,8 +95,9 @@ class Transform:
         outputs = self._outputs(hints)
         self.outputs = [(output, kind_of(self._element(fields, output), f"output `{output}`")) for fields in [outputs] for output in outputs]
         names = [output for output, _ in self.outputs]
-        self.take = _taker(self.returned, names)
-        self.nth = [operator.itemgetter(output) for output in range(len(names))]
+        self.by_name = typing.is_typeddict(self.returned)
+        self.take = _rows.taker(self.outputs, self.by_name)
+        self.loops = [_rows.loop(self.inputs, self.outputs, self.by_name, bool(self.given), self.one_each, is_plain) for is_plain in (False, True)]
         listed = lambda value: [value] if isinstance(value, str) else list(value)
         self.spec = wire.Spec(
             name=name or function.__name__,
@@ -146,84 +148,92 @@ class Transform:
 
     def apply(self, input: wire.Batch) -> wire.Output:
         """Computes the rows for a batch of events."""
-        rejected: dict[int, str] = {}
-        columns = [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
         try:
-            if not self.columns:
-                return self._apply_rows(columns, input.rows, rejected)
-            for reason in rejected.values():
-                raise ValueError(reason)  # the host halves the batch until the event stands alone
-            return self._apply_columns(columns, input.rows)
+            return self._apply_columns(input) if self.columns else self._apply_rows(input)
         except Exception as error:
             raise wire.Err(_reason(error)) from error
 
-    def _apply_columns(self, columns: list, rows: int) -> wire.Output:
-        found = self._columns([self.take(self.function(*columns, **self.given))])
-        found = [column for (column,) in found]
+    def _read(self, input: wire.Batch, rejected: dict[int, str]) -> list[list]:
+        return [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
+
+    def _apply_columns(self, input: wire.Batch) -> wire.Output:
+        rejected: dict[int, str] = {}
+        columns = self._read(input, rejected)
+        for reason in rejected.values():
+            raise ValueError(reason)  # the host halves the batch until the event stands alone
+        returned = self.function(*columns, **self.given)
+        get = operator.getitem if self.by_name else getattr
+        found = [get(returned, name) for name, _ in self.outputs]
+        found = [column if isinstance(column, list) else list(column) for column in found]
         for (name, _), column in zip(self.outputs, found):
-            if len(column) != rows:
-                raise ValueError(f"`{name}` has {len(column)} values for {rows} rows")
-        return wire.Output(self._batch(found, rows), None, [])
+            if len(column) != input.rows:
+                raise ValueError(f"`{name}` has {len(column)} values for {input.rows} rows")
+        return wire.Output(self._batch(found, [None] * len(found)), None, [])
 
-    def _apply_rows(self, columns: list, rows: int, rejected: dict[int, str]) -> wire.Output:
-        if self.one_each:
-            made = self._made(columns, rows, rejected, self.take)
-            if not rejected:
-                return wire.Output(self._batch(self._columns(made), rows), None, [])
-            origins = [row for row in range(rows) if row not in rejected]
-            picked = [made[row] for row in origins]
+    def _apply_rows(self, input: wire.Batch) -> wire.Output:
+        rejected: dict[int, str] = {}
+        columns = self._plain(input)
+        if columns is not None:
+            outputs, ends, origins = self.loops[True](self.function, self.given.get("settings"), self._refusing(rejected), *columns)
+            events = range(input.rows)
         else:
-            made = self._made(columns, rows, rejected, self._picked)
-            picked, origins = [], []
-            for row, found in enumerate(made):
-                if row not in rejected:
-                    picked += found
-                    origins += [row] * len(found)
-        rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
-        return wire.Output(self._batch(self._columns(picked), len(picked)), origins, rejections)
-
-    def _made(self, columns: list, rows: int, rejected: dict[int, str], take) -> list:
-        """What `take` makes of what the function returns for each row, at once: the next row may change the same object. For a row that is refused, anything."""
-        function = functools.partial(self.function, **self.given) if self.given else self.function
-        if rejected:
+            columns = self._read(input, rejected)
             # Events that Python cannot hold never reach the function.
-            refused = rejected.copy()
-            function = lambda row, *values, inner=function: None if row in refused else inner(*values)
-            columns = [range(rows), *columns]
-        results = map(take, map(function, *columns))
-        made: list = []
-        while True:
-            try:
-                # Keeps what has come before an exception; the next turn goes on behind it.
-                made.extend(results)
-                if len(made) == rows:
-                    return made
-                raise StopIteration("it was raised where nobody caught it")
-            except Exception as error:
-                rejected.setdefault(len(made), self._refused(error))
-                made.append(None)
+            events = [event for event in range(input.rows) if event not in rejected] if rejected else range(input.rows)
+            if rejected:
+                columns = [[column[event] for event in events] for column in columns]
+            refused: dict[int, str] = {}
+            outputs, ends, origins = self.loops[False](self.function, self.given.get("settings"), self._refusing(refused), *columns)
+            rejected.update((events[event], reason) for event, reason in refused.items())
+        if self.one_each:
+            origins = [event for event in range(input.rows) if event not in rejected] if rejected else None
+        elif len(events) < input.rows:
+            origins = [events[event] for event in origins]
+        return wire.Output(self._batch(outputs, ends), origins, _rejections(rejected))
 
-    def _refused(self, error: Exception) -> str:
-        behind = error.__traceback__.tb_next if error.__traceback__ else None
-        if behind is None and not isinstance(error, StopIteration):
-            # It was `take` that failed: nothing of the author's is on the stack.
-            return f"what was returned is no {self.returned.__name__} ({_reason(error)}); hint `| None` where None means no row, `list[…]` where there may be several"
-        return _reason(error)
+    def _plain(self, input: wire.Batch) -> list | None:
+        """The columns of a batch whose texts can be cut out when their turn comes; nothing if there are none, or not all can."""
+        columns = []
+        for column, (_, kind) in zip(input.columns, self.inputs):
+            found = whole(column) if kind.name == "text" else None if kind.as_datetime else read(column, kind, input.rows, None)
+            if found is None:
+                return None
+            columns.append(found)
+        return columns
 
-    def _picked(self, returned) -> list:
-        """The rows in what was returned for one event."""
-        if returned is None:
-            if self.one_each:
-                raise TypeError("None was returned; hint the result with `| None` where that means no row")
-            return []
-        return [self.take(each) for each in returned] if isinstance(returned, list) else [self.take(returned)]
+    def _refusing(self, rejected: dict[int, str]):
+        """What a loop tells of events that failed."""
 
-    def _columns(self, taken: list) -> list:
-        """From what was taken of each row to a list for each output."""
-        return [taken] if len(self.outputs) == 1 else [list(map(column, taken)) for column in self.nth]
+        def refuse(event: int, error: Exception, made) -> None:
+            rejected[event + len(rejected) if self.one_each else event] = self._refused(error, made)
 
-    def _batch(self, columns: list, rows: int) -> wire.Batch:
-        return wire.Batch(rows, [write(name, kind, column if isinstance(column, list) else list(column)) for (name, kind), column in zip(self.outputs, columns)])
+        return refuse
+
+    def _refused(self, error: Exception, made) -> str:
+        if isinstance(error, StopIteration):
+            return f"StopIteration: {error or 'it was raised where nobody caught it'}"
+        frame = error.__traceback__
+        while frame is not None and frame.tb_frame.f_code.co_filename in (_rows.SOURCE, __file__):
+            frame = frame.tb_next
+        if frame is not None or isinstance(error, _Unusable):
+            return _reason(error)
+        # It was taking the outputs that failed: nothing of the author's is on the stack.
+        wrong = None if isinstance(made, list) else self._problem(made)
+        if wrong is not None:
+            return f"TypeError: {wrong}"
+        return f"what was returned is no {self.returned.__name__} ({_reason(error)}); hint `| None` where None means no row, `list[…]` where there may be several"
+
+    def _problem(self, made) -> str | None:
+        """What is wrong with a value of a returned row, if it has all of them."""
+        try:
+            found = zip(self.outputs, [made[name] if self.by_name else getattr(made, name) for name, _ in self.outputs])
+        except Exception:
+            return None
+        return next((wrong for (name, kind), value in found if (wrong := problem(name, kind, value)) is not None), None)
+
+    def _batch(self, columns: list[list], ends: list[list[int] | None]) -> wire.Batch:
+        written = [write(name, kind, column, end) for (name, kind), column, end in zip(self.outputs, columns, ends)]
+        return wire.Batch(len(columns[0]), written)
 
 
 class Fold(Transform):
@@ -269,7 +279,7 @@ class Fold(Transform):
 
     def _fold(self, input: wire.Batch, groups: list[int], states: wire.Column) -> wire.Folded:
         rejected: dict[int, str] = {}
-        columns = [read(column, kind, input.rows, rejected.setdefault) for column, (_, kind) in zip(input.columns, self.inputs)]
+        columns = self._read(input, rejected)
         kept = read(states, Kind("bytes", True), len(groups) - 1, rejected.setdefault)
         rows = list(zip(*columns))
         picked, origins, after = [], [], []
@@ -279,19 +289,33 @@ class Fold(Transform):
             for row in range(groups[group], groups[group + 1]):
                 if row in rejected:
                     continue
+                returned = None
                 try:
-                    changed, returned = self.function(self._loaded(state), *rows[row], **self.given)
+                    pair = self.function(self._loaded(state), *rows[row], **self.given)
+                    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                        raise _Unusable("what was returned is no pair; a fold returns `state, features`, and a state of None ends it")
+                    changed, returned = pair
                     made = self._picked(returned)
                     state = self._stored(changed)
                 except Exception as error:
-                    rejected[row] = _reason(error)
+                    rejected[row] = self._refused(error, returned)
                     continue
                 picked += made
                 origins += [row] * len(made)
             after.append(state)
-        rejections = [wire.Rejection(row, reason) for row, reason in sorted(rejected.items())]
-        output = wire.Output(self._batch(self._columns(picked), len(picked)), origins, rejections)
+        columns = [list(column) for column in zip(*picked)] if picked else [[] for _ in self.outputs]
+        lengths = iter(columns[len(self.outputs) :])
+        ends = [[0, *itertools.accumulate(next(lengths))] if picked and kind.name == "text" else None for _, kind in self.outputs]
+        output = wire.Output(self._batch(columns[: len(self.outputs)], ends), origins, _rejections(rejected))
         return wire.Folded(output, write("state", Kind("bytes", True), after))
+
+    def _picked(self, returned) -> list[tuple]:
+        """The rows in what was returned for one event."""
+        if returned is None:
+            if self.one_each:
+                raise _Unusable("None was returned; hint the result with `| None` where None means no row")
+            return []
+        return [self.take(each) for each in returned] if isinstance(returned, list) else [self.take(returned)]
 
     def _loaded(self, state: bytes | None):
         return state if state is None or self.raw else json.loads(state)
@@ -316,9 +340,12 @@ def _export(function, name: str, made: Transform) -> None:
     function.gristmill = made
 
 
-def _taker(returned: type, names: list[str]):
-    """Takes the outputs of one returned row: a tuple, or the value itself when there is one output."""
-    return (operator.itemgetter if typing.is_typeddict(returned) else operator.attrgetter)(*names)
+class _Unusable(TypeError):
+    """Something was returned that says by itself what is wrong with it."""
+
+
+def _rejections(rejected: dict[int, str]) -> list[wire.Rejection]:
+    return [wire.Rejection(event, reason) for event, reason in sorted(rejected.items())]
 
 
 def _settings(shape: type, text: str):
@@ -366,4 +393,4 @@ def _without_doc(hint: object):
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, Reject) else f"{'TypeError' if isinstance(error, _Unusable) else type(error).__name__}: {error}"

@@ -19,6 +19,13 @@ class Reject(Exception):
     """Raised for an event that is no use: it becomes a dead letter with this reason, and its neighbours are unharmed."""
 
 
+def whole(column: wire.Column) -> tuple[str, list[int]] | None:
+    """All of a column of text and where its values end, if that is ASCII and none is null: one byte a character, so offsets of bytes are offsets of characters."""
+    packed = column.values.value
+    found = packed.bytes.decode()
+    return (found, packed.offsets[1:]) if column.validity is None and len(found) == len(packed.bytes) else None
+
+
 def read(column: wire.Column, kind: Kind, rows: int, refuse) -> list:
     """The values of a column, `None` for null. `refuse(row, reason)` is told of what Python cannot hold."""
     values = column.values.value
@@ -34,17 +41,17 @@ def read(column: wire.Column, kind: Kind, rows: int, refuse) -> list:
         case _:
             found = values
     if column.validity is not None:
-        valid = column.validity
-        found = [value if valid[row >> 3] >> (row & 7) & 1 else None for row, value in enumerate(found)]
+        # A digit for each row, the last one first.
+        digits = f"{int.from_bytes(column.validity, 'little'):0{rows}b}"
+        found = [value if digit == "1" else None for value, digit in zip(found, reversed(digits))]
     return _moments(found, refuse) if kind.as_datetime else found
 
 
 def _texts(packed: wire.Packed) -> list[str]:
-    whole = packed.bytes.decode()
+    found = packed.bytes.decode()
     pairs = itertools.pairwise(packed.offsets)
-    if len(whole) == len(packed.bytes):
-        # One byte a character: offsets of bytes are offsets of characters.
-        return [whole[start:end] for start, end in pairs]
+    if len(found) == len(packed.bytes):
+        return [found[start:end] for start, end in pairs]
     return [packed.bytes[start:end].decode() for start, end in pairs]
 
 
@@ -62,8 +69,15 @@ def _moments(values: list, refuse) -> list:
 _TYPES = {"boolean": bool, "integer": int, "float": float, "text": str, "bytes": bytes, "timestamp": int}
 
 
-def write(name: str, kind: Kind, values: list) -> wire.Column:
-    """A column of these values; fails with a TypeError or ValueError that names the output, not the row: its index says nothing once a host has halved the batch."""
+def write(name: str, kind: Kind, values: list, ends: list[int] | None = None) -> wire.Column:
+    """A column of these values; fails with a TypeError or ValueError that names the output, not the row: its index says nothing once a host has halved the batch.
+    `ends` says of texts where each ends when they are put end to end, in characters, behind a zero; it is found out where it is not given."""
+    if kind.name == "text":
+        try:
+            # Fails unless all are texts.
+            return wire.Column(wire.Values_Texts(_packed_texts(values, ends)), None)
+        except TypeError:
+            pass
     rows = len(values)
     validity = None
     # The types of a column say, all at once, whether each value has to be looked at. Nearly always there is one, and counting it is the cheapest look.
@@ -72,11 +86,8 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
     if type(None) in found:
         if not kind.nullable:
             raise ValueError(f"`{name}` is None; hint it with `| None` if null is legal")
-        bits = bytearray((rows + 7) // 8)
-        for row, value in enumerate(values):
-            if value is not None:
-                bits[row >> 3] |= 1 << (row & 7)
-        validity = bytes(bits)
+        digits = "".join(["0" if value is None else "1" for value in reversed(values)])
+        validity = int(digits, 2).to_bytes((rows + 7) // 8, "little")
         placeholder = [0.0] * kind.width if kind.name == "vector" else _PLACEHOLDERS[kind.name]
         if kind.as_datetime:
             placeholder = _EPOCH
@@ -85,19 +96,30 @@ def write(name: str, kind: Kind, values: list) -> wire.Column:
     plain = found <= {expected} and not kind.as_datetime
     if not plain or (kind.name in ("integer", "timestamp") and not _are_64_bit(values)):
         for value in values:
-            problem = _problem(kind, value)
-            if problem:
-                raise TypeError(f"`{name}` is {_shown(value)}; {problem}")
+            wrong = problem(name, kind, value)
+            if wrong:
+                raise TypeError(wrong)
         plain = False
-    return wire.Column(_pack(kind, values, plain), validity)
+    try:
+        return wire.Column(_pack(kind, values, plain, ends), validity)
+    except struct.error as error:
+        raise TypeError(f"`{name}` is not {kind.width} numbers: {error}") from error
 
 
 def _are_64_bit(values: list[int]) -> bool:
     try:
-        array.array("q", values)
-    except OverflowError:
+        struct.pack(f"{len(values)}q", *values)
+    except struct.error:
         return False
     return True
+
+
+def problem(name: str, kind: Kind, value: object) -> str | None:
+    """What is wrong with a value of an output, if anything."""
+    if value is None and kind.nullable:
+        return None
+    expected = _problem(kind, value)
+    return expected and f"`{name}` is {_shown(value)}; {expected}"
 
 
 def _problem(kind: Kind, value: object) -> str | None:
@@ -118,10 +140,10 @@ def _problem(kind: Kind, value: object) -> str | None:
         case "timestamp":
             return None if isinstance(value, int) and not isinstance(value, bool) and value in _INTEGERS else "expected a Timestamp, whole microseconds"
         case _:
-            return None if len(value) == kind.width else f"expected {kind.width} numbers"
+            return None if hasattr(value, "__len__") and len(value) == kind.width else f"expected {kind.width} numbers"
 
 
-def _pack(kind: Kind, values: list, plain: bool):
+def _pack(kind: Kind, values: list, plain: bool, ends: list[int] | None):
     match kind.name:
         case "boolean":
             return wire.Values_Booleans(bytes(values))
@@ -130,7 +152,7 @@ def _pack(kind: Kind, values: list, plain: bool):
         case "float":
             return wire.Values_Floats(values if plain else [float(value) for value in values])
         case "text":
-            return wire.Values_Texts(_packed_texts(values))
+            return wire.Values_Texts(_packed_texts(values, ends))
         case "bytes":
             return wire.Values_Blobs(_packed(values))
         case "timestamp":
@@ -141,11 +163,11 @@ def _pack(kind: Kind, values: list, plain: bool):
             return wire.Values_Vectors(wire.Vectors(kind.width, list(struct.unpack(f"<{len(numbers)}f", struct.pack(f"<{len(numbers)}f", *numbers)))))
 
 
-def _packed_texts(values: list[str]) -> wire.Packed:
-    whole = "".join(values)
-    if whole.isascii():
+def _packed_texts(values: list[str], ends: list[int] | None) -> wire.Packed:
+    found = "".join(values)
+    if found.isascii():
         # One byte a character: lengths of texts are lengths of bytes.
-        return wire.Packed([0, *itertools.accumulate(map(len, values))], whole.encode())
+        return wire.Packed(ends or [0, *itertools.accumulate(map(len, values))], found.encode())
     return _packed([value.encode() for value in values])
 
 
