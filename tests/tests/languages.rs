@@ -386,6 +386,24 @@ fn unit_tests_need_no_host() {
     }
 }
 
+/// The lock that a component keeps is let go of where Python says so: SQLite does, and calls back.
+#[test]
+fn python_that_lets_go_of_its_lock_is_called_back() {
+    let temp = tempfile::tempdir().unwrap();
+    out(temp.path(), &["new", "asking", "--lang", "python"]);
+    let folder = temp.path().join("asking");
+    let source = "import sqlite3\nfrom typing import TypedDict\nfrom gristmill import transform\n\nclass Answer(TypedDict):\n    answer: int\n\n\
+        @transform(entity=\"customer\", stream=\"orders\")\n\
+        def asking(customer: str) -> Answer:\n    database = sqlite3.connect(\":memory:\")\n\
+        \x20   database.create_function(\"length_of\", 1, len)\n\
+        \x20   ((answer,),) = database.execute(\"select length_of(?) + length_of('abc')\", (customer,)).fetchall()\n    return {\"answer\": answer}\n";
+    std::fs::write(folder.join("transform.py"), source).unwrap();
+    let case =
+        json!({"events": [{"customer": "ann"}, {"customer": "berta"}], "rows": [{"event": 0, "answer": 6}, {"event": 1, "answer": 8}]});
+    std::fs::write(folder.join("cases/basic.json"), case.to_string()).unwrap();
+    assert!(out(&folder, &["test"]).contains("1 case passed"));
+}
+
 /// Builds a new plugin after a change of its source; what went wrong.
 fn refused_after(language: &str, source: &str, change: impl Fn(&str) -> String) -> String {
     let temp = tempfile::tempdir().unwrap();

@@ -1,8 +1,10 @@
 //! Python: componentize-py puts the plugin, the SDK and CPython into one component.
 
+mod lock;
+
 use std::ffi::OsStr;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 
 use super::super::Failure;
 use super::{Plugin, tools, written};
@@ -20,7 +22,7 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
     command.args(["-q", "-w", &plugin.world, "componentize", "--stub-wasi", "-p"]).arg(sdk.join("src"));
     command.arg("-p").arg(plugin.folder.join(&plugin.source).parent().unwrap_or(&plugin.folder)).arg(module).arg("-o").arg(&out);
     tools::run(&mut command).map_err(|error| explained(error, plugin))?;
-    Ok(written(&out, "componentize-py")?)
+    Ok(lock::kept(&written(&out, "componentize-py")?).context("what componentize-py made cannot be read")?)
 }
 
 /// The tool asks the module for the class of the world that it was told; an SDK's decorator has made the one of the other world, or none was used.
