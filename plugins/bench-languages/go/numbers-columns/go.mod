@@ -1,0 +1,7 @@
+module numbers_columns
+
+go 1.24
+
+require gristmill v0.0.0
+
+replace gristmill => ../../../sdk-go

@@ -1,0 +1,7 @@
+module text_columns
+
+go 1.24
+
+require gristmill v0.0.0
+
+replace gristmill => ../../../sdk-go
