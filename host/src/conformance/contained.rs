@@ -2,7 +2,7 @@
 
 use super::Row;
 use super::guest::{ANSWER_AT, COLUMNS_AT};
-use super::making::{EAT, LOOP, applies, loads, realloc, refusing, sharing_a_text};
+use super::making::{EAT, LOOP, applies, folds, loads, migrated, migrates, realloc, refusing, sharing_a_text};
 
 /// In the start function and in `describe`.
 pub(super) fn in_describe() -> Vec<Row> {
@@ -54,6 +54,7 @@ pub(super) fn in_apply() -> Vec<Row> {
         ("traps in cabi_realloc", loads(|guest| guest.realloc = realloc("unreachable")), "Trap"),
         ("allocates outside its memory", loads(|guest| guest.realloc = realloc("(i32.const -8)")), "Invalid"),
         ("allocates unaligned", loads(|guest| guest.realloc = realloc("(i32.const 3)")), "Invalid"),
+        ("loops in cabi_realloc", loads(|guest| guest.realloc = realloc(LOOP)), "Deadline { deadline_ms: 50 }"),
         ("traps in post-return", loads(|guest| guest.post = "unreachable".into()), "Trap"),
         ("loops in post-return", loads(|guest| guest.post = format!("{LOOP} drop")), "Deadline { deadline_ms: 50 }"),
         ("says no", applies(&refusing(b"bad batch")), "Guest(\"bad batch\")"),
@@ -69,5 +70,33 @@ pub(super) fn in_apply() -> Vec<Row> {
             "Invalid(\"more than the 1048576 bytes",
         ),
         ("one text fifty times", sharing_a_text(), "Invalid(\"more than the 1048576 bytes"),
+    ]
+}
+
+/// In `apply` of a stateful guest.
+pub(super) fn in_fold() -> Vec<Row> {
+    vec![
+        ("loops", folds(LOOP), "Deadline { deadline_ms: 50 }"),
+        ("traps", folds("unreachable"), "Trap(\"wasm trap: wasm `unreachable` instruction executed, in apply\")"),
+        ("recurs", folds(&format!("(call $apply {})", "(i32.const 0)".repeat(13))), "Trap(\"wasm trap: call stack exhausted"),
+        ("eats memory", folds(EAT), "Memory { memory_bytes_max: 4194304 }"),
+        ("says no", folds(&refusing(b"bad states")), "Guest(\"bad states\")"),
+        ("a wild result", folds("(i32.const 0x7ffffff0)"), "Invalid"),
+    ]
+}
+
+/// In `migrate`, which is asked for the states of three entities.
+pub(super) fn in_migration() -> Vec<Row> {
+    vec![
+        ("loops", migrates(LOOP), "Deadline { deadline_ms: 50 }"),
+        ("traps", migrates("unreachable"), "Trap(\"wasm trap: wasm `unreachable` instruction executed"),
+        ("eats memory", migrates(EAT), "Memory { memory_bytes_max: 4194304 }"),
+        ("says no", migrates(&refusing(b"unknown version")), "Guest(\"unknown version\")"),
+        ("says no with bytes that are no text", migrates(&refusing(b"\xff\xfe")), "Invalid"),
+        ("a wild result", migrates("(i32.const 0x7ffffff0)"), "Invalid"),
+        ("a state too few", migrates(&migrated(4, 3, false)), "Invalid(\"states: 3 offsets; 4 are right\")"),
+        ("states of another kind", migrates(&migrated(3, 4, false)), "Invalid(\"states: a column of text values"),
+        ("a state that is gone", migrates(&migrated(4, 4, true)), "Invalid(\"states: a migration returned null\")"),
+        ("states without end", migrates(&migrated(4, u32::MAX, false)), "Invalid"),
     ]
 }

@@ -25,6 +25,8 @@ pub struct Guest {
     pub answer: Output,
     /// Of a stateful guest: the states that `apply` answers with the rest. It has ten parameters more, which nothing here reads.
     pub states: Option<Column>,
+    /// Of a stateful guest that takes over states: ten parameters, the first two the version, and `(result i32)`.
+    pub migrate: Option<String>,
     /// `(param $settings i32) (param $length i32) (result i32)`
     pub describe: String,
     /// `(param $rows i32) (param $columns i32) (param $columns_length i32) (result i32)`
@@ -67,6 +69,7 @@ impl Guest {
             spec,
             answer,
             states: None,
+            migrate: None,
             describe: format!("(i32.const {SPEC_AT})"),
             apply: format!("(i32.const {ANSWER_AT})"),
             realloc: "(call $allocate (local.get $align) (local.get $length))".into(),
@@ -105,7 +108,12 @@ impl Guest {
 
     /// The core module with its world embedded, as a Rust toolchain leaves it.
     pub fn module(&self) -> anyhow::Result<Vec<u8>> {
-        with_world(self.core()?, if self.states.is_some() { "stateful-transform" } else { "row-transform" })
+        let world = match (&self.states, &self.migrate) {
+            (None, _) => "row-transform",
+            (Some(_), None) => "stateful-transform",
+            (Some(_), Some(_)) => "migrating-transform",
+        };
+        with_world(self.core()?, world)
     }
 
     /// The core module without a world.
@@ -135,6 +143,10 @@ impl Guest {
         let pages = heap / 65_536 + 1;
         let Guest { describe, apply, realloc, post, extra, imports, .. } = self;
         let (interface, more) = if self.states.is_some() { ("fold", "i32 ".repeat(10)) } else { ("transform", String::new()) };
+        let migration = self.migrate.as_ref().map(|body| {
+            let parameters = "i32 ".repeat(10);
+            format!("(func (export \"gristmill:transform/migration@1.0.0#migrate\") (param {parameters}) (result i32) {body})")
+        });
         format!(
             r#"(module
                 (import "gristmill:transform/log@1.0.0" "write" (func $log (param i32 i32 i32)))
@@ -161,10 +173,12 @@ impl Guest {
                 (func $apply (export "gristmill:transform/{interface}@1.0.0#apply")
                   (param $rows i32) (param $columns i32) (param $columns_length i32) (param {more}) (result i32) {apply})
                 (func (export "cabi_post_gristmill:transform/{interface}@1.0.0#apply") (param $result i32) {post})
+                {migration}
                 {extra}
             )"#,
             spec = spec.text(),
             answer = answer.text(),
+            migration = migration.unwrap_or_default(),
         )
     }
 }

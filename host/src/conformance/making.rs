@@ -114,6 +114,25 @@ pub(super) fn applies(body: &str) -> Wasm {
     loads(|guest| guest.apply = body.into())
 }
 
+/// A stateful guest whose `apply` is this.
+pub(super) fn folds(body: &str) -> Wasm {
+    loads(|guest| (guest.states, guest.apply) = (Some(Column::nulls(Kind::Bytes, 3)), body.into()))
+}
+
+/// A stateful guest whose `migrate` is this.
+pub(super) fn migrates(body: &str) -> Wasm {
+    loads(|guest| (guest.states, guest.migrate) = (Some(Column::nulls(Kind::Bytes, 3)), Some(body.into())))
+}
+
+/// A body that answers with states of nothing: a column of this tag with so many offsets, all zero as memory is behind 512, and with a bitmap of nulls or none.
+pub(super) fn migrated(tag: u32, offsets: u32, is_null: bool) -> String {
+    let bitmap = if is_null { "(i32.store (i32.const 280) (i32.const 1)) (i32.store (i32.const 288) (i32.const 1))" } else { "" };
+    format!(
+        "(i32.store (i32.const 260) (i32.const {tag})) (i32.store (i32.const 264) (i32.const 512)) (i32.store (i32.const 268) (i32.const {offsets}))
+         (i32.store (i32.const 272) (i32.const 512)) (i32.store (i32.const 284) (i32.const 512)) {bitmap} (i32.const 256)"
+    )
+}
+
 /// A `cabi_realloc` that does this when it is asked for any bytes at all; empty settings are none.
 pub(super) fn realloc(body: &str) -> String {
     format!("(if (result i32) (local.get $length) (then {body}) (else (i32.const 8)))")

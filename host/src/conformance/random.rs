@@ -1,10 +1,11 @@
-//! Random files: core modules with the exports of a transform and random bodies, random components, and good components with some bytes changed.
+//! Random files: core modules with the exports of a transform and random bodies, the same as components, random components, and good ones with some bytes changed.
 
 use std::collections::BTreeMap;
 
 use anyhow::bail;
 use arbitrary::Unstructured;
 use wasm_smith::{Component, Config, Module};
+use wit_component::ComponentEncoder;
 
 use super::guest::{Guest, with_world};
 use super::{keys, limits};
@@ -27,7 +28,8 @@ pub struct Tally {
 pub(super) fn check(engine: &Engine, seed: u64, tally: &mut Tally) -> anyhow::Result<String> {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let file = match seed % 4 {
-        0 | 1 => shaped(&mut random)?,
+        0 => shaped(&mut random)?,
+        1 => wrapped(&shaped(&mut random)?),
         2 => component(&mut random)?,
         _ => changed(&mut random)?,
     };
@@ -65,6 +67,12 @@ fn shaped(random: &mut Random) -> anyhow::Result<Vec<u8>> {
         module.ensure_termination(10_000).ok();
     }
     with_world(module.to_bytes(), "row-transform")
+}
+
+/// The module as the component that a toolchain makes of it; the module where it makes none.
+fn wrapped(module: &[u8]) -> Vec<u8> {
+    let encoded = ComponentEncoder::default().module(module).and_then(|mut encoder| encoder.encode());
+    encoded.unwrap_or_else(|_| module.to_vec())
 }
 
 fn component(random: &mut Random) -> anyhow::Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! What a guest leaves in memory must be gone for the next one that gets the same place in the pool.
+//! What a guest leaves in memory, or in a table, must be gone for the next one that gets the same place in the pool.
 
 use anyhow::{Context, bail};
 
@@ -34,6 +34,32 @@ pub(super) fn memory(engine: &Engine) -> anyhow::Result<String> {
            (br_if $next (i32.lt_u (local.get $at) (i32.mul (memory.size) (i32.const 65536)))))
          unreachable"
     );
+    take_turns(engine, &writer, &reader)?;
+    Ok(format!("{ROUNDS} times nothing was found in {} bytes", limits().memory_bytes_max))
+}
+
+/// One guest fills a table with functions and goes; the next one looks for any in a table that nobody has put anything into.
+pub(super) fn table(engine: &Engine) -> anyhow::Result<String> {
+    let elements = limits().table_elements_max;
+    let extra = format!("(table $table {elements} funcref) (elem declare func $describe)");
+    let mut writer = Guest::doubling();
+    writer.extra.clone_from(&extra);
+    writer.apply = format!("(table.fill $table (i32.const 0) (ref.func $describe) (i32.const {elements})) unreachable");
+    let mut reader = Guest::doubling();
+    reader.extra = extra;
+    reader.apply = format!(
+        "(local $at i32)
+         (loop $next
+           (if (i32.eqz (ref.is_null (table.get $table (local.get $at)))) (then (return (i32.div_u (i32.const 1) (i32.const 0)))))
+           (local.set $at (i32.add (local.get $at) (i32.const 1)))
+           (br_if $next (i32.lt_u (local.get $at) (i32.const {elements}))))
+         unreachable"
+    );
+    take_turns(engine, &writer, &reader)?;
+    Ok(format!("{ROUNDS} times nothing was found in {elements} elements"))
+}
+
+fn take_turns(engine: &Engine, writer: &Guest, reader: &Guest) -> anyhow::Result<()> {
     let (writer, reader) = (writer.module()?, reader.module()?);
     for _ in 0..ROUNDS {
         let writing = engine.load("writer", &writer, "", limits()).context("the writer is refused")?;
@@ -42,7 +68,7 @@ pub(super) fn memory(engine: &Engine) -> anyhow::Result<String> {
         let reading = engine.load("reader", &reader, "", limits()).context("the reader is refused")?;
         trap(reading.apply(&keys(1)).err(), "unreachable").context("it found what another guest has left")?;
     }
-    Ok(format!("{ROUNDS} times nothing was found in {} bytes", limits().memory_bytes_max))
+    Ok(())
 }
 
 /// Takes all memory there is.
