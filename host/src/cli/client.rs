@@ -1,16 +1,18 @@
 //! Talking to a running host.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tokio_rustls::rustls::crypto::ring;
 use ureq::http::Response;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::{WithBody, WithoutBody};
-use ureq::{Agent, Body, RequestBuilder};
+use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use super::Failure;
 
@@ -93,9 +95,25 @@ impl Client {
         self.value(self.bare(self.agent.delete(self.url(path))).call())
     }
 
-    pub(super) fn put(&self, path: &str, body: &[u8]) -> Result<Value, Failure> {
+    /// PUT of a component. Shows how much of it has been sent, and then how long the host has been at it.
+    pub(super) fn put(&self, path: &str, component: &[u8]) -> Result<Value, Failure> {
+        let all = component.len() as u64;
+        let progress = ProgressBar::new(all);
+        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        progress.set_style(style("{spinner} sending {bar:30} {bytes} of {total_bytes}"));
+        progress.enable_steady_tick(Duration::from_millis(100));
+        let mut sent = |bytes| {
+            progress.inc(bytes);
+            if progress.position() == all {
+                progress.set_style(style("{spinner} {total_bytes} sent; the host compiles and checks them, {elapsed}"));
+            }
+        };
         let request = self.full(self.agent.put(self.url(path))).header("content-type", "application/wasm");
-        self.value(request.config().timeout_global(Some(PUT_TIMEOUT)).build().send(body))
+        let request = request.header("content-length", all.to_string());
+        let mut told = Told { rest: component, sent: &mut sent };
+        let response = request.config().timeout_global(Some(PUT_TIMEOUT)).build().send(SendBody::from_reader(&mut told));
+        progress.finish_and_clear();
+        self.value(response)
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
@@ -161,6 +179,20 @@ impl Client {
 
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+}
+
+/// A body that tells how much of it has been taken.
+struct Told<'t> {
+    rest: &'t [u8],
+    sent: &'t mut dyn FnMut(u64),
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let taken = self.rest.read(into)?;
+        (self.sent)(taken as u64);
+        Ok(taken)
     }
 }
 

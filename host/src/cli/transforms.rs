@@ -1,8 +1,6 @@
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::anyhow;
-use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, HostArgument, escape};
@@ -154,11 +152,8 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
             "these are too many aggregations for a request; let the component declare them, or put them into the host's configuration";
         return Err(Failure::Wrong(anyhow!(message)));
     }
-    let spinner = ProgressBar::new_spinner().with_message(format!("sending {} bytes; the host compiles and checks them", component.len()));
-    spinner.enable_steady_tick(Duration::from_millis(100));
-    let result = arguments.host.client()?.put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component);
-    spinner.finish_and_clear();
-    say_in_force(&result?, arguments.json);
+    let result = arguments.host.client()?.put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component)?;
+    say_in_force(&result, arguments.json);
     Ok(())
 }
 
