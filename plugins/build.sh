@@ -2,7 +2,7 @@
 # Builds every first-party transform to target/components/*.wasm. With --prebuilt, also refreshes plugins/prebuilt/.
 set -eu
 cd "$(dirname "$0")/.."
-plugins="tutorial flights-aircraft flights-carrier flights-airport flights-route bench-orders bench-wide conformance-reference conformance-columns conformance-tally conformance-tally-2 conformance-windows sessions payment bench-languages-numbers bench-languages-text"
+plugins="tutorial flights-aircraft flights-carrier flights-airport flights-route bench-orders bench-wide conformance-reference conformance-columns conformance-tally conformance-tally-2 conformance-windows sessions business-days payment bench-languages-numbers bench-languages-text"
 target=wasm32-unknown-unknown
 say() { printf 'build.sh: %s\n' "$*"; }
 
