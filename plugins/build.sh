@@ -2,7 +2,9 @@
 # Builds every first-party transform to target/components/*.wasm. With --prebuilt, also refreshes plugins/prebuilt/.
 set -eu
 cd "$(dirname "$0")/.."
-plugins="tutorial flights-aircraft flights-carrier flights-airport flights-route bench-orders bench-wide conformance-reference conformance-columns conformance-tally conformance-tally-2 conformance-windows sessions payment bench-languages-numbers bench-languages-numbers-columns bench-languages-text bench-languages-text-columns"
+plugins="tutorial flights-aircraft flights-carrier flights-airport flights-route payment sessions business-days
+    bench-orders bench-wide conformance-reference conformance-columns conformance-tally conformance-tally-2 conformance-windows
+    bench-languages-numbers bench-languages-numbers-columns bench-languages-text bench-languages-text-columns"
 target=wasm32-unknown-unknown
 say() { printf 'build.sh: %s\n' "$*"; }
 

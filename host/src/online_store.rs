@@ -4,6 +4,7 @@
 pub mod embedded;
 pub mod memory;
 mod newest;
+mod owners;
 pub mod redis;
 
 use std::collections::BTreeSet;
@@ -112,7 +113,8 @@ pub trait Writer: Send {
     fn acknowledges(&self) -> bool;
 
     /// Applies all of a commit or nothing. May be called again with the same commit after an error that says [`Disposition::Retry`], also
-    /// when it is unknown whether the first call took effect: a commit whose number the store already has is not applied again.
+    /// when it is unknown whether the first call took effect: a commit whose number the store already has is not applied again. With
+    /// [`Error::Outdated`] it asks for another commit of the same number, made of what has been read since.
     async fn commit(&mut self, commit: &Commit) -> Result<(), Error>;
 
     /// Keeps the lease while there is nothing to commit. To be called at least every third of the lease.
@@ -165,6 +167,13 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
+    /// Another writer has put something into the view since this one did, or may have: what this commit puts there may be made of what has changed since.
+    /// Nothing of it took effect; it is to be made anew of what is stored now.
+    #[error("view `{view}` has another writer too; what is put there must be computed anew")]
+    Outdated {
+        /// The view's name.
+        view: String,
+    },
     /// What is stored cannot be read.
     #[error("the online store holds something that this version cannot read: {0}")]
     Corrupt(String),
@@ -182,7 +191,9 @@ impl Error {
         match self {
             // A folder that fails is no reason to read the same entries again and again: their deliveries are counted.
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Held { .. } | Error::Folder(_) => Disposition::Retry,
-            Error::Fenced { .. } | Error::PlaceLost { .. } | Error::Corrupt(_) | Error::Config(_) => Disposition::Stop,
+            Error::Fenced { .. } | Error::PlaceLost { .. } | Error::Outdated { .. } | Error::Corrupt(_) | Error::Config(_) => {
+                Disposition::Stop
+            }
         }
     }
 }

@@ -20,6 +20,7 @@
 
 mod batch;
 mod binding;
+mod build;
 mod collect;
 mod cuts;
 mod emit;
@@ -56,7 +57,6 @@ use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};
 pub use shadow::{Shadow, difference};
 pub use share::{Sharing, Turn};
-use stored::Stored;
 
 mod futures_like {
     //! A boxed future, the one thing that would be wanted from a crate of futures.
@@ -268,16 +268,15 @@ impl Pipeline {
         let oldest = delivery.entries.ids().min().unwrap_or_default();
         let delivery = Arc::new(delivery);
         let cuts = self.cuts(swaps, &transforms, writer.place().last).await?;
-        let mut built = self.build(writer, transforms, &delivery, shutdown).await?;
-        let commit = &mut built.commit;
-        cuts.puts.into_iter().for_each(|put| commit.puts.push(put));
-        commit.number = writer.place().commits + 1;
-        commit.acknowledge = delivery.entries.ids().collect();
-        commit.last = commit.acknowledge.iter().max().copied();
-        if owed.is_kept {
-            commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
-        }
-        self.commit(writer, &mut built, shutdown).await?;
+        let complete = |commit: &mut Commit| {
+            cuts.puts.iter().for_each(|put| commit.puts.push(put.clone()));
+            commit.acknowledge = delivery.entries.ids().collect();
+            commit.last = commit.acknowledge.iter().max().copied();
+            if owed.is_kept {
+                commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
+            }
+        };
+        let mut built = self.build_and_commit(writer, &transforms, &delivery, complete, shutdown).await?;
         if let Some(pause) = swaps.took(taken_up.elapsed(), cuts.is_swap) {
             self.telemetry.swap_pause_seconds(pause);
         }
@@ -290,47 +289,6 @@ impl Pipeline {
         let readable_after = Timestamp::now().0.saturating_sub(oldest.ingest_time().0);
         self.telemetry.freshness_seconds(readable_after as f64 / 1e6);
         Ok(())
-    }
-
-    /// Decodes and applies, and keeps the lease meanwhile: finding the events at fault may take longer than the lease lasts.
-    async fn build(
-        self: &Arc<Self>,
-        writer: &mut dyn Writer,
-        transforms: Arc<Transforms>,
-        delivery: &Arc<Delivery>,
-        shutdown: &mut watch::Receiver<bool>,
-    ) -> Result<Built, Stop> {
-        let mut building = std::pin::pin!(self.build_aside(transforms, delivery, shutdown));
-        loop {
-            tokio::select! {
-                built = &mut building => return built,
-                () = tokio::time::sleep(self.renewal()) => match writer.renew().await {
-                    Err(error) if error.disposition() == Disposition::Retry => self.telemetry.retries("lease"),
-                    Err(error) => return Err(error.into()),
-                    Ok(()) => {}
-                },
-            }
-        }
-    }
-
-    /// Tries until it succeeds or must stop: a failure of the engine itself says nothing about the events.
-    async fn build_aside(
-        self: &Arc<Self>,
-        transforms: Arc<Transforms>,
-        delivery: &Arc<Delivery>,
-        shutdown: &mut watch::Receiver<bool>,
-    ) -> Result<Built, Stop> {
-        let mut backoff = BACKOFF_MIN;
-        loop {
-            let (pipeline, transforms, delivery) = (Arc::clone(self), Arc::clone(&transforms), Arc::clone(delivery));
-            let stored = Stored::new(Arc::clone(&self.store));
-            let work = move || batch::build(&transforms, &delivery, &pipeline.partition, &stored, &pipeline.telemetry);
-            match tokio::task::spawn_blocking(work).await? {
-                Ok(built) => return Ok(built),
-                Err(error) if error.disposition() == Disposition::Retry => self.retry(error.part(), &error, &mut backoff, shutdown).await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     /// Commits until the store has it or must stop. Sending again is safe: see rule 2.

@@ -11,7 +11,9 @@
 mod adapt;
 mod cell;
 mod entity;
+mod log;
 mod plan;
+mod tiles;
 mod total;
 mod wire;
 

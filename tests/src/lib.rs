@@ -6,6 +6,7 @@ pub mod fault_world;
 pub mod flights;
 pub mod flood;
 pub mod host;
+pub mod kept_entity;
 pub mod load;
 pub mod mixed;
 pub mod native_consumer;

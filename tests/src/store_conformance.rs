@@ -37,6 +37,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("place_survives_and_never_falls", |factory| Box::pin(place_survives_and_never_falls(factory))),
     ("expired_rows_are_gone", |factory| Box::pin(expired_rows_are_gone(factory))),
     ("puts_replace_whatever_is_there_and_take_away", |factory| Box::pin(puts_replace_whatever_is_there_and_take_away(factory))),
+    ("what_two_writers_put_into_one_view_is_never_lost", |factory| Box::pin(what_two_writers_put_into_one_view_is_never_lost(factory))),
     ("rows_after_an_entity_are_compared_with_it", |factory| Box::pin(rows_after_an_entity_are_compared_with_it(factory))),
     ("a_sample_is_of_its_prefix", |factory| Box::pin(a_sample_is_of_its_prefix(factory))),
     ("many_keys", |factory| Box::pin(many_keys(factory))),
@@ -263,7 +264,7 @@ async fn puts_replace_whatever_is_there_and_take_away(factory: Box<dyn Factory>)
         put(b"~v:b", Some(&long), None),
         put(b"~v:c", Some(b""), None),
     ];
-    first.commit(&commit_of_puts(1, puts)).await.unwrap();
+    commit_first(&mut *first, 1, puts.to_vec()).await;
     assert_eq!(read_one(&store, b"v:a").await.unwrap(), entity);
     assert_eq!(read_one(&store, b"~v:b").await.unwrap(), long);
     assert_eq!(read_one(&store, b"~v:c").await.unwrap(), b"");
@@ -281,26 +282,79 @@ async fn puts_replace_whatever_is_there_and_take_away(factory: Box<dyn Factory>)
     assert_eq!(read_one(&store, b"~v:c").await, None);
 }
 
-async fn rows_after_an_entity_are_compared_with_it(factory: Box<dyn Factory>) {
+/// Commits what is made of the values under these keys, as often as that has changed meanwhile. A writer may be told once that it is not alone, even if it is.
+async fn commit_anew(store: &Arc<dyn OnlineStore>, writer: &mut dyn Writer, keys: &[Vec<u8>], make: fn(&[Option<Bytes>]) -> Vec<Put>) {
+    for _ in 0..1_000 {
+        let found = store.read(keys).await.unwrap();
+        let commit = commit_of_puts(writer.place().commits + 1, make(&found));
+        match writer.commit(&commit).await {
+            Ok(()) => return,
+            Err(Error::Outdated { view }) => assert_eq!(view, "v"),
+            Err(error) => panic!("{error}"),
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("what is stored changes all the time");
+}
+
+/// Two partitions count in the same entity and state, each from what it finds.
+async fn what_two_writers_put_into_one_view_is_never_lost(factory: Box<dyn Factory>) {
+    const COUNTS: u64 = 60;
     let store = factory.open();
-    let mut first = writer(&store).await;
-    let entity = [&[ENTITY_FORMAT][..], &version(9, 1).to_bytes(), &[0, 0, 0, 1], b"entity"].concat();
-    first.commit(&commit_of_puts(1, [put(b"v:a", Some(&entity), None), put(b"v:b", Some(&entity), None)])).await.unwrap();
-    drop(first);
-    let store = opened_again(store, &*factory);
-    // The view keeps no more than rows from now on.
-    let mut second = writer(&store).await;
-    let rows = [(b"v:a", version(8, 1), row(version(8, 1), b"late")), (b"v:b", version(10, 1), row(version(10, 1), b"newer"))];
-    second.commit(&commit_of(2, &rows)).await.unwrap();
-    assert_eq!(read_one(&store, b"v:a").await.unwrap(), entity);
-    assert_eq!(read_one(&store, b"v:b").await.unwrap(), row(version(10, 1), b"newer"));
+    let count = |index: u32, store: Arc<dyn OnlineStore>| async move {
+        let mut writer = store.writer(&partition(index), &single()).await.unwrap();
+        let make = |found: &[Option<Bytes>]| {
+            let counted = found.iter().map(|found| found.as_ref().map_or(0, |found| u64::from_be_bytes(*found.last_chunk().unwrap())) + 1);
+            let entity = |count: u64| [&[ENTITY_FORMAT][..], &version(1, 1).to_bytes(), &[0, 0, 0, 1], &count.to_be_bytes()].concat();
+            let puts = [b"v:a".as_slice(), b"~v:a"].into_iter().zip(counted).map(|(key, count)| put(key, Some(&entity(count)), None));
+            // What is the writers' own is nobody's view.
+            puts.chain([put(b"~~applied:own", Some(b"own"), None)]).collect()
+        };
+        for _ in 0..COUNTS {
+            commit_anew(&store, &mut *writer, &[b"v:a".to_vec(), b"~v:a".to_vec()], make).await;
+        }
+    };
+    tokio::join!(count(0, Arc::clone(&store)), count(1, Arc::clone(&store)));
+    for key in [&b"v:a"[..], b"~v:a"] {
+        let found = read_one(&store, key).await.unwrap();
+        assert_eq!(u64::from_be_bytes(*found.last_chunk().unwrap()), 2 * COUNTS);
+    }
+}
+
+/// The first commit of puts, of which stores that do not know who else writes ask for another.
+async fn commit_first(writer: &mut dyn Writer, number: u64, puts: Vec<Put>) {
+    match writer.commit(&commit_of_puts(number, puts.clone())).await {
+        Err(Error::Outdated { .. }) => writer.commit(&commit_of_puts(number, puts)).await.unwrap(),
+        done => done.unwrap(),
+    }
+}
+
+async fn rows_after_an_entity_are_compared_with_it(factory: Box<dyn Factory>) {
+    for is_reopened in [true, false] {
+        let mut store = factory.open();
+        let mut first = writer(&store).await;
+        let (number, view) = if is_reopened { (1, "v") } else { (3, "w") };
+        let [a, b] = ["a", "b"].map(|entity| format!("{view}:{entity}").into_bytes());
+        let entity = [&[ENTITY_FORMAT][..], &version(9, 1).to_bytes(), &[0, 0, 0, 1], b"entity"].concat();
+        commit_first(&mut *first, number, vec![put(&a, Some(&entity), None), put(&b, Some(&entity), None)]).await;
+        if is_reopened {
+            drop(first);
+            store = opened_again(store, &*factory);
+            first = writer(&store).await;
+        }
+        // The view keeps no more than rows from now on.
+        let rows = [(&a, version(8, 1), row(version(8, 1), b"late")), (&b, version(10, 1), row(version(10, 1), b"newer"))];
+        first.commit(&commit_of(number + 1, &rows)).await.unwrap();
+        assert_eq!(read_one(&store, &a).await.unwrap(), entity);
+        assert_eq!(read_one(&store, &b).await.unwrap(), row(version(10, 1), b"newer"));
+    }
 }
 
 async fn a_sample_is_of_its_prefix(factory: Box<dyn Factory>) {
     let store = factory.open();
     let mut first = writer(&store).await;
     let keys = (0..50).map(|number| format!("~v*:{number}")).chain(["~v:1".into(), "~vx:2".into(), "v*:3".into()]);
-    first.commit(&commit_of_puts(1, keys.map(|key| put(key.as_bytes(), Some(key.as_bytes()), None)))).await.unwrap();
+    commit_first(&mut *first, 1, keys.map(|key| put(key.as_bytes(), Some(key.as_bytes()), None)).collect()).await;
     let mut found = store.sample(b"~v*:", 1_000).await.unwrap();
     found.sort();
     found.dedup();

@@ -1,5 +1,6 @@
 //! Every example runs as it stands, and its output is what it says.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -79,6 +80,35 @@ fn the_demonstration_replays_all_flights_and_serves_them() {
     assert!(text.starts_with("12208 events in "), "{text}");
     assert!(text.contains(", 24 dead letters"), "{text}");
     assert_eq!(text.matches("curl -s ").count(), 4, "{text}");
+}
+
+/// The demonstration's own windows, every entity's, beside those that pandas computes from the same flights.
+#[test]
+fn the_demonstrations_windows_are_those_of_pandas() {
+    let mut demo = Command::new(binary())
+        .args(["demo", "--listen", "127.0.0.1:0", "--rate", "0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program is built beside the tests");
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let request = lines.find(|line| line.contains("curl -s 'http://")).expect("it prints requests worth making");
+    let address = request.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap();
+    let mut command = Command::new("python3");
+    let output = tools::environment(&mut command)
+        .arg(examples().join("windows/check.py"))
+        .arg(examples().join("flights/flights-2013-01.ndjson.gz"))
+        .env("GRISTMILL_HOST", format!("http://{address}"))
+        .stdin(Stdio::null())
+        .output()
+        .expect("python3 runs");
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    let compared: u64 = out.split_whitespace().filter_map(|word| word.parse().ok()).next().expect("it says how many it compared");
+    assert!(compared > 5_000, "{out}");
 }
 
 #[test]

@@ -177,6 +177,17 @@ fn sessions_in_rust_and_in_python() {
     }
 }
 
+/// So is the example of windows of one's own.
+#[test]
+fn business_days_in_rust_and_in_typescript() {
+    let (root, temp) = (repository().join("examples/business-days"), tempfile::tempdir().unwrap());
+    let typescript = temp.path().join("business_days.wasm").display().to_string();
+    out(&root, &["build", "typescript", "--out", &typescript]);
+    for component in [repository().join("target/components/business-days.wasm").display().to_string(), typescript] {
+        assert!(out(&root, &["test", "--component", &component, "--cases", "cases"]).contains("1 case passed"));
+    }
+}
+
 /// A machine without the tools is told how to get them, and what to type.
 #[test]
 fn what_is_missing_is_said() {

@@ -432,3 +432,252 @@ fn hosts_that_compete_are_given_no_states_and_no_windows() {
     assert_eq!(answer.status, 422);
     host.stop();
 }
+
+/// Features of one view for these entities, and nothing else of the answer.
+fn values(host: &Host, view: &str, features: &[&str], entities: &Value) -> Vec<Value> {
+    let features: Vec<String> = features.iter().map(|feature| format!("{view}:{feature}")).collect();
+    let (status, answer) = host.post("/v1/features", &json!({"features": features, "entities": entities}).to_string()).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    answer["results"].as_array().unwrap().iter().map(|result| result["values"].clone()).collect()
+}
+
+fn dead_letters(host: &Host) -> Vec<Value> {
+    let (_, letters) = host.get("/v1/dead-letters?limit=1000").unwrap();
+    letters["dead_letters"].as_array().unwrap().clone()
+}
+
+/// A fold takes late events, and its windows do not: then they are dead letters of the view, and count in neither, however often they are replayed.
+#[test]
+fn what_the_windows_do_not_take_is_not_in_the_state_either_however_often_it_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sessions.wasm"), component("sessions")).unwrap();
+    let config = "[host]\nlisten = \"127.0.0.1:0\"\n\n[transforms.sessions]\ncomponent = \"sessions.wasm\"\n\
+                  aggregations = [{ feature = \"n_1m\", column = \"events\", function = \"count\", window_ms = 60000 }]\n";
+    let host = Host::start(folder.path(), config).unwrap();
+    // One session of ann: every fourth event is too late for the window of a minute. Others of the same batch are not.
+    let mut events: Vec<Value> = (0..40)
+        .map(|minute| {
+            let minute = if minute % 4 == 3 { minute - 3 } else { minute };
+            json!({"customer": "ann", "at": format!("2026-03-01T10:{minute:02}:30Z"), "paid": 1})
+        })
+        .collect();
+    events.extend((0..5).map(|_| json!({"customer": "bob", "at": "2026-03-01T10:00:00Z", "paid": 2})));
+    assert_eq!(host.post("/v1/streams/visits/events", &json!(events).to_string()).unwrap().0, 200);
+    wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == 45.0).then_some(()));
+    let check = || {
+        let letters = dead_letters(&host);
+        assert_eq!(letters.len(), 10, "{letters:?}");
+        assert!(letters.iter().all(|letter| letter["reason"] == "too_late"), "{letters:?}");
+        let state = |customer: &str| -> Value {
+            let shown = host.get(&format!("/v1/states/sessions?customer={customer}")).unwrap().1;
+            serde_json::from_str(shown["state"]["text"].as_str().unwrap()).unwrap()
+        };
+        assert_eq!((&state("ann")["events"], &state("ann")["spent"]), (&json!(30), &json!(30.0)));
+        assert_eq!((&state("bob")["events"], &state("bob")["spent"]), (&json!(5), &json!(10.0)));
+        let found = values(&host, "sessions", &["events", "spent"], &json!([{"customer": "ann"}, {"customer": "bob"}]));
+        assert_eq!(found, [json!([30, 30.0]), json!([5, 10.0])]);
+    };
+    check();
+    for _ in 0..2 {
+        let (status, answer) = host.post("/v1/dead-letters/replay", r#"{"transform": "sessions"}"#).unwrap();
+        assert_eq!((status, &answer["replayed"], &answer["settled"]), (200, &json!(10), &json!(0)), "{answer}");
+        check();
+    }
+    host.stop();
+}
+
+/// Of an entity that reaches its bound, only the events that have no room are given up, and not those that came in the same batch.
+#[test]
+fn an_event_that_is_too_large_for_its_entity_harms_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("reference.wasm"), component("conformance-reference")).unwrap();
+    let config = "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n\n[transforms.reference]\nstream = \"events\"\ncomponent = \"reference.wasm\"\nhistory_secs = 3600\n\
+                  aggregations = [{ feature = \"n\", column = \"text\", function = \"count\" }, { feature = \"last\", column = \"text\", function = { last_values = 5 } },\n\
+                  { feature = \"different\", column = \"text\", function = { top = 9 }, window_ms = 86400000 }]\n";
+    let host = Host::start(folder.path(), config).unwrap();
+    let event = |id: &str, text: String| json!({"id": id, "text": text, "whole": 1});
+    // Each large one is kept twice: among the last and among the most frequent. So there is room for one, and a history would need more.
+    let large = |letter: &str| letter.repeat(500_000);
+    let events = [
+        event("a", "one".into()),
+        event("b", "one".into()),
+        event("a", large("x")),
+        event("a", "two".into()),
+        event("a", large("y")),
+        event("b", "two".into()),
+        event("a", "three".into()),
+        event("a", large("z")),
+        event("a", "four".into()),
+    ];
+    assert_eq!(host.post("/v1/streams/events/events", &json!(events).to_string()).unwrap().0, 200);
+    wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == 9.0).then_some(()));
+    let letters = dead_letters(&host);
+    let too_large = letters.len();
+    assert!(too_large > 0 && letters.iter().all(|letter| letter["reason"] == "too_large"), "{too_large} dead letters");
+    let found = values(&host, "reference", &["n"], &json!([{"id": "a"}, {"id": "b"}]));
+    assert_eq!(found, [json!([7 - too_large]), json!([2])]);
+    let last = &values(&host, "reference", &["last"], &json!([{"id": "a"}]))[0][0];
+    let short: Vec<&str> = last.as_array().unwrap().iter().filter_map(Value::as_str).filter(|text| text.len() < 100).collect();
+    assert_eq!(short, ["<four>", "<three>", "<two>"], "the large one that had room is among the last five");
+    // Replayed, they are as large as before, and nothing counts twice.
+    let (_, answer) = host.post("/v1/dead-letters/replay", r#"{"transform": "reference"}"#).unwrap();
+    assert_eq!(answer["settled"], 0, "{answer}");
+    assert_eq!(values(&host, "reference", &["n"], &json!([{"id": "a"}, {"id": "b"}])), found);
+    host.stop();
+}
+
+/// The time that a key of a Redis store has left, in milliseconds; negative for ever.
+fn time_left(server: &RedisServer, key: &str) -> i64 {
+    server.run(&["PTTL", key])
+}
+
+#[test]
+fn a_state_expires_with_its_entity_windows_included() {
+    let server = RedisServer::start();
+    let aggregations = |window: &str| format!("aggregations = [{{ feature = \"n\", column = \"seen\", function = \"count\"{window} }}]");
+    for (kept, expected) in [
+        (String::new(), Some(20_000)),
+        ("history_secs = 100".into(), Some(120_000)),
+        // A window of an hour and its tile of a minute.
+        (aggregations(", window_ms = 3600000"), Some(3_660_000)),
+        (aggregations(""), None),
+    ] {
+        let (folder, prefix) = (tempfile::tempdir().unwrap(), format!("p{}", kept.len()));
+        std::fs::write(folder.path().join("tally.wasm"), component("conformance-tally")).unwrap();
+        let config = format!(
+            "[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\nprefix = \"{prefix}\"\n\n[streams.events]\n\n[transforms.tally]\nstream = \"events\"\n\
+             component = \"tally.wasm\"\nmax_age_secs = 10\n{kept}\n",
+            redis_store(&server)
+        );
+        let host = Host::start(folder.path(), &config).unwrap();
+        send(&host, 1.0);
+        wait_for("the event to be settled", || (host.metric("gristmill_entries_settled_total") == 1.0).then_some(()));
+        let keys: Vec<String> = server.run(&["KEYS", &format!("{prefix}*tally:a")]);
+        assert_eq!(keys.len(), 2, "a row and a state: {keys:?}");
+        let left: Vec<i64> = keys.iter().map(|key| time_left(&server, key)).collect();
+        match expected {
+            None => assert_eq!(left, [-1, -1], "{kept}"),
+            Some(ms) => assert!(left.iter().all(|left| (ms - 10_000..=ms).contains(left)), "{kept}: {keys:?} have {left:?}"),
+        }
+        host.stop();
+    }
+}
+
+#[test]
+fn the_command_line_shows_a_state_as_http_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), "[host]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+    assert_eq!(push(&host, "conformance-tally").0, 200);
+    send(&host, 2.5);
+    wait_for_features(&host, &json!([1, 2.5]));
+    let gristmill = |arguments: &[&str]| {
+        let output = std::process::Command::new(gristmill_tests::host::binary())
+            .args(arguments)
+            .args(["--host", host.url()])
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (is_well, shown) = gristmill(&["state", "tally", "id=a", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert!(is_well);
+    assert_eq!(shown, host.get("/v1/states/tally?id=a").unwrap().1);
+    assert_eq!(shown["state"]["text"], "{\"seen\":1,\"total\":2.5}");
+    let (is_well, shown) = gristmill(&["state", "tally", "id=a"]);
+    assert!(is_well && shown.contains("{\"seen\":1,\"total\":2.5}"), "{shown}");
+    let (is_well, shown) = gristmill(&["state", "tally", "id=nobody"]);
+    assert!(!is_well && shown.contains("the entity has no state"), "{shown}");
+    host.stop();
+}
+
+/// Another version with more windows, and then the same one with more and with less history again and again, while events keep coming: states and windows that stay count each event once.
+#[test]
+fn a_fold_that_is_swapped_while_events_flow_counts_every_event_once() {
+    const SENT: usize = 12_000;
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    for store in ["type = \"embedded\"".to_owned(), redis_store(&server)] {
+        let config = format!(
+            "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"{}\"\n\n[store]\n{store}\n\n[streams.events]\nbatch_events_max = 16\n",
+            store.len()
+        );
+        let host = Host::start(folder.path(), &config).unwrap();
+        let put = |name: &str, more: &[(&str, u64)], history_secs: u64| {
+            let window =
+                |feature: &str, ms: Option<u64>| json!({"feature": feature, "column": "seen", "function": "count", "window_ms": ms});
+            let mut all = vec![window("n", None), window("n_1d", Some(86_400_000))];
+            all.extend(more.iter().map(|(feature, ms)| window(feature, Some(*ms))));
+            let aggregations: String = json!(all).to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let path = format!("/v1/transforms/tally?stream=events&history_secs={history_secs}&aggregations={aggregations}");
+            let answer = host.send("PUT", &path, Some(&component(name))).unwrap();
+            assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        };
+        put("conformance-tally", &[], 60);
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                for chunk in 0..SENT / 40 {
+                    let events: Vec<Value> =
+                        (0..40).map(|index| json!({"id": format!("e{}", (chunk * 7 + index) % 30), "amount": 1})).collect();
+                    assert_eq!(host.post("/v1/streams/events/events", &json!(events).to_string()).unwrap().0, 200);
+                }
+            });
+            let settled = || host.metric("gristmill_entries_settled_total");
+            wait_for("some events to be applied", || (settled() > 500.0).then_some(()));
+            let mut swaps = 0;
+            while !sender.is_finished() || swaps < 10 {
+                put("conformance-tally-2", &[("n_1h", 3_600_000), ("n_7d", 604_800_000)], [1, 600][swaps % 2]);
+                swaps += 1;
+            }
+            sender.join().unwrap();
+        });
+        wait_for("everything to be settled", || (host.metric("gristmill_entries_settled_total") == SENT as f64).then_some(()));
+        let entities: Vec<Value> = (0..30).map(|entity| json!({"id": format!("e{entity}")})).collect();
+        let of = |entity: usize| {
+            (0..SENT / 40).flat_map(|chunk| (0..40).map(move |index| (chunk * 7 + index) % 30)).filter(|id| *id == entity).count()
+        };
+        let found = values(&host, "tally", &["seen", "total", "n", "n_1d"], &json!(entities));
+        for (entity, found) in found.iter().enumerate() {
+            let many = of(entity);
+            assert_eq!(found, &json!([many, many as f64, many, many]), "e{entity}, {store}");
+        }
+        host.stop();
+    }
+}
+
+/// Two hosts with streams of their own and one store, in which they keep the same view: none undoes what the other has counted.
+#[test]
+fn two_hosts_that_write_one_view_from_two_streams_count_every_event() {
+    let server = RedisServer::start();
+    let start = |stream: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("tally.wasm"), component("conformance-tally")).unwrap();
+        let config = format!(
+            "[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n\n[streams.{stream}]\nbatch_events_max = 8\n\n[transforms.tally]\nstream = \"{stream}\"\n\
+             component = \"tally.wasm\"\naggregations = [{{ feature = \"n\", column = \"seen\", function = \"count\" }}]\n",
+            redis_store(&server)
+        );
+        (Host::start(folder.path(), &config).unwrap(), folder)
+    };
+    let hosts = [("left", start("left")), ("right", start("right"))];
+    std::thread::scope(|scope| {
+        for (stream, (host, _)) in &hosts {
+            scope.spawn(move || {
+                for chunk in 0..40 {
+                    let events: Vec<Value> = (0..8).map(|index| json!({"id": format!("e{}", (chunk + index) % 10), "amount": 1})).collect();
+                    assert_eq!(host.post(&format!("/v1/streams/{stream}/events"), &json!(events).to_string()).unwrap().0, 200);
+                }
+            });
+        }
+    });
+    for (_, (host, _)) in &hosts {
+        wait_for("everything to be settled", || (host.metric("gristmill_entries_settled_total") == 320.0).then_some(()));
+    }
+    let entities: Vec<Value> = (0..10).map(|entity| json!({"id": format!("e{entity}")})).collect();
+    let found = values(&hosts[0].1.0, "tally", &["n"], &json!(entities));
+    assert_eq!(found, vec![json!([64]); 10]);
+    for (entity, _) in found.iter().enumerate() {
+        let shown = hosts[1].1.0.get(&format!("/v1/states/tally?id=e{entity}")).unwrap().1;
+        assert_eq!(shown["state"]["text"], "{\"seen\":64,\"total\":64.0}");
+    }
+    hosts.into_iter().for_each(|(_, (host, _))| host.stop());
+}

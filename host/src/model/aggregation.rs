@@ -86,7 +86,8 @@ pub fn fields(outputs: &[Field], aggregations: &[Aggregation]) -> Result<Vec<Fie
     let fields = aggregations.iter().map(|aggregation| {
         let field = field(outputs, aggregation)?;
         if !names.insert(&aggregation.feature) {
-            return Err(SpecError(format!("feature `{}` is declared twice", aggregation.feature)));
+            let taken = if outputs.iter().any(|output| output.name == aggregation.feature) { "an output" } else { "another aggregation" };
+            return Err(SpecError(format!("aggregation `{}`: {taken} has that name; give this one another", aggregation.feature)));
         }
         Ok(field)
     });

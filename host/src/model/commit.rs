@@ -109,6 +109,22 @@ pub struct Put {
 }
 
 impl Put {
+    /// The view that it belongs to, with the tag of its partition, if it has one; none where it is the event path's own.
+    pub fn tagged_view(&self) -> Option<&[u8]> {
+        let key = self.key.strip_prefix(b"~").unwrap_or(&self.key);
+        if key.starts_with(b"~") {
+            return None;
+        }
+        let (tag, rest) = super::split_tag(key);
+        let view = rest.split(|byte| *byte == b':').next()?;
+        key.get(..tag.len() + view.len())
+    }
+
+    /// The name of that view alone.
+    pub fn view(&self) -> Option<&[u8]> {
+        self.tagged_view().map(|view| super::split_tag(view).1)
+    }
+
     /// The version that rows of the same key are compared with: that of an entity stands where a row has it. A state has none.
     pub fn version(&self) -> Option<Version> {
         let is_state = self.key.first() == Some(&b'~');
@@ -120,6 +136,11 @@ impl Puts {
     /// Adds one.
     pub fn push(&mut self, put: Put) {
         self.puts.push(put);
+    }
+
+    /// Adds all of others.
+    pub fn append(&mut self, mut others: Puts) {
+        self.puts.append(&mut others.puts);
     }
 
     /// Whether there are none.

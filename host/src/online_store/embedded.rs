@@ -26,6 +26,7 @@ use bytes::Bytes;
 use fjall::Keyspace;
 
 use self::rows::{RowCache, StoredRow};
+use super::owners::Owners;
 use super::{DeadLetters, Error, OnlineStore, Writer, Writers};
 use crate::data_folder::{Claim, DataFolder};
 use crate::model::{Location, Partition, Place, Schema, SchemaId, Timestamp, Version};
@@ -72,6 +73,7 @@ struct State {
     high_water: Option<Version>,
     /// The token of each partition's only writer who may commit.
     tokens: HashMap<Partition, u64>,
+    owners: Owners,
     schemas: HashMap<Schema, SchemaId>,
 }
 
@@ -89,7 +91,12 @@ impl EmbeddedStore {
         let claim = folder.claim("the online store").map_err(failed)?;
         let open = |name| folder.keyspace(name).map_err(failed);
         let (rows, schemas, counts) = (open("rows")?, open("schemas")?, open("counts")?);
-        let state = State { high_water: load_high_water(&rows, &counts)?, tokens: HashMap::new(), schemas: load_schemas(&schemas)? };
+        let state = State {
+            high_water: load_high_water(&rows, &counts)?,
+            tokens: HashMap::new(),
+            owners: Owners::default(),
+            schemas: load_schemas(&schemas)?,
+        };
         let shared = Shared {
             rows,
             expiry: open("expiry")?,

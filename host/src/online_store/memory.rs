@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::owners::Owners;
 use super::{DeadLetterCount, DeadLetters, Error, OnlineStore, Writer, Writers};
 use crate::model::{
     Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Gathered, Location, Partition, Place, Schema, SchemaId, Timestamp, Version,
@@ -37,6 +38,7 @@ struct Row {
 
 #[derive(Default)]
 struct State {
+    owners: Owners,
     partitions: HashMap<Partition, (Place, u64)>,
     schemas: Vec<Schema>,
     // By time and id, the order in which they are listed and pushed out.
@@ -156,8 +158,10 @@ impl Writer for MemoryWriter {
             let reason = format!("commit {} cannot follow commit {}", commit.number, place.commits);
             return Err(Error::PlaceLost { partition: self.partition.to_string(), reason });
         }
-        *place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
-        self.place = *place;
+        let place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
+        state.owners.claim(&self.partition, commit)?;
+        state.partitions.entry(self.partition.clone()).or_default().0 = place;
+        self.place = place;
         self.shared.merge_rows(commit);
         state.settle(commit, self.shared.dead_letters_max);
         Ok(())

@@ -1,12 +1,12 @@
 //! One batch, from entries to a commit: every transform of the stream, every event in it either a row or a dead letter.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::binding::{Bound, ENTITY_KEY_BYTES_MAX, Transforms};
+use super::binding::{Binding, Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
 use super::emit::emit;
 use super::keep::keep;
@@ -14,10 +14,10 @@ use super::shadow::{Given, Live, Seen, Shadow};
 use super::states;
 use super::stored::Stored;
 use crate::decode::Decoded;
-use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Reason, ShadowCounts, Timestamp, one_line};
+use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Puts, Reason, ShadowCounts, Timestamp, one_line};
 use crate::source::Delivery;
 use crate::telemetry::{Stage, StreamTelemetry, TransformTelemetry};
-use crate::transform::{self, Applied, World};
+use crate::transform::{self, Applied, Output, World};
 use crate::{model::Disposition, online_store};
 
 /// Longest message of a dead letter that is kept, in bytes.
@@ -168,41 +168,53 @@ impl Work<'_> {
         for (row, (reason, message)) in faults.iter().filter(|(row, _)| !given_up.contains(row)) {
             self.give_up(bound, *row, *reason, message.clone(), commit);
         }
-        // Without faults the columns pass to the sandbox as they are, shared with every other transform.
-        let is_kept = |row: &usize| !faults.contains_key(row) && !given_up.contains(row);
-        let kept: Option<Vec<u32>> =
-            (!faults.is_empty() || !given_up.is_empty()).then(|| (0..whole.rows).filter(is_kept).map(|row| row as u32).collect());
-        let (batch, ids) = match &kept {
-            None => (whole, Cow::Borrowed(&self.ids)),
-            Some(kept) => {
-                let ids = kept.iter().filter_map(|row| self.ids.get(*row as usize).copied()).collect();
-                (whole.take(kept), Cow::Owned(ids))
-            }
-        };
-        if batch.rows == 0 {
-            return Ok((0, Seen::default()));
-        }
+        let mut left_out: BTreeSet<usize> = faults.into_keys().chain(given_up.iter().copied()).collect();
         let started = Instant::now();
-        let origins = Origins { prefix: &prefix, batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
-        let Applied { outputs, mut given_up } = match binding.transform.world() {
-            World::RowTransform => binding.transform.apply_all(&batch, Duration::from_millis(binding.bisect_ms_max))?,
+        loop {
+            let part = Part::but_for(&left_out, &whole, &self.ids);
+            if part.batch.rows == 0 {
+                return Ok((0, Seen::default()));
+            }
+            let Bound { entity, event_time, .. } = bound;
+            let origins = Origins { prefix: &prefix, batch: &part.batch, entity, event_time: *event_time, entries: &part.ids };
+            let Tried { outputs, mut given_up, refused, puts } = self.try_part(binding, &origins, commit)?;
+            if !refused.is_empty() && binding.transform.world().is_stateful() {
+                // What the windows do not take must not be in the states either: an event counts in both, or is a dead letter.
+                left_out.extend(refused.iter().map(|(row, ..)| part.of_whole(*row)));
+                self.give_up_all(bound, &part, refused, commit);
+                continue;
+            }
+            given_up.extend(refused);
+            let emitted = emit(binding, &origins, &outputs, &given_up, &mut commit.emits);
+            commit.puts.append(puts);
+            let seconds = started.elapsed().as_secs_f64();
+            binding.telemetry.apply_seconds(seconds);
+            self.give_up_all(bound, &part, given_up, commit);
+            return Ok((emitted, Seen { outputs, kept: part.rows, seconds }));
+        }
+    }
+
+    /// Applies a transform, and adds what it gives to what is stored. Rows of views that keep nothing else go into the commit.
+    fn try_part(&self, binding: &Binding, origins: &Origins<'_>, commit: &mut Commit) -> Result<Tried, Error> {
+        let mut puts = Puts::default();
+        let Applied { outputs, given_up } = match binding.transform.world() {
+            World::RowTransform => binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?,
             World::StatefulTransform | World::MigratingTransform => {
-                states::fold_into(binding, None, &origins, self.stored, self.now, &mut commit.puts)?
+                states::fold_into(binding, None, origins, self.stored, self.now, &mut puts)?
             }
         };
-        match &binding.kept {
-            None => collect(binding, &origins, &outputs, self.now, &mut commit.rows),
-            Some(plan) => given_up.extend(keep(binding, plan, &origins, &outputs, self.now, self.stored, &mut commit.puts)?),
-        }
-        let emitted = emit(binding, &origins, &outputs, &given_up, &mut commit.emits);
-        let seconds = started.elapsed().as_secs_f64();
-        binding.telemetry.apply_seconds(seconds);
-        for (row, reason, message) in given_up {
-            let row = kept.as_ref().map_or(Some(row), |kept| kept.get(row).map(|row| *row as usize));
-            row.into_iter().for_each(|row| self.give_up(bound, row, reason, message.clone(), commit));
-        }
-        drop(ids);
-        Ok((emitted, Seen { outputs, kept, seconds }))
+        let refused = match &binding.kept {
+            None => {
+                collect(binding, origins, &outputs, self.now, &mut commit.rows);
+                Vec::new()
+            }
+            Some(plan) => keep(binding, plan, origins, &outputs, self.now, self.stored, &mut puts)?,
+        };
+        Ok(Tried { outputs, given_up, refused, puts })
+    }
+
+    fn give_up_all(&self, bound: &Bound, part: &Part<'_>, rows: Vec<(usize, Reason, String)>, commit: &mut Commit) {
+        rows.into_iter().for_each(|(row, reason, message)| self.give_up(bound, part.of_whole(row), reason, message, commit));
     }
 
     fn give_up(&self, bound: &Bound, row: usize, reason: Reason, message: String, commit: &mut Commit) {
@@ -221,6 +233,38 @@ impl Work<'_> {
             at: self.now,
             event: DeadLetter::event_of(&entry),
         });
+    }
+}
+
+/// Some rows of a batch: those that a transform is given.
+struct Part<'b> {
+    batch: Batch,
+    ids: Cow<'b, [EntryId]>,
+    /// Of the whole batch; `None` where it is all of them.
+    rows: Option<Vec<u32>>,
+}
+
+/// What came of it: outputs, rows of the part that the transform or that what is kept has no use for, and what is to be stored.
+struct Tried {
+    outputs: Vec<(usize, Output)>,
+    given_up: Vec<(usize, Reason, String)>,
+    refused: Vec<(usize, Reason, String)>,
+    puts: Puts,
+}
+
+impl<'b> Part<'b> {
+    fn but_for(left_out: &BTreeSet<usize>, whole: &Batch, ids: &'b [EntryId]) -> Part<'b> {
+        // With nothing left out the columns pass to the sandbox as they are, shared with every other transform.
+        if left_out.is_empty() {
+            return Part { batch: whole.clone(), ids: Cow::Borrowed(ids), rows: None };
+        }
+        let rows: Vec<u32> = (0..whole.rows).filter(|row| !left_out.contains(row)).map(|row| row as u32).collect();
+        let ids = rows.iter().filter_map(|row| ids.get(*row as usize).copied()).collect();
+        Part { batch: whole.take(&rows), ids: Cow::Owned(ids), rows: Some(rows) }
+    }
+
+    fn of_whole(&self, row: usize) -> usize {
+        self.rows.as_ref().and_then(|rows| rows.get(row)).map_or(row, |row| *row as usize)
     }
 }
 

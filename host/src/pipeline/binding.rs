@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use super::emit::Emit;
 use super::shadow::Shadow;
 use crate::decode::{DefaultError, Plan, Wanted};
-use crate::model::{Format, InputBinding, KEY_BYTES_MAX, Maker, SchemaId, Spec, View};
+use crate::model::{Format, InputBinding, KEY_BYTES_MAX, Maker, SchemaId, Spec, Timestamp, View};
 use crate::telemetry::TransformTelemetry;
 use crate::transform::Transform;
 use crate::window;
@@ -69,6 +69,16 @@ pub(super) struct Bound {
 }
 
 impl Binding {
+    /// When nothing of an entity can be read any more whose newest event is of this moment; `None` for never.
+    pub fn expires_at(&self, newest: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let row_micros = i64::try_from(self.expire_secs?).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        let micros = match &self.kept {
+            None => row_micros,
+            Some(plan) => plan.reach()?.max(row_micros.saturating_add(plan.history())),
+        };
+        Some(Timestamp(newest.max(now).0.saturating_add(micros)))
+    }
+
     /// Whether events must be applied in order and once each: it keeps more than rows of which the newest wins, or passes them on.
     pub fn is_ordered(&self) -> bool {
         self.kept.is_some() || self.emit.is_some() || self.transform.world().is_stateful() || self.has_stateful_shadow()

@@ -132,10 +132,7 @@ fn write(binding: &Binding, outputs: &[(usize, Output)], keys: &[u8], winners: &
     let schema: SchemaId = binding.schema;
     for Winner { key, version, output, row } in winners {
         let Some((_, output)) = outputs.get(*output) else { continue };
-        let expires_at = binding.expire_secs.map(|seconds| {
-            let kept = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-            Timestamp(version.event_time.max(now).0.saturating_add(kept))
-        });
+        let expires_at = binding.expires_at(version.event_time, now);
         rows.push_with(*version, expires_at, |key_buffer, packed| {
             key_buffer.extend_from_slice(keys.get(key.clone()).unwrap_or_default());
             pack_row(packed, *version, schema, &output.batch.columns, *row);

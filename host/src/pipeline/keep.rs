@@ -1,8 +1,7 @@
 //! Rows of a view that keeps more than the newest: what is stored of each entity is read, changed and put back.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::binding::Binding;
 use super::collect::Origins;
@@ -14,6 +13,9 @@ use crate::window::{Added, Entity, Plan, Shape};
 
 /// Bytes that are kept of one entity of one view, at most.
 const ENTITY_BYTES_MAX: usize = 2 << 20;
+
+/// A row of the batch that cannot be used, and why.
+type GivenUp = (usize, Reason, String);
 
 /// A row of an output, and the row of the batch that it comes from.
 struct RowOf {
@@ -31,44 +33,122 @@ pub(super) fn keep(
     now: Timestamp,
     stored: &Stored,
     puts: &mut Puts,
-) -> Result<Vec<(usize, Reason, String)>, Error> {
+) -> Result<Vec<GivenUp>, Error> {
     let (keys, rows) = by_entity(origins, outputs);
+    let work = Work { binding, plan, origins, outputs, now };
     let mut given_up = Vec::new();
     for ((key, rows), value) in keys.iter().zip(&rows).zip(stored.read(&keys)?) {
-        let mut entity = entity(binding, plan, stored, value)?;
-        let mut counted = false;
-        for RowOf { output, row, origin } in rows {
-            let Some((_, output)) = outputs.get(*output) else { continue };
-            let (version, columns) = (origins.version(*origin), &output.batch.columns);
-            let mut packed = Vec::new();
-            pack_row(&mut packed, version, binding.schema, columns, *row);
-            let value = |column: usize| columns.get(column).and_then(|column: &std::sync::Arc<Column>| Value::at(column, *row));
-            match entity.add(plan, version, packed.into(), now, value) {
-                Added::Counted => counted = true,
-                Added::TooLate => given_up.push((*origin, Reason::TooLate, too_late(&entity))),
-            }
+        let before = || entity(binding, plan, stored, value.clone());
+        let (entity, value) = match work.all_at_once(before()?, rows, &mut given_up)? {
+            Some(fits) => fits,
+            None => work.one_by_one(before()?, rows, &mut given_up)?,
+        };
+        if let Some(value) = value {
+            let expires_at = binding.expires_at(entity.newest().map_or(now, |newest| newest.event_time), now);
+            puts.push(Put { key: key.clone(), value: Some(value.into()), expires_at });
         }
-        if !counted {
-            continue;
-        }
-        let mut value = Vec::new();
-        entity.push(&mut value, binding.schema);
-        // A history that is shorter than asked for, and says so, is better than events that do not count.
-        while value.len() > ENTITY_BYTES_MAX && entity.shorten_history(plan, now) {
-            value.clear();
-            entity.push(&mut value, binding.schema);
-        }
-        if value.len() > ENTITY_BYTES_MAX {
-            let message = format!("the entity would keep {} bytes; {ENTITY_BYTES_MAX} are allowed", value.len());
-            given_up.extend(rows.iter().map(|row| (row.origin, Reason::TooLarge, message.clone())));
-            continue;
-        }
-        let expires_at = expires_at(binding, plan, entity.newest(), now);
-        puts.push(Put { key: key.clone(), value: Some(value.into()), expires_at });
     }
     given_up.sort_by_key(|(row, ..)| *row);
     given_up.dedup_by_key(|(row, ..)| *row);
     Ok(given_up)
+}
+
+/// What all entities of a batch have in common.
+struct Work<'k> {
+    binding: &'k Binding,
+    plan: &'k Plan,
+    origins: &'k Origins<'k>,
+    outputs: &'k [(usize, Output)],
+    now: Timestamp,
+}
+
+/// An entity, and its stored form where that has changed.
+type Kept = (Entity, Option<Vec<u8>>);
+
+impl Work<'_> {
+    /// Adds all rows of an entity. `None`, and nobody is given up, where it becomes too large.
+    fn all_at_once(&self, mut entity: Entity, rows: &[RowOf], given_up: &mut Vec<GivenUp>) -> Result<Option<Kept>, Error> {
+        let newest = self.newest_of_the_past(rows);
+        let (mut counted, mut too_late) = (false, Vec::new());
+        for row in rows {
+            match self.add(&mut entity, row, newest)? {
+                Added::Counted => counted = true,
+                Added::TooLate => too_late.push(self.too_late(row, &entity)),
+            }
+        }
+        if !counted {
+            given_up.append(&mut too_late);
+            return Ok(Some((entity, None)));
+        }
+        let value = self.packed(&mut entity)?;
+        if value.len() > ENTITY_BYTES_MAX {
+            return Ok(None);
+        }
+        given_up.append(&mut too_late);
+        Ok(Some((entity, Some(value))))
+    }
+
+    /// Adds those rows of an entity that it has room for.
+    fn one_by_one(&self, mut entity: Entity, rows: &[RowOf], given_up: &mut Vec<GivenUp>) -> Result<Kept, Error> {
+        let mut value = None;
+        // An event counts as a whole or not at all.
+        for rows in rows.chunk_by(|one, other| one.origin == other.origin) {
+            let mut with = entity.clone();
+            let mut counted = true;
+            for row in rows {
+                if self.add(&mut with, row, None)? == Added::TooLate {
+                    given_up.push(self.too_late(row, &entity));
+                    counted = false;
+                }
+            }
+            if !counted {
+                continue;
+            }
+            let packed = self.packed(&mut with)?;
+            if packed.len() > ENTITY_BYTES_MAX {
+                let message = format!("the entity would keep {} bytes; {ENTITY_BYTES_MAX} are allowed", packed.len());
+                given_up.extend(rows.iter().map(|row| (row.origin, Reason::TooLarge, message.clone())));
+                continue;
+            }
+            (entity, value) = (with, Some(packed));
+        }
+        Ok((entity, value))
+    }
+
+    /// The newest version among the rows that are of the past at every moment that will be answered: those that are older need not be kept as rows.
+    fn newest_of_the_past(&self, rows: &[RowOf]) -> Option<Version> {
+        let versions = || rows.iter().map(|row| self.origins.version(row.origin));
+        let newest = versions().map(|version| version.event_time.0).max()?;
+        let answered_from = newest.min(self.now.0).saturating_sub(self.plan.history());
+        versions().filter(|version| version.event_time.0 <= answered_from).max()
+    }
+
+    fn add(&self, entity: &mut Entity, row: &RowOf, newest_of_the_past: Option<Version>) -> Result<Added, Error> {
+        let Some((_, output)) = self.outputs.get(row.output) else { return Ok(Added::Counted) };
+        let (version, columns) = (self.origins.version(row.origin), &output.batch.columns);
+        let packed = newest_of_the_past.is_none_or(|newest| newest <= version).then(|| {
+            let mut packed = Vec::with_capacity(64);
+            pack_row(&mut packed, version, self.binding.schema, columns, row.row);
+            packed.into()
+        });
+        let value = |column: usize| columns.get(column).and_then(|column: &std::sync::Arc<Column>| Value::at(column, row.row));
+        entity.add(self.plan, version, packed, self.now, value).map_err(corrupt)
+    }
+
+    /// The stored form. A history that is shorter than asked for, and says so, is better than events that do not count.
+    fn packed(&self, entity: &mut Entity) -> Result<Vec<u8>, Error> {
+        let mut value = Vec::new();
+        entity.push(self.plan, &mut value, self.binding.schema).map_err(corrupt)?;
+        while value.len() > ENTITY_BYTES_MAX && entity.shorten_history(self.plan, self.now).map_err(corrupt)? {
+            value.clear();
+            entity.push(self.plan, &mut value, self.binding.schema).map_err(corrupt)?;
+        }
+        Ok(value)
+    }
+
+    fn too_late(&self, row: &RowOf, entity: &Entity) -> GivenUp {
+        (row.origin, Reason::TooLate, too_late(entity))
+    }
 }
 
 fn too_late(entity: &Entity) -> String {
@@ -78,52 +158,48 @@ fn too_late(entity: &Entity) -> String {
 /// The keys of the entities, and for each its rows in the order of the events.
 fn by_entity(origins: &Origins<'_>, outputs: &[(usize, Output)]) -> (Vec<Vec<u8>>, Vec<Vec<RowOf>>) {
     let (mut keys, mut rows): (Vec<Vec<u8>>, Vec<Vec<RowOf>>) = (Vec::new(), Vec::new());
-    let mut known: HashMap<Vec<u8>, usize> = HashMap::new();
+    let mut known: FxHashMap<Vec<u8>, usize> = FxHashMap::default();
+    let mut key = Vec::new();
     for (index, (start, output)) in outputs.iter().enumerate() {
         for row in 0..output.batch.rows {
             let within = output.origins.as_ref().map_or(row, |origins| origins.get(row).map_or(row, |origin| *origin as usize));
             let origin = start + within;
-            let mut key = origins.prefix.to_vec();
+            key.clear();
+            key.extend_from_slice(origins.prefix);
             origins.push_key(&mut key, origin);
-            let at = *known.entry(key).or_insert_with_key(|key| {
-                keys.push(key.clone());
-                rows.push(Vec::new());
-                keys.len() - 1
-            });
-            if let Some(rows) = rows.get_mut(at) {
-                rows.push(RowOf { output: index, row, origin });
+            let row = RowOf { output: index, row, origin };
+            match known.get(&key).and_then(|at| rows.get_mut(*at)) {
+                Some(rows) => rows.push(row),
+                None => {
+                    known.insert(key.clone(), keys.len());
+                    keys.push(key.clone());
+                    rows.push(vec![row]);
+                }
             }
         }
     }
     (keys, rows)
 }
 
+fn corrupt(error: impl std::fmt::Display) -> Error {
+    Error::Corrupt(error.to_string())
+}
+
 /// What is stored of an entity, as the schema in force has it.
 fn entity(binding: &Binding, plan: &Plan, stored: &Stored, value: Option<Bytes>) -> Result<Entity, Error> {
-    let corrupt = |error: &dyn std::fmt::Display| Error::Corrupt(error.to_string());
     let Some(value) = value else { return Ok(Entity::new(plan)) };
-    let row = FeatureRow::new(value.clone()).map_err(|error| corrupt(&error))?;
+    let row = FeatureRow::new(value.clone()).map_err(corrupt)?;
     let (header, schema): (_, SchemaId) = (row.header, row.header.schema);
     if row.is_entity() && schema == binding.schema {
-        return Entity::read(&value, plan).map_err(|error| corrupt(&error));
+        return Entity::read(&value, plan).map_err(corrupt);
     }
     let old = stored.schema(schema)?;
-    let entity = if row.is_entity() {
-        Entity::read(&value, &old.plan).map_err(|error| corrupt(&error))?
-    } else {
-        Entity::of_row(&old.plan, header.version, value)
-    };
+    let entity =
+        if row.is_entity() { Entity::read(&value, &old.plan).map_err(corrupt)? } else { Entity::of_row(&old.plan, header.version, value) };
     if schema == binding.schema {
         return Ok(entity);
     }
     let to = Shape { outputs: &binding.view.features, plan };
     let adapted = entity.adapt(Shape { outputs: &old.outputs, plan: &old.plan }, to, binding.schema);
     adapted.ok_or_else(|| Error::Corrupt("an entity that was stored under another schema".into()))
-}
-
-/// When nothing of the entity can be read any more.
-fn expires_at(binding: &Binding, plan: &Plan, newest: Option<Version>, now: Timestamp) -> Option<Timestamp> {
-    let row_micros = i64::try_from(binding.expire_secs?).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-    let micros = plan.reach()?.max(row_micros.saturating_add(plan.history()));
-    Some(Timestamp(newest?.event_time.max(now).0.saturating_add(micros)))
 }

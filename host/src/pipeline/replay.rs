@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 
 use super::{Pipeline, Stop, batch};
-use crate::model::{DeadLetter, DeadLetterId, DeadLetterQuery};
+use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery};
 use crate::online_store::Writer;
 
 /// Dead letters to be tried again by the transform they came from, at their own places.
@@ -51,14 +51,13 @@ impl Pipeline {
         // In the order of the stream, as the first time.
         letters.sort_by_key(|letter| letter.id.entry_id);
         let delivery = Arc::new(batch::redeliver(&letters));
-        let mut built = self.build(writer, Arc::new(only), &delivery, shutdown).await?;
-        let commit = &mut built.commit;
-        commit.number = writer.place().commits + 1;
-        let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);
-        commit.settled_dead_letters = letters.iter().filter(still_dead).map(|letter| letter.id.clone()).collect();
-        let outcome = Replayed { tried: letters.len() as u64, settled: commit.settled_dead_letters.len() as u64 };
-        self.commit(writer, &mut built, shutdown).await?;
-        let _ = reply.send(Ok(outcome));
+        let complete = |commit: &mut Commit| {
+            let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);
+            commit.settled_dead_letters = letters.iter().filter(still_dead).map(|letter| letter.id.clone()).collect();
+        };
+        let built = self.build_and_commit(writer, &Arc::new(only), &delivery, complete, shutdown).await?;
+        let settled = built.commit.settled_dead_letters.len() as u64;
+        let _ = reply.send(Ok(Replayed { tried: letters.len() as u64, settled }));
         Ok(())
     }
 }

@@ -34,6 +34,8 @@ struct Read {
     now: States,
     /// What is stored of entities whose state another version wrote.
     replaced: HashMap<Vec<u8>, Bytes>,
+    /// The newest event of each entity.
+    newest: HashMap<Vec<u8>, Timestamp>,
     /// Entities whose state this version cannot take over, and why.
     unusable: HashMap<Vec<u8>, (Reason, String)>,
 }
@@ -86,12 +88,16 @@ fn fold_the_rest(binding: &Binding, origins: &Origins<'_>, read: &mut Read) -> R
 
 fn read(binding: &Binding, begins_with: Option<&[u8]>, origins: &Origins<'_>, stored: &Stored) -> Result<Read, Error> {
     let mut entities: Vec<Vec<u8>> = Vec::new();
-    let mut known = std::collections::HashSet::new();
+    let mut read = Read::default();
     for row in 0..origins.batch.rows {
         let mut key = Vec::new();
         origins.push_key(&mut key, row);
-        if known.insert(key.clone()) {
-            entities.push(key);
+        let time = origins.version(row).event_time;
+        if let Some(newest) = read.newest.get_mut(&key) {
+            *newest = time.max(*newest);
+        } else {
+            entities.push(key.clone());
+            read.newest.insert(key, time);
         }
     }
     let keys_of = |prefix: &[u8]| -> Vec<Vec<u8>> { entities.iter().map(|entity| key_of(prefix, entity)).collect() };
@@ -101,7 +107,6 @@ fn read(binding: &Binding, begins_with: Option<&[u8]>, origins: &Origins<'_>, st
             *value = value.take().or(first);
         }
     }
-    let mut read = Read::default();
     let mut others: BTreeMap<String, Pairs> = BTreeMap::new();
     for (entity, value) in entities.into_iter().zip(values) {
         let Some(value) = value.filter(|value| value.as_ref() != END) else { continue };
@@ -183,16 +188,14 @@ fn go_back(binding: &Binding, prefix: &[u8], stored: &Stored, read: &mut Read) -
 }
 
 fn put(binding: &Binding, prefix: &[u8], marks_ends: bool, read: &Read, now: Timestamp, puts: &mut Puts) {
-    let expires_at = binding.expire_secs.map(|secs| {
-        let micros = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        Timestamp(now.0.saturating_add(micros))
-    });
+    let expires_at = |entity: &Vec<u8>| binding.expires_at(read.newest.get(entity).copied().unwrap_or(now), now);
     for (entity, state) in &read.now {
         // A state that stays what it was still lives on with its entity.
         let replaced = read.replaced.get(entity);
-        if read.before.get(entity) == Some(state) && binding.expire_secs.is_none() && replaced.is_none() {
+        if read.before.get(entity) == Some(state) && binding.expires_at(now, now).is_none() && replaced.is_none() {
             continue;
         }
+        let expires_at = expires_at(entity);
         let value = StoredState { version: &binding.view.version, bytes: state }.to_bytes();
         puts.push(Put { key: key_of(prefix, entity), value: Some(value.into()), expires_at });
         // What somebody else's states began with is still where it was.
@@ -204,7 +207,7 @@ fn put(binding: &Binding, prefix: &[u8], marks_ends: bool, read: &Read, now: Tim
     for entity in read.before.keys().filter(is_gone) {
         let key = key_of(prefix, entity);
         puts.push(match marks_ends {
-            true => Put { key, value: Some(Bytes::from_static(END)), expires_at },
+            true => Put { key, value: Some(Bytes::from_static(END)), expires_at: expires_at(entity) },
             false => Put { key, value: None, expires_at: None },
         });
         // Whoever has ended is not to come back with an old state.

@@ -143,6 +143,8 @@ impl PlannedView {
             entity = entity.adapt(from, to, schema).ok_or_else(corrupt)?;
         }
         let moment = match at {
+            // Before its first event an entity was as one that nobody has heard of.
+            At::Past(moment, _) if moment < entity.born() => return Ok(self.absent(at)),
             At::Past(moment, _) if !entity.answers(moment) => {
                 return Ok(Looked::outside_history());
             }
@@ -155,7 +157,7 @@ impl PlannedView {
             At::Now(_) => entity.newest_row(),
             At::Past(..) => entity.row(moment),
         };
-        let row = row.map(|packed| FeatureRow::new(packed.clone())).transpose();
+        let row = row.map(FeatureRow::new).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
         let made_by = row.as_ref().map(|row| MadeBy::stored(of.schema.component, row.header.version));
         let event_time = made_by.map(|made_by| made_by.event_time);

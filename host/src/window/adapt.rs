@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::cell::Cell;
-use super::entity::{Cells, Contribution, Entity, Tile, new_cells, read_cells, within};
-use super::plan::{Plan, Window};
-use crate::model::{FeatureRow, Field, Kind, SchemaId, Value};
+use super::entity::{Entity, packed_contribution, unpacked};
+use super::plan::{Plan, Planned, Window};
+use super::tiles::{TileCells, Tiles};
+use crate::model::{FeatureRow, Field, SchemaId, Value, Version};
 
 /// A view's outputs and what is kept of them, as one schema has it.
 #[derive(Clone, Copy)]
@@ -19,66 +20,73 @@ pub struct Shape<'s> {
 impl Entity {
     /// Carries over what both have: outputs of the same name and kind, windows of the same length over them. A window that is new begins empty. `None` where
     /// what is stored is not of the old shape.
-    pub fn adapt(self, from: Shape<'_>, to: Shape<'_>, schema: SchemaId) -> Option<Entity> {
-        let Entity { stored, kept_from, compacted_to, rows, contributions, windows } = self;
-        let rows = rows.into_iter().map(|(version, packed)| Some((version, adapt_row(packed, from.outputs, to.outputs, schema)?)));
-        let rows = rows.collect::<Option<Vec<_>>>()?;
-        let contributions =
-            contributions.iter().map(|contribution| adapt_contribution(contribution, from, to)).collect::<Option<Vec<_>>>()?;
+    pub fn adapt(mut self, from: Shape<'_>, to: Shape<'_>, schema: SchemaId) -> Option<Entity> {
         let windows = to.plan.windows.iter().map(|window| {
-            let same = |(known, _): &(&Window, &Vec<Tile>)| {
+            let same = |(known, _): &(&Window, &Tiles)| {
                 known.length == window.length && (known.length.is_none() || from.plan.exact == to.plan.exact)
             };
-            match from.plan.windows.iter().zip(&windows).find(same) {
-                Some((known, tiles)) => tiles.iter().map(|tile| adapt_tile(&stored, tile, known, window)).collect::<Option<Vec<_>>>(),
-                None => Some(Vec::new()),
+            match from.plan.windows.iter().zip(&self.windows).find(same) {
+                Some((known, tiles)) => adapt_tiles(&self.stored, tiles, known, window),
+                None => Some(Tiles::default()),
             }
         });
         let windows = windows.collect::<Option<Vec<_>>>()?;
-        Some(Entity { stored, kept_from, compacted_to, rows, contributions, windows })
+        if to.plan.history == 0 && !to.plan.has_windows() {
+            // Nobody keeps it up to date any more but for its newest row.
+            self.keep_from(from.plan, self.newest.map_or(i64::MIN, |newest| newest.event_time.0).max(self.kept_from))?;
+        }
+        let rows = std::mem::take(self.rows.open()?).into_iter();
+        let rows: Option<Vec<_>> = rows.map(|(version, row)| Some((version, adapt_row(row, from.outputs, to.outputs, schema)?))).collect();
+        let contributions = std::mem::take(self.contributions.open()?);
+        // What only exact windows have kept has no place in others, whose tiles do not know of it.
+        let stays = |version: &Version| to.plan.exact || !self.is_past(version.event_time.0);
+        let contributions = contributions.iter().filter(|(version, _)| stays(version));
+        let contributions: Option<Vec<_>> =
+            contributions.map(|(version, packed)| Some((*version, adapt_contribution(*version, packed, from, to)?))).collect();
+        let (rows, contributions) = (self.rows.of_same(rows?), self.contributions.of_same(contributions?));
+        Some(Entity { rows, contributions, windows, ..self })
     }
 }
 
-fn adapt_tile(bytes: &[u8], tile: &Tile, from: &Window, to: &Window) -> Option<Tile> {
-    let stored;
-    let known: &[Cell] = match &tile.cells {
-        Cells::Open(cells) => cells,
-        Cells::Stored(from_byte, to_byte) => {
-            stored = read_cells(within(bytes, *from_byte, *to_byte), from)?;
-            &stored
-        }
-    };
-    let mut cells = new_cells(to);
+fn adapt_tiles(stored: &[u8], tiles: &Tiles, from: &Window, to: &Window) -> Option<Tiles> {
+    let mut adapted = Vec::new();
+    tiles.each(i64::MIN, stored, |number, cells| {
+        let read;
+        let known: &[Cell] = match cells {
+            TileCells::Open(cells) => cells,
+            TileCells::Stored(bytes) => {
+                read = from.read_cells(bytes)?;
+                &read
+            }
+        };
+        adapted.push((number, adapt_cells(known, from, to)));
+        Some(())
+    })?;
+    Some(Tiles::of(adapted.into_iter()))
+}
+
+fn adapt_cells(known: &[Cell], from: &Window, to: &Window) -> Vec<Cell> {
+    let mut cells = to.new_cells();
     for (cell, planned) in cells.iter_mut().zip(&to.cells) {
-        let same = |(known, _): &(&super::plan::Planned, &Cell)| {
+        let same = |(known, _): &(&Planned, &Cell)| {
             known.name == planned.name && known.kind == planned.kind && known.shape.answers_for(planned.shape)
         };
         if let Some((_, known)) = from.cells.iter().zip(known).find(same) {
-            cell.merge(known.clone());
+            cell.merge(known.to_go_on(planned.shape));
         }
     }
-    Some(Tile { number: tile.number, cells: Cells::Open(cells) })
+    cells
 }
 
-fn adapt_contribution(contribution: &Contribution, from: Shape<'_>, to: Shape<'_>) -> Option<Contribution> {
-    let mut rest: &[u8] = &contribution.values;
-    let mut values: Vec<(&str, Kind, Option<Value<'_>>)> = Vec::new();
-    for (output, kind) in &from.plan.columns {
-        let (is_some, after) = rest.split_first()?;
-        rest = after;
-        let value = if *is_some == 0 { None } else { Some(Value::unpack(*kind, &mut rest)?) };
-        values.push((&from.outputs.get(*output)?.name, *kind, value));
-    }
-    let mut packed = Vec::new();
-    for (output, kind) in &to.plan.columns {
+fn adapt_contribution(version: Version, packed: &[u8], from: Shape<'_>, to: Shape<'_>) -> Option<Bytes> {
+    let known = unpacked(from.plan, packed)?;
+    let value = |(output, kind): &(usize, crate::model::Kind)| -> Option<Value<'_>> {
         let name = &to.outputs.get(*output)?.name;
-        let value = values.iter().find(|(known, of, _)| known == name && of == kind).and_then(|(_, _, value)| *value);
-        packed.push(u8::from(value.is_some()));
-        if let Some(value) = value {
-            value.pack(&mut packed);
-        }
-    }
-    Some(Contribution { version: contribution.version, values: packed.into() })
+        let is_same =
+            |(output, of): &(usize, crate::model::Kind)| of == kind && from.outputs.get(*output).is_some_and(|field| field.name == *name);
+        known.get(from.plan.columns.iter().position(is_same)?).copied().flatten()
+    };
+    Some(packed_contribution(version, to.plan.columns.iter().map(value)))
 }
 
 fn adapt_row(packed: Bytes, from: &[Field], to: &[Field], schema: SchemaId) -> Option<Bytes> {

@@ -7,10 +7,10 @@ use datasketches::hll::{HllSketch, HllType, HllUnion};
 use sketches_ddsketch::DDSketch;
 
 use super::total::{Squares, Total};
-use super::wire::{Reader, push_number, push_run};
+use super::wire::{Reader, push_number, push_run, push_word, word_bytes};
 use crate::model::{Kind, Timestamp, Value, Version};
 
-/// Base-two logarithm of the registers of a sketch of distinct values: a standard error of 1.04 / sqrt(2^11), 2.3 %; up to some 200 values it counts
+/// Base-two logarithm of the registers of a sketch of distinct values: a standard error of 1.04 / sqrt(2^11), 2.3 %; up to 190 values it counts
 /// nearly exactly.
 const DISTINCT_LOG: u8 = 11;
 /// Different values that one tile counts for `top`, at most; beyond it forgets the rarest.
@@ -43,6 +43,43 @@ impl Shape {
 /// A value and when it came.
 type Stamped = (Version, Vec<u8>);
 
+/// The newest values.
+#[derive(Debug, Clone)]
+pub(super) struct Newest {
+    /// How many, at most.
+    many: u32,
+    /// Newest first.
+    kept: Vec<Stamped>,
+    /// Older ones are not known: they were more than were kept at some time.
+    known_from: Option<Version>,
+}
+
+impl Newest {
+    /// Newest first.
+    pub(super) fn values(&self) -> impl Iterator<Item = &[u8]> {
+        self.kept.iter().map(|(_, value)| value.as_slice())
+    }
+
+    /// Of equal versions the one that is added later counts as the newer.
+    fn add(&mut self, version: Version, value: impl FnOnce() -> Vec<u8>) {
+        let at = self.kept.partition_point(|(known, _)| *known > version);
+        if at < self.many as usize && self.known_from.is_none_or(|from| from <= version) {
+            self.kept.insert(at, (version, value()));
+            self.kept.truncate(self.many as usize);
+        }
+    }
+
+    fn merge(&mut self, other: Newest) {
+        self.known_from = self.known_from.max(other.known_from);
+        for (version, value) in other.kept.into_iter().rev() {
+            self.add(version, || value);
+        }
+        if let Some(from) = self.known_from {
+            self.kept.retain(|(version, _)| *version >= from);
+        }
+    }
+}
+
 /// See the module. Values are kept in their packed form.
 #[derive(Clone)]
 pub(super) enum Cell {
@@ -56,8 +93,7 @@ pub(super) enum Cell {
     Latest(Option<Box<Stamped>>),
     Distinct(Option<Box<HllSketch>>),
     Quantiles(Option<Box<DDSketch>>),
-    /// Newest first.
-    Newest(u32, Vec<Stamped>),
+    Newest(Newest),
     Frequent(BTreeMap<Vec<u8>, u64>),
 }
 
@@ -74,13 +110,13 @@ impl Cell {
             Shape::Latest => Cell::Latest(None),
             Shape::Distinct => Cell::Distinct(None),
             Shape::Quantiles => Cell::Quantiles(None),
-            Shape::Newest(many) => Cell::Newest(many, Vec::new()),
+            Shape::Newest(many) => Cell::Newest(Newest { many, kept: Vec::new(), known_from: None }),
             Shape::Frequent => Cell::Frequent(BTreeMap::new()),
         }
     }
 
     /// Takes in one value that is not null. Of equal versions the one that is added later counts as the newer.
-    pub(super) fn add(&mut self, version: Version, value: Value<'_>) {
+    pub(super) fn add(&mut self, version: Version, value: &Value<'_>) {
         match self {
             Cell::Count(count) => *count += 1,
             Cell::Integers(count, sum) => {
@@ -108,13 +144,7 @@ impl Cell {
                     sketch.get_or_insert_default().add(number);
                 }
             }
-            Cell::Newest(many, kept) => {
-                let at = kept.partition_point(|(known, _)| *known > version);
-                if at < *many as usize {
-                    kept.insert(at, (version, packed(value)));
-                    kept.truncate(*many as usize);
-                }
-            }
+            Cell::Newest(newest) => newest.add(version, || packed(value)),
             Cell::Frequent(counts) => {
                 *counts.entry(identity(value)).or_default() += 1;
                 forget_rarest(counts);
@@ -151,13 +181,7 @@ impl Cell {
                 // All are made with the same settings, the only thing that could differ.
                 Some(known) => drop(known.merge(&other)),
             },
-            (Cell::Newest(many, kept), Cell::Newest(_, other)) => {
-                for (version, value) in other.into_iter().rev() {
-                    let at = kept.partition_point(|(known, _)| *known > version);
-                    kept.insert(at, (version, value));
-                }
-                kept.truncate(*many as usize);
-            }
+            (Cell::Newest(newest), Cell::Newest(other)) => newest.merge(other),
             (Cell::Frequent(counts), Cell::Frequent(other)) => {
                 for (value, count) in other {
                     *counts.entry(value).or_default() += count;
@@ -165,6 +189,18 @@ impl Cell {
             }
             _ => {}
         }
+    }
+
+    /// To go on in another shape: where that keeps more, what was given up stays unknown.
+    pub(super) fn to_go_on(&self, shape: Shape) -> Cell {
+        let mut cell = self.clone();
+        if let (Cell::Newest(newest), Shape::Newest(many)) = (&mut cell, shape)
+            && many > newest.many
+            && newest.kept.len() >= newest.many as usize
+        {
+            newest.known_from = newest.known_from.max(newest.kept.last().map(|(version, _)| *version));
+        }
+        cell
     }
 
     pub(super) fn push(&self, out: &mut Vec<u8>) {
@@ -177,10 +213,7 @@ impl Cell {
             Cell::Floats(total) => total.push(out),
             Cell::Squares(squares) => squares.push(out),
             Cell::Least(rank) | Cell::Greatest(rank) => {
-                out.push(u8::from(rank.is_some()));
-                if let Some(rank) = rank {
-                    out.extend_from_slice(&rank.to_le_bytes());
-                }
+                push_rank(out, *rank);
             }
             Cell::Earliest(kept) | Cell::Latest(kept) => {
                 out.push(u8::from(kept.is_some()));
@@ -190,8 +223,9 @@ impl Cell {
             }
             Cell::Distinct(sketch) => push_run(out, &sketch.as_ref().map(|sketch| sketch.serialize()).unwrap_or_default()),
             Cell::Quantiles(sketch) => push_run(out, &sketch.as_ref().map(|sketch| sketch.to_java_bytes()).unwrap_or_default()),
-            Cell::Newest(_, kept) => {
-                push_number(out, kept.len() as u64);
+            Cell::Newest(Newest { kept, known_from, .. }) => {
+                push_number(out, (kept.len() as u64) << 1 | u64::from(known_from.is_some()));
+                known_from.iter().for_each(|from| out.extend_from_slice(&from.to_bytes()));
                 kept.iter().for_each(|kept| push_stamped(out, kept));
             }
             Cell::Frequent(counts) => {
@@ -205,10 +239,6 @@ impl Cell {
     }
 
     pub(super) fn read(shape: Shape, reader: &mut Reader<'_>) -> Option<Cell> {
-        let rank = |reader: &mut Reader<'_>| {
-            let is_some = reader.byte()? != 0;
-            Some(if is_some { Some(i64::from_le_bytes(reader.array()?)) } else { None })
-        };
         let stamped = |reader: &mut Reader<'_>| {
             let is_some = reader.byte()? != 0;
             Some(if is_some { Some(Box::new(read_stamped(reader)?)) } else { None })
@@ -218,8 +248,8 @@ impl Cell {
             Shape::Integers => Cell::Integers(reader.number()?, i128::from_le_bytes(reader.array()?)),
             Shape::Floats => Cell::Floats(Total::read(reader)?),
             Shape::Squares => Cell::Squares(Squares::read(reader)?),
-            Shape::Least => Cell::Least(rank(reader)?),
-            Shape::Greatest => Cell::Greatest(rank(reader)?),
+            Shape::Least => Cell::Least(read_rank(reader)?),
+            Shape::Greatest => Cell::Greatest(read_rank(reader)?),
             Shape::Earliest => Cell::Earliest(stamped(reader)?),
             Shape::Latest => Cell::Latest(stamped(reader)?),
             Shape::Distinct => match reader.run()? {
@@ -231,8 +261,10 @@ impl Cell {
                 bytes => Cell::Quantiles(Some(Box::new(DDSketch::from_java_bytes(bytes).ok()?))),
             },
             Shape::Newest(many) => {
-                let kept = (0..reader.count()?).map(|_| read_stamped(reader)).collect::<Option<_>>()?;
-                Cell::Newest(many, kept)
+                let head = reader.number()?;
+                let known_from = if head & 1 == 1 { Some(Version::from_bytes(reader.array()?)) } else { None };
+                let kept = (0..head >> 1).map(|_| read_stamped(reader)).collect::<Option<_>>()?;
+                Cell::Newest(Newest { many, kept, known_from })
             }
             Shape::Frequent => {
                 let counts = (0..reader.count()?).map(|_| Some((reader.run()?.to_vec(), reader.number()?))).collect::<Option<_>>()?;
@@ -240,6 +272,22 @@ impl Cell {
             }
         })
     }
+}
+
+/// Round integers are short as they are, round floats as their bits.
+fn push_rank(out: &mut Vec<u8>, rank: Option<i64>) {
+    let Some(rank) = rank else { return out.push(0) };
+    let is_float = word_bytes(of_bits(rank) as u64) < word_bytes(rank as u64);
+    out.push(if is_float { 2 } else { 1 });
+    push_word(out, if is_float { of_bits(rank) } else { rank } as u64);
+}
+
+fn read_rank(reader: &mut Reader<'_>) -> Option<Option<i64>> {
+    Some(match reader.byte()? {
+        0 => None,
+        1 => Some(reader.word()? as i64),
+        _ => Some(of_bits(reader.word()? as i64)),
+    })
 }
 
 fn push_stamped(out: &mut Vec<u8>, (version, value): &Stamped) {
@@ -251,21 +299,21 @@ fn read_stamped(reader: &mut Reader<'_>) -> Option<Stamped> {
     Some((Version::from_bytes(reader.array()?), reader.run()?.to_vec()))
 }
 
-fn packed(value: Value<'_>) -> Vec<u8> {
+fn packed(value: &Value<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     value.pack(&mut bytes);
     bytes
 }
 
 /// The packed form in which equal values are equal: of floats, zeros without a sign and one NaN.
-fn identity(value: Value<'_>) -> Vec<u8> {
-    let Value::Float(number) = value else { return packed(value) };
-    packed(Value::Float(if number.is_nan() { f64::NAN } else { number + 0.0 }))
+fn identity(value: &Value<'_>) -> Vec<u8> {
+    let Value::Float(number) = *value else { return packed(value) };
+    packed(&Value::Float(if number.is_nan() { f64::NAN } else { number + 0.0 }))
 }
 
 /// A number that sorts as the value does: floats as IEEE 754 orders all of them, NaN beyond the infinities whatever its sign.
-fn rank(value: Value<'_>) -> i64 {
-    match value {
+fn rank(value: &Value<'_>) -> i64 {
+    match *value {
         Value::Integer(number) | Value::Timestamp(Timestamp(number)) => number,
         Value::Float(number) => of_bits(if number.is_nan() { f64::NAN } else { number }.to_bits() as i64),
         Value::Boolean(_) | Value::Text(_) | Value::Bytes(_) | Value::Vector(_) | Value::Numbers(_) | Value::List(..) => 0,
@@ -286,8 +334,8 @@ pub(super) fn ranked(kind: Kind, rank: i64) -> Value<'static> {
     }
 }
 
-fn float(value: Value<'_>) -> f64 {
-    match value {
+fn float(value: &Value<'_>) -> f64 {
+    match *value {
         Value::Float(number) => number,
         Value::Integer(number) => number as f64,
         Value::Boolean(_)

@@ -1,23 +1,30 @@
 //! The stored form of an entity that keeps more than its newest row, and what changes in it.
 //!
 //! ```text
-//! byte  0       format, 2
+//! byte  0       format, 3
 //!       1..29   as in a packed row: the newest version, and the schema
-//!       then    the moment from which reads are exact and the one up to which tiles have everything (both signed), rows and contributions each with a count before them, and for each window its tiles
-//! row           length, and the packed row
+//!       then    the moment from which reads are exact and the earliest event time of all (both signed), rows and contributions each as a log, and the tiles
+//!               of each window
+//! log           how many, bytes of all of them, and each with its length before it
 //! contribution  version, and for each column that is aggregated: 1 and the packed value, or 0
-//! tile          steps from the tile before (signed), length, and its cells
+//! tiles         see there
 //! ```
 
 use bytes::Bytes;
 
 use super::cell::Cell;
+use super::log::Log;
 use super::plan::{Plan, Window};
-use super::wire::{Reader, push_number, push_run, push_signed};
+use super::tiles::{TileCells, Tiles};
+use super::wire::{Reader, push_signed};
 use crate::model::{ENTITY_FORMAT, SchemaId, Timestamp, Value, Version};
 
 /// Bytes before what differs from a packed row.
 const HEADER_BYTES: usize = 29;
+/// Where the versions of rows and of contributions begin.
+const ROW_VERSION_AT: usize = 1;
+const CONTRIBUTION_VERSION_AT: usize = 0;
+const VERSION_BYTES: usize = 24;
 
 /// Stored bytes are not an entity of this plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,77 +41,43 @@ pub enum Added {
 }
 
 /// An entity in memory.
+#[derive(Clone)]
 pub struct Entity {
     /// What it was read from: most of it is only passed on.
     pub(super) stored: Bytes,
-    /// Reads as of this moment and later ones are exact; microseconds.
+    /// The newest version of all.
+    pub(super) newest: Option<Version>,
+    /// Reads as of this moment and later ones are exact; microseconds. Contributions up to here are in the tiles, unless nothing was given up yet and it is
+    /// the smallest number.
     pub(super) kept_from: i64,
-    /// Contributions up to here are in the tiles.
-    pub(super) compacted_to: i64,
-    /// Packed rows, oldest first.
-    pub(super) rows: Vec<(Version, Bytes)>,
-    /// What is not, or not only, in tiles; oldest first.
-    pub(super) contributions: Vec<Contribution>,
-    /// For each window its tiles, oldest first.
-    pub(super) windows: Vec<Vec<Tile>>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Contribution {
-    pub(super) version: Version,
-    /// For each column 1 and the packed value, or 0.
-    pub(super) values: Bytes,
-}
-
-pub(super) struct Tile {
-    /// Its number: event times from `number * tile` on.
-    pub(super) number: i64,
-    pub(super) cells: Cells,
-}
-
-/// Most tiles are only passed on.
-pub(super) enum Cells {
-    /// Where they begin and end in what the entity was read from.
-    Stored(u32, u32),
-    Open(Vec<Cell>),
-}
-
-impl Cells {
-    fn open(&mut self, stored: &[u8], window: &Window) -> Option<&mut Vec<Cell>> {
-        if let Cells::Stored(from, to) = *self {
-            *self = Cells::Open(read_cells(within(stored, from, to), window)?);
-        }
-        match self {
-            Cells::Open(cells) => Some(cells),
-            Cells::Stored(..) => None,
-        }
-    }
-}
-
-pub(super) fn within(stored: &[u8], from: u32, to: u32) -> &[u8] {
-    stored.get(from as usize..to as usize).unwrap_or_default()
-}
-
-pub(super) fn read_cells(bytes: &[u8], window: &Window) -> Option<Vec<Cell>> {
-    let mut reader = Reader(bytes);
-    window.cells.iter().map(|planned| Cell::read(planned.shape, &mut reader)).collect()
-}
-
-pub(super) fn new_cells(window: &Window) -> Vec<Cell> {
-    window.cells.iter().map(|planned| Cell::new(planned.shape)).collect()
+    /// No event was earlier; microseconds.
+    pub(super) born: i64,
+    /// Packed rows.
+    pub(super) rows: Log,
+    /// What is not, or not only, in tiles.
+    pub(super) contributions: Log,
+    /// For each window.
+    pub(super) windows: Vec<Tiles>,
 }
 
 impl Entity {
     /// One of which nothing is known.
     pub fn new(plan: &Plan) -> Entity {
-        let windows = plan.windows.iter().map(|_| Vec::new()).collect();
-        Entity { stored: Bytes::new(), kept_from: i64::MIN, compacted_to: i64::MIN, rows: Vec::new(), contributions: Vec::new(), windows }
+        Entity {
+            stored: Bytes::new(),
+            newest: None,
+            kept_from: i64::MIN,
+            born: i64::MAX,
+            rows: Log::new(ROW_VERSION_AT),
+            contributions: Log::new(CONTRIBUTION_VERSION_AT),
+            windows: plan.windows.iter().map(|_| Tiles::default()).collect(),
+        }
     }
 
-    /// One that kept nothing but its newest row so far.
+    /// One that kept nothing but its newest row so far. What came before that is not known.
     pub fn of_row(plan: &Plan, version: Version, packed: Bytes) -> Entity {
-        let kept_from = version.event_time.0;
-        Entity { kept_from, compacted_to: kept_from, rows: vec![(version, packed)], ..Entity::new(plan) }
+        let rows = Log::of(ROW_VERSION_AT, vec![(version, packed)]);
+        Entity { newest: Some(version), kept_from: version.event_time.0, born: i64::MIN, rows, ..Entity::new(plan) }
     }
 
     /// Reads the stored form.
@@ -113,188 +86,170 @@ impl Entity {
     }
 
     fn try_read(stored: &Bytes, plan: &Plan) -> Option<Entity> {
+        let newest = Version::from_bytes(*stored.get(1..)?.first_chunk()?);
         let mut reader = Reader(stored.get(HEADER_BYTES..)?);
-        let kept_from = reader.signed()?;
-        let compacted_to = reader.signed()?;
-        let rows = (0..reader.count()?).map(|_| {
-            let packed = stored.slice_ref(reader.run()?);
-            let version = Version::from_bytes(*packed.get(1..)?.first_chunk()?);
-            Some((version, packed))
-        });
-        let rows = rows.collect::<Option<Vec<_>>>()?;
-        let contributions = (0..reader.count()?).map(|_| {
-            let version = Version::from_bytes(reader.array()?);
-            Some(Contribution { version, values: stored.slice_ref(reader.run()?) })
-        });
-        let contributions = contributions.collect::<Option<Vec<_>>>()?;
-        let windows = plan.windows.iter().map(|_| {
-            let mut number = 0_i64;
-            let tiles = (0..reader.count()?).map(|_| {
-                number = number.wrapping_add(reader.signed()?);
-                let length = reader.run()?.len();
-                let to = stored.len() - reader.0.len();
-                Some(Tile { number, cells: Cells::Stored(u32::try_from(to - length).ok()?, u32::try_from(to).ok()?) })
-            });
-            tiles.collect::<Option<Vec<_>>>()
-        });
-        let windows = windows.collect::<Option<Vec<_>>>()?;
-        Some(Entity { stored: stored.clone(), kept_from, compacted_to, rows, contributions, windows })
+        let (kept_from, born) = (reader.signed()?, reader.signed()?);
+        let rows = Log::read(ROW_VERSION_AT, &mut reader, stored)?;
+        let contributions = Log::read(CONTRIBUTION_VERSION_AT, &mut reader, stored)?;
+        let windows = plan.windows.iter().map(|_| Tiles::read(&mut reader, stored.len())).collect::<Option<Vec<_>>>()?;
+        let newest = (newest != Version::MIN).then_some(newest);
+        Some(Entity { stored: stored.clone(), newest, kept_from, born, rows, contributions, windows })
     }
 
-    /// Appends the stored form. Fails for an entity that has neither rows nor windows, of which there is nothing to store.
-    pub fn push(&self, out: &mut Vec<u8>, schema: SchemaId) {
-        let newest = self.newest().unwrap_or(Version::MIN);
+    /// Appends the stored form. What no read covers any more is left out.
+    pub fn push(&mut self, plan: &Plan, out: &mut Vec<u8>, schema: SchemaId) -> Result<(), EntityError> {
+        for (window, tiles) in plan.windows.iter().zip(&mut self.windows).filter(|(window, _)| window.length.is_some()) {
+            tiles.drop_before(window.number(window.first(self.kept_from)), &self.stored).ok_or(EntityError)?;
+        }
+        out.reserve(self.stored.len() + 512);
         out.push(ENTITY_FORMAT);
-        out.extend_from_slice(&newest.to_bytes());
+        out.extend_from_slice(&self.newest.unwrap_or(Version::MIN).to_bytes());
         out.extend_from_slice(&schema.0.to_be_bytes());
         push_signed(out, self.kept_from);
-        push_signed(out, self.compacted_to);
-        push_number(out, self.rows.len() as u64);
-        self.rows.iter().for_each(|(_, packed)| push_run(out, packed));
-        push_number(out, self.contributions.len() as u64);
-        for contribution in &self.contributions {
-            out.extend_from_slice(&contribution.version.to_bytes());
-            push_run(out, &contribution.values);
-        }
-        let mut open = Vec::new();
-        for tiles in &self.windows {
-            push_number(out, tiles.len() as u64);
-            let mut before = 0_i64;
-            for tile in tiles {
-                push_signed(out, tile.number.wrapping_sub(before));
-                before = tile.number;
-                match &tile.cells {
-                    Cells::Stored(from, to) => push_run(out, within(&self.stored, *from, *to)),
-                    Cells::Open(cells) => {
-                        open.clear();
-                        cells.iter().for_each(|cell| cell.push(&mut open));
-                        push_run(out, &open);
-                    }
-                }
-            }
-        }
+        push_signed(out, self.born);
+        self.rows.push(out);
+        self.contributions.push(out);
+        self.windows.iter().for_each(|tiles| tiles.push(out, &self.stored));
+        Ok(())
     }
 
     /// The version of the newest row.
     pub fn newest(&self) -> Option<Version> {
-        self.rows.last().map(|(version, _)| *version)
+        self.newest
     }
 
-    /// Adds a row that an event gave: its packed form, which replaces one of the same version, and the values of the columns that the plan names,
-    /// by their position among the outputs. `now` bounds how far an event out of the future can push what is kept.
+    /// Adds a row that an event gave: its packed form, which replaces one of the same version, and the values of the columns that the plan names, by their
+    /// position among the outputs. There need be no packed form where another row of the same batch takes its place at every moment that is answered. `now`
+    /// bounds how far an event out of the future can push what is kept.
     pub fn add<'v>(
         &mut self,
         plan: &Plan,
         version: Version,
-        packed: Bytes,
+        packed: Option<Bytes>,
         now: Timestamp,
         value: impl Fn(usize) -> Option<Value<'v>>,
-    ) -> Added {
+    ) -> Result<Added, EntityError> {
         let time = version.event_time.0;
-        if plan.has_windows() && !plan.windows.iter().any(|window| time >= window.first(self.kept_from, plan.exact)) {
-            return Added::TooLate;
+        if plan.has_windows() && !plan.windows.iter().any(|window| window.covers(self.kept_from, time)) {
+            return Ok(Added::TooLate);
         }
-        self.keep_row(version, packed);
+        self.try_add(plan, version, packed, now, value).ok_or(EntityError)?;
+        Ok(Added::Counted)
+    }
+
+    fn try_add<'v>(
+        &mut self,
+        plan: &Plan,
+        version: Version,
+        packed: Option<Bytes>,
+        now: Timestamp,
+        value: impl Fn(usize) -> Option<Value<'v>>,
+    ) -> Option<()> {
+        let is_newest = self.newest.is_none_or(|newest| newest < version);
+        self.born = self.born.min(version.event_time.0);
+        self.newest = self.newest.max(Some(version));
+        if let Some(packed) = packed {
+            self.keep_row(version, packed, is_newest)?;
+        }
+        self.advance(plan, now)?;
         if !plan.has_windows() {
-            self.advance(plan, now);
-            return Added::Counted;
+            return Some(());
         }
-        let mut values = Vec::new();
-        for (output, _) in &plan.columns {
-            let value = value(*output);
-            values.push(u8::from(value.is_some()));
-            if let Some(value) = value {
-                value.pack(&mut values);
-            }
-        }
-        let contribution = Contribution { version, values: values.into() };
-        self.advance(plan, now);
-        let is_past = time <= self.compacted_to;
+        let of_column = |column: usize| plan.columns.get(column).and_then(|(output, _)| value(*output));
+        let is_past = self.is_past(version.event_time.0);
         if is_past {
-            self.compact(plan, &contribution);
+            self.compact(plan, version, &mut ByColumn::new(of_column))?;
         }
         if !is_past || plan.exact {
-            let at = self.contributions.partition_point(|known| known.version <= version);
-            self.contributions.insert(at, contribution);
+            let contribution = packed_contribution(version, (0..plan.columns.len()).map(of_column));
+            if is_newest {
+                self.contributions.push_newest(version, contribution);
+            } else {
+                self.contributions.insert(version, contribution)?;
+            }
         }
-        Added::Counted
+        Some(())
     }
 
-    fn keep_row(&mut self, version: Version, packed: Bytes) {
-        let at = self.rows.partition_point(|(known, _)| *known < version);
-        // Older than the oldest that is kept, which is the newest row at the first moment that can be asked for.
-        if at == 0 && self.rows.first().is_some_and(|(oldest, _)| oldest.event_time.0 <= self.kept_from && *oldest != version) {
-            return;
+    /// Whether contributions of this moment are in the tiles.
+    pub(super) fn is_past(&self, time: i64) -> bool {
+        time <= self.kept_from && self.kept_from != i64::MIN
+    }
+
+    fn keep_row(&mut self, version: Version, packed: Bytes, is_newest: bool) -> Option<()> {
+        if is_newest {
+            self.rows.push_newest(version, packed);
+            return Some(());
         }
-        match self.rows.get_mut(at) {
+        let kept_from = self.kept_from;
+        let rows = self.rows.open()?;
+        let at = rows.partition_point(|(known, _)| *known < version);
+        match rows.get_mut(at) {
             Some(row) if row.0 == version => row.1 = packed,
-            _ => self.rows.insert(at, (version, packed)),
+            // Older than the oldest that is kept, which is the newest row at the first moment that can be asked for.
+            Some((oldest, _)) if at == 0 && oldest.event_time.0 <= kept_from => {}
+            _ => rows.insert(at, (version, packed)),
         }
+        Some(())
     }
 
-    /// Moves what is kept along with the newest event, compacts what has become old enough, and drops what no read covers any more.
-    fn advance(&mut self, plan: &Plan, now: Timestamp) {
-        let newest = self.rows.last().map_or(i64::MIN, |(version, _)| version.event_time.0);
+    /// Moves what is kept along with the newest event.
+    fn advance(&mut self, plan: &Plan, now: Timestamp) -> Option<()> {
+        let newest = self.newest.map_or(i64::MIN, |version| version.event_time.0);
         let kept_from = newest.min(now.0).saturating_sub(plan.history);
-        if kept_from <= self.kept_from {
-            return;
-        }
-        self.keep_from(plan, kept_from);
+        if kept_from > self.kept_from { self.keep_from(plan, kept_from) } else { Some(()) }
     }
 
     /// Gives up the older half of the history that is kept, up to now. Says whether there was any.
-    pub fn shorten_history(&mut self, plan: &Plan, now: Timestamp) -> bool {
-        let times = self.rows.iter().map(|(version, _)| version.event_time.0);
-        let mut kept: Vec<i64> = times.chain(self.contributions.iter().map(|one| one.version.event_time.0)).collect();
-        kept.retain(|time| *time > self.kept_from && *time <= now.0);
-        kept.sort_unstable();
-        match kept.get(kept.len() / 2) {
-            Some(middle) => self.keep_from(plan, *middle),
-            None => return false,
+    pub fn shorten_history(&mut self, plan: &Plan, now: Timestamp) -> Result<bool, EntityError> {
+        let mut kept: Vec<i64> = Vec::new();
+        for log in [&self.rows, &self.contributions] {
+            let times = log.each(|version, _| {
+                let time = version.event_time.0;
+                kept.extend((time > self.kept_from && time <= now.0).then_some(time));
+                Some(())
+            });
+            times.ok_or(EntityError)?;
         }
-        true
+        kept.sort_unstable();
+        let Some(middle) = kept.get(kept.len() / 2) else { return Ok(false) };
+        self.keep_from(plan, *middle).ok_or(EntityError)?;
+        Ok(true)
     }
 
-    fn keep_from(&mut self, plan: &Plan, kept_from: i64) {
-        self.kept_from = kept_from;
-        let old = self.rows.partition_point(|(version, _)| version.event_time.0 <= kept_from);
-        self.rows.drain(..old.saturating_sub(1));
-        let from = self.contributions.partition_point(|known| known.version.event_time.0 <= self.compacted_to);
-        let to = self.contributions.partition_point(|known| known.version.event_time.0 <= kept_from);
-        let due: Vec<Contribution> = self.contributions.get(from..to).unwrap_or_default().to_vec();
-        due.iter().for_each(|contribution| self.compact(plan, contribution));
-        self.compacted_to = kept_from;
-        if plan.exact {
-            let first = plan.windows.iter().filter(|window| window.length.is_some()).map(|window| window.first(kept_from, true)).min();
-            let gone = first.unwrap_or(i64::MAX);
-            self.contributions.retain(|known| known.version.event_time.0 >= gone.min(kept_from.saturating_add(1)));
-        } else {
-            self.contributions.drain(..to);
+    /// Compacts what has become old enough, and forgets rows and contributions that no read covers any more.
+    pub(super) fn keep_from(&mut self, plan: &Plan, kept_from: i64) -> Option<()> {
+        self.rows.keep_from(kept_from)?;
+        let before = std::mem::replace(&mut self.kept_from, kept_from);
+        if !plan.exact {
+            let due = self.contributions.take_while(|version| version.event_time.0 <= kept_from)?;
+            return due.iter().try_for_each(|(version, values)| self.compact(plan, *version, &mut of_all(&unpacked(plan, values)?)));
         }
-        for (window, tiles) in plan.windows.iter().zip(&mut self.windows) {
-            let first = window.first(kept_from, plan.exact).div_euclid(window.tile(plan.exact));
-            let gone = if window.length.is_some() { tiles.partition_point(|tile| tile.number < first) } else { 0 };
-            tiles.drain(..gone);
+        // Windows that are exact take their contributions as they are; what lasts for ever has nothing to be exact about.
+        let mut due: Vec<(Version, Bytes)> = Vec::new();
+        if plan.windows.iter().any(|window| window.length.is_none()) {
+            self.contributions.each(|version, values| {
+                let is_due = version.event_time.0 <= kept_from && (version.event_time.0 > before || before == i64::MIN);
+                due.extend(is_due.then(|| (version, Bytes::copy_from_slice(values))));
+                Some(())
+            })?;
         }
+        due.iter().try_for_each(|(version, values)| self.compact(plan, *version, &mut of_all(&unpacked(plan, values)?)))?;
+        let first = plan.windows.iter().filter(|window| window.length.is_some()).map(|window| window.first(kept_from)).min();
+        let gone = first.unwrap_or(i64::MAX).min(kept_from.saturating_add(1));
+        self.contributions.take_while(|version| version.event_time.0 < gone)?;
+        Some(())
     }
 
     /// Puts a contribution into the tiles that reads may still cover.
-    fn compact(&mut self, plan: &Plan, contribution: &Contribution) {
-        let time = contribution.version.event_time.0;
+    fn compact<'v>(&mut self, plan: &Plan, version: Version, values: &mut ByColumn<'v, impl Fn(usize) -> Option<Value<'v>>>) -> Option<()> {
+        let time = version.event_time.0;
         for (window, tiles) in plan.windows.iter().zip(&mut self.windows) {
-            // Windows that are exact take their contributions as they are; what lasts for ever has nothing to be exact about.
-            if (plan.exact && window.length.is_some()) || time < window.first(self.kept_from, plan.exact) {
-                continue;
-            }
-            let number = if window.length.is_some() { time.div_euclid(window.tile(plan.exact)) } else { 0 };
-            let at = tiles.partition_point(|tile| tile.number < number);
-            if tiles.get(at).is_none_or(|tile| tile.number != number) {
-                tiles.insert(at, Tile { number, cells: Cells::Open(new_cells(window)) });
-            }
-            if let Some(cells) = tiles.get_mut(at).and_then(|tile| tile.cells.open(&self.stored, window)) {
-                add(plan, window, cells, contribution);
+            if (!plan.exact || window.length.is_none()) && window.covers(self.kept_from, time) {
+                add(window, tiles.cells_at(time, &self.stored, window)?, version, values);
             }
         }
+        Some(())
     }
 
     /// Whether a read as of this moment is exact.
@@ -307,61 +262,119 @@ impl Entity {
         Timestamp(self.kept_from)
     }
 
+    /// The earliest event time of all: before it, nothing was known of the entity. The smallest number where that cannot be told.
+    pub fn born(&self) -> Timestamp {
+        Timestamp(self.born)
+    }
+
     /// The newest row of all.
-    pub fn newest_row(&self) -> Option<&Bytes> {
-        self.rows.last().map(|(_, packed)| packed)
+    pub fn newest_row(&self) -> Option<Bytes> {
+        self.rows.newest_until(i64::MAX)
     }
 
     /// The newest row at a moment.
-    pub fn row(&self, at: Timestamp) -> Option<&Bytes> {
-        let newer = self.rows.partition_point(|(version, _)| version.event_time <= at);
-        newer.checked_sub(1).and_then(|newest| self.rows.get(newest)).map(|(_, packed)| packed)
+    pub fn row(&self, at: Timestamp) -> Option<Bytes> {
+        self.rows.newest_until(at.0)
     }
 
     /// The windowed features at a moment, in the order of the plan.
     pub fn finish(&self, plan: &Plan, at: Timestamp, push: impl FnMut(Option<Value<'_>>)) -> Result<(), EntityError> {
-        let mut finished = Vec::with_capacity(plan.windows.len());
-        for (window, tiles) in plan.windows.iter().zip(&self.windows) {
-            let mut cells = new_cells(window);
-            let first = window.first(at.0, plan.exact);
-            let first_tile = first.div_euclid(window.tile(plan.exact));
-            for tile in tiles.iter().filter(|tile| window.length.is_none() || tile.number >= first_tile) {
-                match &tile.cells {
-                    Cells::Open(more) => cells.iter_mut().zip(more).for_each(|(cell, more)| cell.merge(more.clone())),
-                    Cells::Stored(from, to) => {
-                        let mut reader = Reader(within(&self.stored, *from, *to));
-                        for (cell, planned) in cells.iter_mut().zip(&window.cells) {
-                            cell.merge(Cell::read(planned.shape, &mut reader).ok_or(EntityError)?);
-                        }
-                    }
-                }
-            }
-            let is_exact = plan.exact && window.length.is_some();
-            for contribution in &self.contributions {
-                let time = contribution.version.event_time.0;
-                if time <= at.0 && time >= first && (is_exact || time > self.compacted_to) {
-                    add(plan, window, &mut cells, contribution);
-                }
-            }
-            finished.push(cells);
-        }
-        plan.finish(&finished, push);
+        plan.finish(&self.cells(plan, at.0).ok_or(EntityError)?, push);
         Ok(())
+    }
+
+    /// What each window has at a moment.
+    fn cells(&self, plan: &Plan, at: i64) -> Option<Vec<Vec<Cell>>> {
+        let mut finished: Vec<Vec<Cell>> = plan.windows.iter().map(Window::new_cells).collect();
+        for ((window, tiles), cells) in plan.windows.iter().zip(&self.windows).zip(&mut finished) {
+            let first = if window.length.is_some() { window.number(window.first(at)) } else { i64::MIN };
+            tiles.each(first, &self.stored, |_, tile| {
+                let mut reader = match tile {
+                    TileCells::Open(more) => {
+                        cells.iter_mut().zip(more).for_each(|(cell, more)| cell.merge(more.clone()));
+                        return Some(());
+                    }
+                    TileCells::Stored(stored) => Reader(stored),
+                };
+                for (cell, planned) in cells.iter_mut().zip(&window.cells) {
+                    cell.merge(Cell::read(planned.shape, &mut reader)?);
+                }
+                Some(())
+            })?;
+        }
+        let first: Vec<i64> = plan.windows.iter().map(|window| window.first(at)).collect();
+        self.contributions.each(|version, values| {
+            let time = version.event_time.0;
+            if time > at || (!plan.exact && self.is_past(time)) {
+                return Some(());
+            }
+            let values = unpacked(plan, values)?;
+            let mut values = of_all(&values);
+            for ((window, first), cells) in plan.windows.iter().zip(&first).zip(&mut finished) {
+                if time >= *first && (!self.is_past(time) || window.length.is_some()) {
+                    add(window, cells, version, &mut values);
+                }
+            }
+            Some(())
+        })?;
+        Some(finished)
     }
 }
 
-/// Adds a contribution's values to the cells of a tile.
-fn add(plan: &Plan, window: &Window, cells: &mut [Cell], contribution: &Contribution) {
-    let mut rest: &[u8] = &contribution.values;
-    for (column, (_, kind)) in plan.columns.iter().enumerate() {
-        let Some((is_some, after)) = rest.split_first() else { return };
-        rest = after;
-        if *is_some == 0 {
-            continue;
+/// The values of an event by their column. The last one that was asked for is kept: there are many cells of one column.
+struct ByColumn<'v, F> {
+    value: F,
+    column: usize,
+    current: Option<Value<'v>>,
+}
+
+impl<'v, F: Fn(usize) -> Option<Value<'v>>> ByColumn<'v, F> {
+    fn new(value: F) -> ByColumn<'v, F> {
+        ByColumn { value, column: usize::MAX, current: None }
+    }
+
+    fn get(&mut self, column: usize) -> Option<&Value<'v>> {
+        if self.column != column {
+            (self.column, self.current) = (column, (self.value)(column));
         }
-        let Some(value) = Value::unpack(*kind, &mut rest) else { return };
-        for (_, cell) in window.cells.iter().zip(cells.iter_mut()).filter(|(planned, _)| planned.column == column) {
-            cell.add(contribution.version, value);
+        self.current.as_ref()
+    }
+}
+
+/// The same of values that are all there already.
+fn of_all<'v>(values: &[Option<Value<'v>>]) -> ByColumn<'v, impl Fn(usize) -> Option<Value<'v>>> {
+    ByColumn::new(|column| values.get(column).copied().flatten())
+}
+
+/// Adds the values of an event to the cells of a tile.
+fn add<'v>(window: &Window, cells: &mut [Cell], version: Version, values: &mut ByColumn<'v, impl Fn(usize) -> Option<Value<'v>>>) {
+    for (planned, cell) in window.cells.iter().zip(cells) {
+        if let Some(value) = values.get(planned.column) {
+            cell.add(version, value);
         }
     }
+}
+
+/// A contribution as it is stored.
+pub(super) fn packed_contribution<'v>(version: Version, values: impl ExactSizeIterator<Item = Option<Value<'v>>>) -> Bytes {
+    let mut packed = Vec::with_capacity(VERSION_BYTES + values.len() * 9);
+    packed.extend_from_slice(&version.to_bytes());
+    for value in values {
+        packed.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            value.pack(&mut packed);
+        }
+    }
+    packed.into()
+}
+
+/// The inverse: the values of a packed contribution, for each column of the plan.
+pub(super) fn unpacked<'c>(plan: &Plan, packed: &'c [u8]) -> Option<Vec<Option<Value<'c>>>> {
+    let mut rest = packed.get(VERSION_BYTES..)?;
+    let value = |(_, kind): &(usize, crate::model::Kind)| {
+        let (is_some, after) = rest.split_first()?;
+        rest = after;
+        if *is_some == 0 { Some(None) } else { Value::unpack(*kind, &mut rest).map(Some) }
+    };
+    plan.columns.iter().map(value).collect()
 }

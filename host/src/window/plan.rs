@@ -1,6 +1,7 @@
 //! What to keep for the aggregations of a view, and how its features come out of it.
 
 use super::cell::{Cell, Shape, ranked};
+use super::wire::Reader;
 use crate::model::{Aggregate, Aggregation, Field, Kept, Kind, Value};
 
 /// Tiles in a window: the tail of a window is exact to one of them.
@@ -23,6 +24,8 @@ pub struct Plan {
 pub(super) struct Window {
     /// In microseconds; `None` since the first event.
     pub(super) length: Option<i64>,
+    /// Length of a tile in microseconds: a sixtieth of the window, or nothing to round to.
+    pub(super) tile: i64,
     pub(super) cells: Vec<Planned>,
 }
 
@@ -66,7 +69,8 @@ impl Plan {
             self.columns.len() - 1
         });
         let window = self.windows.iter().position(|known| known.length == length).unwrap_or_else(|| {
-            self.windows.push(Window { length, cells: Vec::new() });
+            let tile = length.filter(|_| !self.exact).map_or(1, |length| (length / TILES).max(1));
+            self.windows.push(Window { length, tile, cells: Vec::new() });
             self.windows.len() - 1
         });
         // Cells are shared by functions of the same shape only: what is kept for one feature must not depend on which others there are, or it would
@@ -98,8 +102,7 @@ impl Plan {
 
     /// The longest time that an event can matter for after it happened, in microseconds; `None` for ever.
     pub fn reach(&self) -> Option<i64> {
-        let reaches =
-            self.windows.iter().map(|window| Some(window.length?.saturating_add(window.tile(self.exact)).saturating_add(self.history)));
+        let reaches = self.windows.iter().map(|window| Some(window.length?.saturating_add(window.tile).saturating_add(self.history)));
         reaches.chain([Some(self.history)]).collect::<Option<Vec<_>>>().and_then(|reaches| reaches.into_iter().max())
     }
 
@@ -115,19 +118,37 @@ impl Plan {
 }
 
 impl Window {
-    /// Length of a tile in microseconds: a sixtieth of the window, or nothing to round to.
-    pub(super) fn tile(&self, exact: bool) -> i64 {
-        match self.length {
-            Some(length) if !exact => (length / TILES).max(1),
-            Some(_) | None => 1,
-        }
+    /// The earliest event time that a read at this moment covers.
+    pub(super) fn first(&self, at: i64) -> i64 {
+        let Some(length) = self.length else { return i64::MIN };
+        at.saturating_sub(length - 1).div_euclid(self.tile).saturating_mul(self.tile)
     }
 
-    /// The earliest event time that a read at this moment covers.
-    pub(super) fn first(&self, at: i64, exact: bool) -> i64 {
-        let Some(length) = self.length else { return i64::MIN };
-        let tile = self.tile(exact);
-        at.saturating_sub(length).saturating_add(1).div_euclid(tile).saturating_mul(tile)
+    /// Whether a read at some moment covers this event time, or one later.
+    pub(super) fn covers(&self, at: i64, time: i64) -> bool {
+        // What is within the length needs no division.
+        self.length.is_none_or(|length| time > at.saturating_sub(length)) || time >= self.first(at)
+    }
+
+    /// The number of the tile that an event time falls into.
+    pub(super) fn number(&self, time: i64) -> i64 {
+        if self.length.is_some() { time.div_euclid(self.tile) } else { 0 }
+    }
+
+    /// Whether an event time falls into the tile of this number.
+    pub(super) fn is_within(&self, number: i64, time: i64) -> bool {
+        self.length.is_none() || (time.wrapping_sub(number.wrapping_mul(self.tile)) as u64) < self.tile as u64
+    }
+
+    /// The cells of a tile that has nothing in it.
+    pub(super) fn new_cells(&self) -> Vec<Cell> {
+        self.cells.iter().map(|planned| Cell::new(planned.shape)).collect()
+    }
+
+    /// The cells of a tile as they were stored.
+    pub(super) fn read_cells(&self, stored: &[u8]) -> Option<Vec<Cell>> {
+        let mut reader = Reader(stored);
+        self.cells.iter().map(|planned| Cell::read(planned.shape, &mut reader)).collect()
     }
 }
 
@@ -182,8 +203,8 @@ impl Feature {
                 let value = sketch.as_ref().and_then(|sketch| sketch.quantile(at).ok().flatten());
                 push(value.map(Value::Float));
             }
-            (Aggregate::LastValues(many), Cell::Newest(_, kept)) => {
-                push(Some(Value::List(self.kind, &joined(kept.iter().take(many as usize).map(|(_, value)| value.as_slice())))));
+            (Aggregate::LastValues(many), Cell::Newest(newest)) => {
+                push(Some(Value::List(self.kind, &joined(newest.values().take(many as usize)))));
             }
             (Aggregate::Top(many), Cell::Frequent(counts)) => {
                 let mut by_count: Vec<(&u64, &Vec<u8>)> = counts.iter().map(|(value, count)| (count, value)).collect();

@@ -9,6 +9,11 @@ pub(super) fn push_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// How many bytes [`push_number`] appends.
+pub(super) fn number_bytes(number: u64) -> usize {
+    (70 - (number | 1).leading_zeros() as usize) / 7
+}
+
 /// Appends a signed number; small ones of either sign are short.
 pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
     push_number(out, ((number << 1) ^ (number >> 63)) as u64);
@@ -18,6 +23,32 @@ pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
 pub(super) fn push_run(out: &mut Vec<u8>, bytes: &[u8]) {
     push_number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+/// Bits of the first byte of a word: the bytes that are left out are ones, or those at the low end; without them they are zeros at the high end.
+const ONES: u8 = 16;
+const LOW: u8 = 32;
+
+/// How many bytes [`push_word`] appends.
+pub(super) fn word_bytes(word: u64) -> u32 {
+    let high = word.leading_zeros().max(word.leading_ones()) / 8;
+    let low = word.trailing_zeros().max(word.trailing_ones()) / 8;
+    9 - high.max(low)
+}
+
+/// Appends a word in one byte and those of its own that tell something: most numbers are round, as integers or as floats.
+pub(super) fn push_word(out: &mut Vec<u8>, word: u64) {
+    let (high, low) = (word.leading_zeros().max(word.leading_ones()) / 8, word.trailing_zeros().max(word.trailing_ones()) / 8);
+    let bytes = word.to_le_bytes();
+    if low > high {
+        let ones = if word & 1 == 1 { ONES } else { 0 };
+        out.push(LOW | ones | (8 - low) as u8);
+        out.extend_from_slice(bytes.get(low as usize..).unwrap_or_default());
+    } else {
+        let ones = if word >> 63 == 1 { ONES } else { 0 };
+        out.push(ones | (8 - high) as u8);
+        out.extend_from_slice(bytes.get(..8 - high as usize).unwrap_or_default());
+    }
 }
 
 /// Takes from the front of stored bytes; everything is `None` where they are cut short.
@@ -54,8 +85,20 @@ impl<'a> Reader<'a> {
         Some(*first)
     }
 
+    /// The inverse of [`push_word`].
+    pub(super) fn word(&mut self) -> Option<u64> {
+        let head = self.byte()?;
+        let many = usize::from(head & 15).min(8);
+        let (told, rest) = self.0.split_at_checked(many)?;
+        self.0 = rest;
+        let mut bytes = if head & ONES == 0 { [0; 8] } else { [0xff; 8] };
+        let place = if head & LOW == 0 { bytes.get_mut(..many)? } else { bytes.get_mut(8 - many..)? };
+        place.copy_from_slice(told);
+        Some(u64::from_le_bytes(bytes))
+    }
+
     pub(super) fn float(&mut self) -> Option<f64> {
-        self.array().map(f64::from_le_bytes)
+        self.word().map(f64::from_bits)
     }
 
     pub(super) fn run(&mut self) -> Option<&'a [u8]> {
@@ -69,5 +112,40 @@ impl<'a> Reader<'a> {
     pub(super) fn count(&mut self) -> Option<usize> {
         let count = usize::try_from(self.number()?).ok()?;
         (count <= self.0.len()).then_some(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_numbers_come_back_as_they_were() {
+        let mut words: Vec<u64> =
+            (0..64).flat_map(|bit| [1 << bit, (1 << bit) - 1, !(1 << bit), u64::MAX << bit, 0x0123_4567_89ab_cdef >> bit]).collect();
+        words.extend([0.0, -0.0, 1.0, -1.0, 0.1, -2.5, f64::MAX, f64::NAN, f64::INFINITY, 5e-324].map(f64::to_bits));
+        words.extend([i64::MIN, i64::MAX, -1, -300, 300].map(|number| number as u64));
+        let mut out = Vec::new();
+        for word in &words {
+            let before = out.len();
+            push_word(&mut out, *word);
+            assert_eq!((out.len() - before) as u32, word_bytes(*word));
+            let before = out.len();
+            push_number(&mut out, *word);
+            assert_eq!(out.len() - before, number_bytes(*word));
+            push_signed(&mut out, *word as i64);
+        }
+        let mut reader = Reader(&out);
+        for word in &words {
+            assert_eq!((reader.word(), reader.number(), reader.signed()), (Some(*word), Some(*word), Some(*word as i64)));
+        }
+        assert!(reader.0.is_empty());
+        assert_eq!((Reader(&[8, 1]).word(), Reader(&[0x80]).number()), (None, None), "cut short");
+        let bytes = |word| {
+            let mut out = Vec::new();
+            push_word(&mut out, word);
+            out.len()
+        };
+        assert_eq!([bytes(0), bytes(12.0_f64.to_bits()), bytes(-7_i64 as u64), bytes(0.1_f64.to_bits())], [1, 3, 2, 9]);
     }
 }

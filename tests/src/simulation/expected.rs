@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gristmill::model::json::push_value;
 use gristmill::model::{
-    DeadLetterId, DeadLetterQuery, Digest, EntryId, FeatureRow, Field, KeyPart, Kind, Reason, StoredState, Timestamp, Value, Version,
-    row_key, state_key,
+    DeadLetterId, DeadLetterQuery, Digest, EntryId, FeatureRow, Field, KeyPart, Kind, OwnedValue, Reason, StoredState, Timestamp, Value,
+    Version, row_key, state_key,
 };
 use gristmill::online_store::OnlineStore;
 use gristmill::window::Entity;
@@ -66,7 +66,11 @@ impl Expected {
             }
         } else {
             let order = event.id.ms * 4 + event.id.seq;
-            self.windowed.entry(event.key).or_default().push(oracle::Event { time: event.at, order, value: Some(value as f64) });
+            self.windowed.entry(event.key).or_default().push(oracle::Event {
+                time: event.at,
+                order,
+                value: Some(OwnedValue::Integer(value)),
+            });
         }
         Ok(())
     }
@@ -255,7 +259,7 @@ async fn check_tally(fixtures: &Fixtures, expected: &Expected, store: &Store, ke
         (Some((entity, number, set)), Some(returned)) => (entity, number, set, returned),
         (found, wanted) => return Err(format!("there is one: {}; there should be: {}", found.is_some(), wanted.is_some())),
     };
-    let column = |value: fn(&Tally) -> f64| {
+    let column = |value: fn(&Tally) -> OwnedValue<'static>| {
         let event = |(id, tally): (&EntryId, &Tally)| oracle::Event {
             time: (id.ms * 1_000) as i64,
             order: id.ms * 4 + id.seq,
@@ -263,10 +267,13 @@ async fn check_tally(fixtures: &Fixtures, expected: &Expected, store: &Store, ke
         };
         returned.iter().map(event).collect::<Vec<_>>()
     };
-    let columns = BTreeMap::from([("seen", column(|tally| tally.seen as f64)), ("total", column(|tally| tally.total))]);
+    let columns = BTreeMap::from([
+        ("seen", column(|tally| OwnedValue::Integer(tally.seen))),
+        ("total", column(|tally| OwnedValue::Float(tally.total))),
+    ]);
     check_windows(&entity, set, 2, &columns)?;
     let (_, last) = returned.last_key_value().ok_or("nothing was returned")?;
-    let row = FeatureRow::new(entity.newest_row().ok_or("there is no row")?.clone()).map_err(|error| error.to_string())?;
+    let row = FeatureRow::new(entity.newest_row().ok_or("there is no row")?).map_err(|error| error.to_string())?;
     // Of the version that the entity was last put under, which may be a later one than the row was made by: what that one adds is null then.
     let features = set_features(number.min(1) + 1);
     let kinds: Vec<Kind> = features.iter().map(|field| field.kind).collect();

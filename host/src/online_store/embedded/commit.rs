@@ -66,6 +66,7 @@ impl Shared {
             let reason = format!("commit {} cannot follow commit {}", commit.number, place.commits);
             return Err(Error::PlaceLost { partition: partition.to_string(), reason });
         }
+        state.owners.claim(partition, commit)?;
         let place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
         let ends = self.log_ends(commit)?;
         let mut batch = self.folder.batch();

@@ -137,13 +137,13 @@ impl RedisWriter {
     }
 
     /// Claims the views that this writer has not claimed yet, and loads their greatest versions. From then on nobody else commits to them without
-    /// claiming them in turn, which this writer's next commit notices.
+    /// claiming them in turn, which this writer's next commit notices. Fails once for views that something is put into whatever is there: only what is read from
+    /// now on stays as it is until then.
     async fn claim_views(&mut self, commit: &Commit) -> Result<(), Error> {
         let Some((token, _)) = self.lease.clone() else { return Ok(()) };
-        let mut last: &[u8] = &[];
-        let entities = commit.puts.iter().filter(|put| put.version().is_some()).map(|put| put.key.as_slice());
-        for key in commit.rows.iter().map(|row| row.key).chain(entities) {
-            let view = view_of(key);
+        let (mut last, mut outdated): (&[u8], _) = (&[], None);
+        let puts = commit.puts.iter().filter_map(|put| Some((put.view()?, true)));
+        for (view, is_put) in puts.chain(commit.rows.iter().map(|row| (view_of(row.key), false))) {
             if view == last || self.newest.contains_key(view) {
                 last = view;
                 continue;
@@ -165,9 +165,13 @@ impl RedisWriter {
             let buckets = if self.partition.tag.is_empty() { BUCKETS } else { BUCKETS_OF_PARTITION };
             self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes), buckets));
             self.owners.push(owner);
+            outdated = outdated.or(is_put.then_some(view));
             last = view;
         }
-        Ok(())
+        match outdated {
+            None => Ok(()),
+            Some(view) => Err(Error::Outdated { view: String::from_utf8_lossy(view).into_owned() }),
+        }
     }
 
     /// Puts the commit's transaction together.

@@ -1,0 +1,295 @@
+//! What ARCHITECTURE.md says windowed features are exact to, measured: beside exact values, over many events, in any order, at the bounds that it states.
+
+use std::collections::BTreeMap;
+
+use gristmill::model::{Aggregate, Aggregation, Kept, Kind, OwnedValue};
+use gristmill_tests::flights::Seeded;
+use gristmill_tests::kept_entity::KeptEntity;
+use gristmill_tests::oracle::{Event, sum_exactly, unit};
+use serde_json::{Value as Json, json};
+
+/// A day in microseconds: over a window as long as this, events of a day lie in all of its tiles.
+const DAY: i64 = 86_400_000_000;
+const BEGIN: i64 = 20_000 * DAY;
+
+/// The features of these functions over a day and since the first event, of values that come in this order, spread over a day: for each function both, read when all
+/// have come. They are stored and read again every thousand events.
+fn features(kind: Kind, functions: &[Aggregate], values: &[OwnedValue<'static>]) -> Vec<[Json; 2]> {
+    let aggregation = |function: &Aggregate, window_ms| Aggregation {
+        feature: String::new(),
+        column: "value".into(),
+        function: *function,
+        window_ms,
+        doc: String::new(),
+    };
+    let both = |function| [aggregation(function, Some(DAY as u64 / 1_000)), aggregation(function, None)];
+    let kept = Kept { aggregations: functions.iter().flat_map(both).collect(), ..Kept::default() };
+    let mut entity = KeptEntity::new(kind, kept, i64::MAX);
+    let step = DAY / (values.len() as i64 + 1);
+    let event = |(order, value): (usize, &OwnedValue<'static>)| Event {
+        time: BEGIN + order as i64 * step,
+        order: order as u64,
+        value: Some(value.clone()),
+    };
+    let events: Vec<Event> = values.iter().enumerate().map(event).collect();
+    events.chunks(1_000).for_each(|events| drop(entity.add(events)));
+    let features = entity.features(BEGIN + DAY - 1);
+    features.chunks(2).map(|both| [both[0].clone(), both[1].clone()]).collect()
+}
+
+fn floats(values: &[f64]) -> Vec<OwnedValue<'static>> {
+    values.iter().map(|value| OwnedValue::Float(*value)).collect()
+}
+
+/// From 0 up to 1.
+fn unit_float(seeded: &mut Seeded) -> f64 {
+    seeded.below(1 << 53) as f64 / (1_u64 << 53) as f64
+}
+
+fn shuffle<T>(seeded: &mut Seeded, all: &mut [T]) {
+    (1..all.len()).for_each(|last| all.swap(last, seeded.below(last as u64 + 1) as usize));
+}
+
+#[test]
+fn distinct_is_nearly_exact_up_to_190_and_within_its_standard_error_beyond() {
+    let mut seeded = Seeded(1);
+    let (mut squares, mut many) = (0.0, 0.0);
+    for distinct in [1_u64, 2, 10, 50, 100, 150, 190, 200, 1_000, 5_000, 20_000] {
+        for turn in 0..if distinct > 190 { 40 } else { 10 } {
+            let offset = seeded.below(u64::MAX / 2);
+            let (kind, value): (_, fn(u64) -> OwnedValue<'static>) = if turn % 2 == 0 {
+                (Kind::Integer, |number| OwnedValue::Integer(number as i64))
+            } else {
+                (Kind::Text, |number| OwnedValue::Text(format!("user-{number}").into()))
+            };
+            let mut values: Vec<_> = (0..distinct).map(|number| value(offset + number)).collect();
+            // Some come again.
+            (0..distinct / 2).for_each(|again| values.push(values[again as usize].clone()));
+            let [day, ever] = features(kind, &[Aggregate::Distinct], &values)[0].clone();
+            shuffle(&mut seeded, &mut values);
+            assert_eq!(features(kind, &[Aggregate::Distinct], &values)[0], [day.clone(), ever.clone()], "in another order");
+            assert_eq!(day, ever, "over 60 tiles and in one");
+            let error = day.as_f64().unwrap() / distinct as f64 - 1.0;
+            if distinct <= 190 {
+                assert!(error.abs() * distinct as f64 <= 1.0, "{day} instead of {distinct}");
+            } else {
+                (squares, many) = (squares + error * error, many + 1.0);
+                assert!(error.abs() < 4.0 * 0.023, "{day} instead of {distinct}");
+            }
+        }
+    }
+    let standard_error = f64::sqrt(squares / many);
+    assert!(standard_error < 0.023 * 1.15, "{standard_error} over {many} estimates");
+}
+
+/// Numbers as they are measured: around something, spread over magnitudes, of both signs, few different ones.
+fn distribution(seeded: &mut Seeded, number: u64, many: u64) -> Vec<f64> {
+    let of = |seeded: &mut Seeded| match number % 6 {
+        0 => unit_float(seeded),
+        1 => -1e3 * unit_float(seeded),
+        2 => f64::exp(40.0 * unit_float(seeded) - 20.0),
+        3 => (unit_float(seeded) - 0.5) * f64::exp(30.0 * unit_float(seeded)),
+        4 => seeded.below(7) as f64 - 3.0,
+        _ => 1e300 * (1.0 + unit_float(seeded)),
+    };
+    (0..many).map(|_| of(seeded)).collect()
+}
+
+#[test]
+fn a_quantile_is_within_one_percent_of_the_value_at_its_rank() {
+    let ranks = [0.0, 0.001, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0];
+    let functions: Vec<Aggregate> = ranks.iter().map(|rank| Aggregate::Quantile(*rank)).collect();
+    let mut seeded = Seeded(2);
+    for turn in 0..60 {
+        let many = 1 + seeded.below(3_000);
+        let mut values = distribution(&mut seeded, turn, many);
+        let found = features(Kind::Float, &functions, &floats(&values));
+        shuffle(&mut seeded, &mut values);
+        assert_eq!(features(Kind::Float, &functions, &floats(&values)), found, "in another order");
+        values.sort_by(f64::total_cmp);
+        for (rank, found) in ranks.iter().zip(found) {
+            let exact = values[(rank * (many - 1) as f64) as usize];
+            // Nearer to zero than 1e-9 counts as zero.
+            let slack = if *rank == 0.0 || *rank == 1.0 { 0.0 } else { exact.abs() * 0.01 * (1.0 + 1e-9) + 1e-9 };
+            for found in found {
+                let found = found.as_f64().unwrap();
+                assert!((found - exact).abs() <= slack, "distribution {}: {found} instead of {exact} at rank {rank} of {many}", turn % 6);
+            }
+        }
+    }
+}
+
+/// Of each sign, what is smaller than the largest by a factor of 6e17 counts as that small; everything from there on keeps its one percent.
+#[test]
+fn quantiles_of_what_is_spread_over_more_than_17_decades_are_right_about_the_larger_values() {
+    let mut seeded = Seeded(3);
+    for sign in [1.0, -1.0] {
+        let mut values: Vec<f64> = (0..3_000).map(|_| sign * 10_f64.powf(300.0 * unit_float(&mut seeded) - 8.0)).collect();
+        let ranks = [0.05, 0.5, 0.95, 0.99];
+        let found = features(Kind::Float, &ranks.map(Aggregate::Quantile), &floats(&values));
+        values.sort_by(f64::total_cmp);
+        let largest = values.iter().map(|value| value.abs()).fold(0.0, f64::max);
+        for (rank, found) in ranks.iter().zip(found) {
+            let exact = values[(rank * 2_999.0) as usize];
+            for found in found.map(|found| found.as_f64().unwrap()) {
+                let close = (found - exact).abs() <= exact.abs() * 0.010_001;
+                let as_small = exact.abs() < largest / 6e17 && found.abs() < largest / 5e17;
+                assert!(close || as_small, "{found} instead of {exact} at rank {rank}, largest {largest}");
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_and_means_of_floats_are_within_their_bound_in_any_order() {
+    let mut seeded = Seeded(4);
+    let functions = [Aggregate::Sum, Aggregate::Mean];
+    for turn in 0..40 {
+        let many = 1 + seeded.below(8_000);
+        let mut values = match turn % 4 {
+            0 => (0..many).map(|_| seeded.below(100_000) as f64 / 100.0).collect(),
+            1 => distribution(&mut seeded, 3, many),
+            // What is added is taken away again, but for a little.
+            2 => {
+                let mut values = distribution(&mut seeded, 3, many);
+                values.extend(values.clone().iter().map(|value| -value));
+                values.push(0.1);
+                shuffle(&mut seeded, &mut values);
+                values
+            }
+            // The sums on the way are larger than any float.
+            _ => (0..many).map(|index| if index % 2 == 0 { f64::MAX } else { -f64::MAX * unit_float(&mut seeded) }).collect(),
+        };
+        let many = values.len() as f64;
+        let magnitudes = sum_exactly(&values.iter().map(|value| value.abs() / many).collect::<Vec<f64>>(), 1.0);
+        let exact = [sum_exactly(&values, 1.0), sum_exactly(&values, many)];
+        for _ in 0..2 {
+            for ((found, exact), divisor) in features(Kind::Float, &functions, &floats(&values)).into_iter().zip(exact).zip([1.0, many]) {
+                let slack = unit(exact) + many / divisor * 2_f64.powi(-103) * many * magnitudes;
+                for found in found {
+                    let found = found.as_f64().unwrap_or(if found == json!("Infinity") { f64::INFINITY } else { f64::NEG_INFINITY });
+                    assert!(
+                        found == exact || (found - exact).abs() <= slack,
+                        "turn {turn}: {found} instead of {exact}, give or take {slack}"
+                    );
+                }
+            }
+            shuffle(&mut seeded, &mut values);
+        }
+    }
+}
+
+/// Beside integers of 128 bits, in which the variance of whole numbers is exact.
+#[test]
+fn variance_is_within_its_bound_however_far_the_mean_is_from_zero() {
+    let mut seeded = Seeded(5);
+    for turn in 0..40_u32 {
+        let many = 2 + i128::from(seeded.below(1_000));
+        // Deviations of up to 2^10 around a mean of up to 2^52.
+        let offset = 1_i64 << (turn * 4 % 53);
+        let values: Vec<i64> = (0..many).map(|_| offset + seeded.below(1 << 10) as i64).collect();
+        let wide: Vec<i128> = values.iter().map(|value| i128::from(*value)).collect();
+        let (sum, squares): (i128, i128) = (wide.iter().sum(), wide.iter().map(|value| value * value).sum());
+        let exact = (many * squares - sum * sum) as f64 / (many * many) as f64;
+        let mean_square = squares as f64 / many as f64;
+        let slack = 4.0 * unit(exact) + many as f64 * 2_f64.powi(-102) * mean_square;
+        let as_floats = floats(&values.iter().map(|value| *value as f64).collect::<Vec<f64>>());
+        let as_integers: Vec<_> = values.iter().map(|value| OwnedValue::Integer(*value)).collect();
+        for (kind, values) in [(Kind::Float, as_floats), (Kind::Integer, as_integers)] {
+            for found in features(kind, &[Aggregate::Variance], &values)[0].iter().map(|found| found.as_f64().unwrap()) {
+                assert!((found - exact).abs() <= slack, "offset {offset}: {found} instead of {exact}, give or take {slack}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_most_frequent_are_exact_while_a_tile_has_1024_different_ones_and_are_found_among_any_number() {
+    let mut seeded = Seeded(6);
+    let text = |number: u64| OwnedValue::Text(format!("{number}").into());
+    // Each as often as its number says: 45 of 45 down to 1 of 1.
+    let mut values: Vec<_> = (1..=45).flat_map(|number| std::iter::repeat_n(text(number), number as usize)).collect();
+    shuffle(&mut seeded, &mut values);
+    let [day, ever] = features(Kind::Text, &[Aggregate::Top(4)], &values)[0].clone();
+    assert_eq!([&day, &ever], [&json!(["45", "44", "43", "42"]); 2]);
+    // Three make up a tenth each, and the rest is never the same.
+    let mut values: Vec<_> = (0..20_000).map(|number| text(if number % 10 < 3 { number % 10 } else { 1_000 + number })).collect();
+    shuffle(&mut seeded, &mut values);
+    for found in &features(Kind::Text, &[Aggregate::Top(3)], &values)[0] {
+        let mut found: Vec<&str> = found.as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        found.sort_unstable();
+        assert_eq!(found, ["0", "1", "2"]);
+    }
+}
+
+#[test]
+fn functions_of_nothing_are_what_the_table_says() {
+    use Aggregate::*;
+    let table = [Count, Sum, Mean, Variance, Min, Max, First, Last, Distinct, Quantile(0.5), LastValues(2), Top(2)];
+    let expected = [
+        json!(0),
+        Json::Null,
+        Json::Null,
+        Json::Null,
+        Json::Null,
+        Json::Null,
+        Json::Null,
+        Json::Null,
+        json!(0),
+        Json::Null,
+        json!([]),
+        json!([]),
+    ];
+    for (found, expected) in features(Kind::Float, &table, &[]).into_iter().zip(expected) {
+        assert_eq!(found, [expected.clone(), expected]);
+    }
+}
+
+/// Rows of one event have the same version: each counts, and the one that the transform returned later is the later one.
+#[test]
+fn several_rows_of_one_event_all_count() {
+    use Aggregate::*;
+    let all = [(First, None), (Last, None), (LastValues(5), None), (Count, None), (Sum, Some(60_000)), (LastValues(2), Some(60_000))];
+    let aggregation =
+        |(function, window_ms)| Aggregation { feature: String::new(), column: "value".into(), function, window_ms, doc: String::new() };
+    for exact in [false, true] {
+        for history_secs in [0, 3_600] {
+            let kept = Kept { aggregations: all.map(aggregation).into(), history_secs, exact };
+            let mut entity = KeptEntity::new(Kind::Integer, kept, i64::MAX);
+            let event = |order, value| Event { time: BEGIN, order, value: Some(OwnedValue::Integer(value)) };
+            // The second event comes first.
+            entity.add(&[event(2, 4), event(2, 5)]);
+            entity.add(&[event(1, 1), event(1, 2), event(1, 3)]);
+            let expected = [json!(1), json!(5), json!([5, 4, 3, 2, 1]), json!(5), json!(15), json!([5, 4])];
+            assert_eq!(entity.features(BEGIN), expected, "exact {exact}, history {history_secs}");
+        }
+    }
+}
+
+/// What is stored stays within what figures.md prints: nothing grows with the number of events but what is asked to.
+#[test]
+fn an_entity_takes_no_more_for_more_events() {
+    let functions = [Aggregate::Count, Aggregate::Sum, Aggregate::Mean, Aggregate::Min, Aggregate::Max];
+    let bytes = |events: i64| {
+        let aggregation = |function: &Aggregate| Aggregation {
+            feature: String::new(),
+            column: "value".into(),
+            function: *function,
+            window_ms: Some(3_600_000),
+            doc: String::new(),
+        };
+        let kept = Kept { aggregations: functions.iter().map(aggregation).collect(), ..Kept::default() };
+        let mut entity = KeptEntity::new(Kind::Float, kept, i64::MAX);
+        for start in (0..events).step_by(1_000) {
+            let event = |order: i64| Event {
+                time: BEGIN + order * 2 * DAY / events,
+                order: order as u64,
+                value: Some(OwnedValue::Float(0.1 * order as f64)),
+            };
+            entity.add(&(start..start + 1_000).map(event).collect::<Vec<_>>());
+        }
+        entity.stored.map_or(0, |stored| stored.len())
+    };
+    let sizes: BTreeMap<i64, usize> = [5_000, 100_000].map(|events| (events, bytes(events))).into();
+    assert!(sizes[&100_000] < sizes[&5_000] + 60 * 8, "{sizes:?}");
+}
