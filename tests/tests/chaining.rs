@@ -1,5 +1,8 @@
 //! Transforms that emit their rows to another stream: whatever is killed and whenever, each row goes on exactly once; and what cannot be is refused.
 
+#[path = "chaining/partitions.rs"]
+mod partitions;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -371,7 +374,7 @@ async fn a_commit_that_is_sent_twice_or_too_late_emits_once() {
     let mut writer = store.writer(&partition(0), &single()).await.unwrap();
     let commit = |number: u64| {
         let mut commit = Commit { number, ..Commit::default() };
-        commit.emits.to("to").push(EntryId::ZERO, [(&b"n"[..], number.to_string().as_bytes())]);
+        commit.emits.to("to", None).push(EntryId::ZERO, [(&b"n"[..], number.to_string().as_bytes())]);
         commit
     };
     fenced.commit(&commit(1)).await.unwrap_err();
@@ -388,7 +391,7 @@ async fn a_commit_that_is_sent_twice_or_too_late_emits_once() {
     assert_eq!(log.len(), 3);
     assert_eq!(log.last().unwrap().seq, 4);
     let mut elsewhere = Commit { number: 4, ..Commit::default() };
-    elsewhere.emits.to("closed").push(EntryId::ZERO, [(&b"n"[..], &b"4"[..])]);
+    elsewhere.emits.to("closed", None).push(EntryId::ZERO, [(&b"n"[..], &b"4"[..])]);
     let error = writer.commit(&elsewhere).await.unwrap_err().to_string();
     assert!(error.contains("the log of stream `closed` is not open"), "{error}");
 }

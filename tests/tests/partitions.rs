@@ -138,9 +138,9 @@ fn a_view_that_would_be_split_or_left_behind_is_refused() {
     assert_eq!(status, 422, "{answer}");
     assert!(answer.to_string().contains("left behind"), "{answer}");
     let other = std::fs::read(component()).unwrap();
-    let (status, answer) = host.put("/v1/transforms/third?stream=whole&emit=flights", &other).unwrap();
+    let (status, answer) = host.put("/v1/transforms/third?stream=whole&emit=routes", &other).unwrap();
     assert_eq!(status, 422, "{answer}");
-    assert!(answer.to_string().contains("stream `flights` is in partitions, which no commit appends to yet"), "{answer}");
+    assert!(answer.to_string().contains("stream `routes` is partitioned by `route`, and its events would have no `route`"), "{answer}");
     assert_eq!(host.put("/v1/transforms/other?stream=flights", &other).unwrap().0, 200);
     host.stop();
     let host = Host::start(folder.path(), &streams(3)).unwrap();
