@@ -332,7 +332,9 @@ fn circles_and_names_that_clash_are_refused_and_what_is_in_force_goes_on() {
     refused("/v1/transforms/g?emit=d", &guest("event_time", Kind::Timestamp), "where an emitted event has the time of its row");
     refused("/v1/transforms/g?emit=d", &guest("image", Kind::Bytes), "are JSON, which has none");
     assert_eq!(host.get("/v1/transforms/one").unwrap().1["stream"], "a");
-    let group = json!([{"name": "gristmill", "state": "running", "lag_entries": 0, "pending_entries": 0}]);
+    let host_id = std::fs::read_to_string(folder.path().join("gristmill-data/host_id")).unwrap();
+    let whole = json!([{"partition": 0, "place": null, "lag_entries": 0, "pending_entries": 0, "held_by": host_id.trim(), "here": true}]);
+    let group = json!([{"name": "gristmill", "state": "running", "lag_entries": 0, "pending_entries": 0, "partitions": whole}]);
     let expected = json!({"streams": [
         {"name": "a", "type": "embedded", "transforms": [{"name": "one", "emit": "b"}], "emitted_by": [], "groups": group},
         {"name": "b", "type": "embedded", "transforms": [{"name": "two", "emit": "c"}], "emitted_by": ["one"], "groups": group},

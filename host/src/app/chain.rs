@@ -6,14 +6,12 @@ use std::sync::Arc;
 use anyhow::{anyhow, bail};
 
 use super::Core;
-use super::commands::describe;
 use super::transforms::{Active, Registry};
 use crate::config::{Config, Consumers, Secret, Store, StreamSource};
 use crate::decode::Route;
 use crate::model::{Location, Spec, ViewName};
 use crate::pipeline::Emit;
 use crate::resp::Address;
-use crate::serve::{StreamGroup, StreamInfo, StreamReader};
 
 /// A transform that leads from one stream to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,33 +139,6 @@ impl Core {
         check_acyclic(&self.config, &links)?;
         self.open_stream(to)?;
         Ok(emit)
-    }
-
-    /// All streams that are open, and how transforms lead from one to another.
-    pub(super) async fn list_streams(&self) -> Vec<StreamInfo> {
-        let registry = self.registry.lock().await;
-        let workers = self.workers.lock().await;
-        let info = |name: &String| {
-            let config = self.config.streams.get(name).cloned().unwrap_or_default();
-            let readers = registry.active.iter().filter(|(_, active)| active.bound.stream() == Some(name));
-            let reader = |(name, active): (&String, &Active)| StreamReader { name: name.clone(), emit: active.options.emit.clone() };
-            let emits = |active: &Active| active.bound.stream().is_some() && active.options.emit.as_ref() == Some(name);
-            let groups = workers.iter().filter(|(group, _)| group.stream == *name).map(|(group, worker)| {
-                let (lag_entries, pending_entries) = self.telemetry.stream(name, &group.name).known_lag();
-                StreamGroup { name: group.name.clone(), state: describe(&worker.health()).0, lag_entries, pending_entries }
-            });
-            StreamInfo {
-                name: name.clone(),
-                source: match config.source {
-                    StreamSource::Embedded => "embedded",
-                    StreamSource::RedisStreams => "redis_streams",
-                },
-                transforms: readers.map(reader).collect(),
-                emitted_by: registry.active.iter().filter(|(_, active)| emits(active)).map(|(name, _)| name.clone()).collect(),
-                groups: groups.collect(),
-            }
-        };
-        self.streams.load().keys().map(info).collect()
     }
 }
 

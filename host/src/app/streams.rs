@@ -20,7 +20,7 @@ use crate::resp::Site;
 use crate::serve;
 use crate::source::embedded::{Log, Retention};
 use crate::source::partitioned::Partitioned;
-use crate::source::redis_streams::{self, RedisAppender, RedisStreams};
+use crate::source::redis_streams::{self, Onlooker, RedisAppender, RedisStreams};
 use crate::source::{self, Appender, Source};
 
 /// The store that the configuration names.
@@ -175,22 +175,7 @@ impl Core {
                 }))
             }
             StreamSource::RedisStreams => {
-                let options = redis_streams::Options {
-                    key: stream_key(name, config, index),
-                    group: group.name.clone(),
-                    consumer: self.folder.host_id().to_owned(),
-                    checkpoint: config.place == PlaceKept::Checkpoint,
-                    competing: config.consumers == Consumers::Competing,
-                    start: match start {
-                        Start::Beginning => redis_streams::Start::Beginning,
-                        Start::End => redis_streams::Start::End,
-                        Start::After(id) => redis_streams::Start::After(id),
-                    },
-                    place: None,
-                    claim_idle_ms: config.claim_idle_ms,
-                    deliveries_max: config.deliveries_max,
-                    block_ms: config.block_ms,
-                };
+                let options = self.redis_options(group, index, start, config);
                 let site = stream_site(config)?;
                 Ok(Box::new(move |place: Place| {
                     let options = redis_streams::Options { place: place.last, ..options.clone() };
@@ -199,6 +184,35 @@ impl Core {
                 }))
             }
         }
+    }
+}
+
+impl Core {
+    fn redis_options(&self, group: &ConsumerGroup, index: u32, start: Start, config: &config::Stream) -> redis_streams::Options {
+        redis_streams::Options {
+            key: stream_key(&group.stream, config, index),
+            group: group.name.clone(),
+            consumer: self.folder.host_id().to_owned(),
+            checkpoint: config.place == PlaceKept::Checkpoint,
+            competing: config.consumers == Consumers::Competing,
+            start: match start {
+                Start::Beginning => redis_streams::Start::Beginning,
+                Start::End => redis_streams::Start::End,
+                Start::After(id) => redis_streams::Start::After(id),
+            },
+            place: None,
+            claim_idle_ms: config.claim_idle_ms,
+            deliveries_max: config.deliveries_max,
+            block_ms: config.block_ms,
+        }
+    }
+
+    /// What tells how far behind a group is on partitions that other hosts work on; none of a stream that is this host's alone.
+    pub(super) fn onlooker(&self, group: &ConsumerGroup, start: Start, config: &config::Stream) -> anyhow::Result<Option<Onlooker>> {
+        if config.source == StreamSource::Embedded {
+            return Ok(None);
+        }
+        Ok(Some(Onlooker::at(&stream_site(config)?, &self.redis_options(group, 0, start, config))?))
     }
 }
 
@@ -219,7 +233,7 @@ fn stream_site(stream: &config::Stream) -> anyhow::Result<Site> {
 }
 
 /// The key of a Redis stream, or of one of its partitions.
-fn stream_key(stream: &str, config: &config::Stream, index: u32) -> String {
+pub(super) fn stream_key(stream: &str, config: &config::Stream, index: u32) -> String {
     config.partitioning(stream).map_or(config.key(stream).to_owned(), |partitioning| partitioning.tag(index))
 }
 

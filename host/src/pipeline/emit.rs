@@ -56,21 +56,23 @@ impl Emit {
     fn check_route(&self, spec: &Spec) -> Result<(), String> {
         let (stream, by) = (&self.stream, self.route.iter().flat_map(|route| route.by()));
         let is_key = |field: &&Field| spec.entity.contains(&field.name);
-        let surely = || spec.inputs.iter().filter(is_key).chain(spec.outputs.iter().filter(|field| !field.nullable));
+        let event_time = Field::plain(EVENT_TIME, Kind::Timestamp, false);
+        let surely = || spec.inputs.iter().filter(is_key).chain(spec.outputs.iter().filter(|field| !field.nullable)).chain([&event_time]);
+        let tells = |field: &&Field| matches!(field.kind, Kind::Integer | Kind::Text | Kind::Bytes);
         for wanted in by {
             let Some(field) = surely().find(|field| field.name == *wanted) else {
                 let why = match spec.outputs.iter().any(|field| field.name == *wanted) {
                     true => format!("its output `{wanted}` may be null"),
                     false => format!("its events would have no `{wanted}`"),
                 };
-                let names: Vec<String> = surely().map(|field| format!("`{}`", field.name)).collect();
+                let names: Vec<String> = surely().filter(tells).map(|field| format!("`{}`", field.name)).collect();
                 return Err(format!(
                     "stream `{stream}` is partitioned by `{wanted}`, and {why}: return `{wanted}` with every row, or name in `partition_by` what they \
                      always have ({})",
                     names.join(", ")
                 ));
             };
-            if !matches!(field.kind, Kind::Integer | Kind::Text | Kind::Bytes) {
+            if !tells(&field) {
                 let kind = field.kind;
                 return Err(format!(
                     "stream `{stream}` is partitioned by `{wanted}`, which is a {kind} here: only texts, bytes and integers tell partitions"

@@ -246,8 +246,9 @@ fn guest(output: &str, kind: Kind, nullable: bool) -> Vec<u8> {
 #[test]
 fn a_stream_whose_partition_its_rows_may_not_tell_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let streams: String =
-        ["key", "other", "nested.key"].map(|by| format!("[streams.\"by_{by}\"]\npartitions = 4\npartition_by = [\"{by}\"]\n")).concat();
+    let streams: String = ["key", "other", "nested.key", "event_time"]
+        .map(|by| format!("[streams.\"by_{by}\"]\npartitions = 4\npartition_by = [\"{by}\"]\n"))
+        .concat();
     let host = Host::start(folder.path(), &format!("[host]\nlisten = \"127.0.0.1:0\"\n\n{streams}")).unwrap();
     let put = |emit: &str, component: &[u8]| host.put(&format!("/v1/transforms/t?stream=s&emit={emit}"), component).unwrap();
     let refused = |emit: &str, component: &[u8], reason: &str| {
@@ -260,6 +261,7 @@ fn a_stream_whose_partition_its_rows_may_not_tell_is_refused() {
     refused("by_other", &guest("other", Kind::Text, true), "its output `other` may be null: return `other` with every row");
     refused("by_other", &guest("other", Kind::Float, false), "which is a float here: only texts, bytes and integers tell partitions");
     refused("by_nested.key", &text, "name in `partition_by` what they always have (`key`, `other`)");
+    refused("by_event_time", &text, "which is a timestamp here");
     for emit in ["by_other", "by_key"] {
         assert_eq!(put(emit, &text).0, 200, "{emit}");
     }
