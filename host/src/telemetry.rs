@@ -39,8 +39,11 @@ pub struct Telemetry {
     families: Families,
     totals: Arc<Totals>,
     /// How far behind each group is, for all handles of it.
-    behind: Mutex<BTreeMap<(String, String), Arc<Mutex<Partitions>>>>,
+    behind: Mutex<Groups>,
 }
+
+/// By stream and group.
+type Groups = BTreeMap<(String, String), Arc<Mutex<Partitions>>>;
 
 /// How far behind this host is on each partition that it works on.
 type Partitions = BTreeMap<u32, Behind>;

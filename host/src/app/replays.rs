@@ -74,13 +74,14 @@ impl Core {
             pause = (pause * 2).min(LOOK_EVERY_MAX);
             let found = self.list_letters(by_ids(awaited.keys().cloned().collect())).await?;
             let found: Awaited = found.into_iter().map(|letter| (letter.id, letter.at)).collect();
-            awaited.retain(|id, before| match found.get(id) {
-                Some(at) if at == before => true,
-                tried => {
-                    outcome.replayed += 1;
-                    *(if tried.is_some() { &mut outcome.still_dead } else { &mut outcome.settled }) += 1;
-                    false
+            awaited.retain(|id, before| {
+                match found.get(id) {
+                    Some(at) if at == before => return true,
+                    Some(_) => outcome.still_dead += 1,
+                    None => outcome.settled += 1,
                 }
+                outcome.replayed += 1;
+                false
             });
         }
         outcome.waiting = awaited.len() as u64;
