@@ -224,7 +224,10 @@ impl Pipeline {
                     if !owed.ids.is_empty() {
                         self.acknowledge(&*source, Vec::new(), &mut owed).await;
                     }
-                    self.renew(&mut *writer).await
+                    match self.renew(&mut *writer).await {
+                        Ok(()) => self.replay_asked(&mut *writer, shutdown).await,
+                        stop => stop,
+                    }
                 }
                 Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
                 delivery = read_ahead.next() => match delivery {

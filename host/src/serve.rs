@@ -60,8 +60,8 @@ use access::Access;
 pub use access::{AccessOptions, Token};
 pub use catalog::Catalog;
 pub use command::{
-    Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, StreamGroup,
-    StreamInfo, StreamReader, TransformChange, TransformInfo,
+    Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, TransformChange,
+    TransformInfo,
 };
 pub use computed::Computed;
 use cors::Cors;
@@ -69,6 +69,7 @@ use edge::Edge;
 pub use feast::{FeastOptions, Written};
 use pieces::Pieces;
 use plan::Plans;
+pub use streams::{StreamGroup, StreamInfo, StreamPartition, StreamReader};
 pub use tls::{Tls, TlsError, TlsFiles};
 pub use versions::{CutInfo, MadeBy, PartitionCuts, Unseen, VersionInfo, Versions};
 

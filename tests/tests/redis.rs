@@ -1,10 +1,10 @@
 //! The Redis store and source against a real server, and what they do when it misbehaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gristmill::model::{Commit, Disposition, Entries, EntryId, Partition, Rows, Timestamp};
+use gristmill::model::{Commit, DeadLetterId, Disposition, Entries, EntryId, Partition, Rows, Timestamp};
 use gristmill::online_store::redis::{self as redis_store, Acknowledgement, RedisStore};
 use gristmill::online_store::{Attendant, Error, OnlineStore, Writers};
 use gristmill::source::redis_streams::{Options, RedisAppender, RedisStreams, Start};
@@ -622,4 +622,25 @@ async fn hosts_that_say_nothing_any_more_are_forgotten() {
     }
     assert_eq!(say("c", &["x"], 60_000).await, [pair("b", "x"), pair("c", "x")]);
     assert_eq!(say("b", &["x"], 0).await, [pair("c", "x")], "who goes says so");
+}
+
+#[tokio::test]
+async fn what_is_to_be_tried_again_is_told_once_and_to_the_holder_of_the_lease() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let ids: BTreeSet<DeadLetterId> = (0..150).map(|seq| format!("s/1-{seq}/t").parse().unwrap()).collect();
+    let mut fenced = store.writer(&partition(0), &single()).await.unwrap();
+    assert!(store.dead_letters().ask(&partition(0), &ids).await.unwrap());
+    assert!(store.dead_letters().ask(&partition(1), &["s/2-0/t".parse().unwrap()].into()).await.unwrap());
+    let mut writer = store.writer(&partition(0), &single()).await.unwrap();
+    assert!(fenced.asked(1_000).await.unwrap().is_empty(), "it does not hold the partition any more");
+    let mut told = BTreeSet::new();
+    for many in [100, 50, 0] {
+        let some = writer.asked(100).await.unwrap();
+        assert_eq!(some.len(), many);
+        told.extend(some);
+    }
+    assert_eq!(told, ids);
+    let ttl: i64 = server.run(&["TTL", "gm:asked:s/g/1"]);
+    assert!((1..=86_400).contains(&ttl), "what nobody takes is forgotten: {ttl}");
 }

@@ -1,10 +1,10 @@
 //! What requests want done to the host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc};
 
 use super::Core;
 use super::binding_options::BindingOptions;
@@ -12,11 +12,10 @@ use super::evolve::Incompatible;
 use super::standing::Standing;
 use super::transforms::{Active, Source};
 use super::versions::Origin;
-use super::workers::{ConsumerGroup, Worker};
+use super::workers::Worker;
 use crate::model::aggregation::FUNCTIONS;
-use crate::model::{DeadLetter, DeadLetterId, DeadLetterQuery};
-use crate::pipeline::{self, Health, Replay};
-use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformChange, TransformInfo};
+use crate::pipeline::Health;
+use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, TransformChange, TransformInfo};
 
 /// Carries out commands until nobody can send any; each in a task of its own, because compiling takes its time.
 pub(super) fn start(core: &Arc<Core>, mut commands: mpsc::Receiver<Command>) {
@@ -229,62 +228,6 @@ impl Core {
             parts.push(PartState { part: format!("transform {}", transform.name), ready, state });
         }
         Readiness { ready: parts.iter().all(|part| part.ready), parts }
-    }
-
-    async fn replay(&self, wanted: ReplayWanted) -> Result<Replayed, Refusal> {
-        let mut groups: BTreeMap<(String, Option<u32>, String), BTreeSet<DeadLetterId>> = BTreeMap::new();
-        for letter in self.letters(wanted).await? {
-            groups.entry((letter.id.stream.clone(), letter.id.partition, letter.id.transform.clone())).or_default().insert(letter.id);
-        }
-        let mut outcome = Replayed::default();
-        for ((stream, partition, transform), ids) in groups {
-            let unavailable = |message: String| Refusal { kind: RefusalKind::Unavailable, message };
-            let sender = self.replays_of(&stream, partition, &transform).await?;
-            let (reply, answer) = oneshot::channel();
-            let gone = |_| unavailable(format!("stream `{stream}` is starting over; try again"));
-            sender.send(Replay { ids, reply }).await.map_err(|_| gone(()))?;
-            let pipeline::Replayed { tried, settled } = answer.await.map_err(|_| gone(()))?.map_err(unavailable)?;
-            outcome.replayed += tried;
-            outcome.settled += settled;
-            outcome.still_dead += tried - settled.min(tried);
-        }
-        Ok(outcome)
-    }
-
-    /// Where the pipeline listens that a transform runs in; of a stream where it does not run, that of the stream's own group, which says so.
-    async fn replays_of(&self, stream: &str, partition: Option<u32>, transform: &str) -> Result<mpsc::Sender<Replay>, Refusal> {
-        let registry = self.registry.lock().await;
-        let reading = registry.active.get(transform).and_then(|active| active.reading.as_ref());
-        let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group };
-        let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
-        let workers = self.workers.lock().await;
-        let worker = workers.get(&group).ok_or_else(|| {
-            let message = format!("nothing runs on stream `{stream}`; load transform `{transform}` first");
-            Refusal { kind: RefusalKind::Conflict, message }
-        })?;
-        worker.replays(partition).map_err(|message| Refusal { kind: RefusalKind::Unavailable, message })
-    }
-
-    async fn letters(&self, wanted: ReplayWanted) -> Result<Vec<DeadLetter>, Refusal> {
-        let store = self.store.as_store();
-        let list = async |query: DeadLetterQuery| {
-            let found = store.dead_letters().list(&query).await;
-            found.map_err(|error| Refusal { kind: RefusalKind::Unavailable, message: error.to_string() })
-        };
-        match wanted {
-            ReplayWanted::Matching(query) => list(query).await,
-            ReplayWanted::Ids(ids) => {
-                let all =
-                    list(DeadLetterQuery { ids: Some(ids.iter().cloned().collect()), limit: usize::MAX, ..DeadLetterQuery::default() })
-                        .await?;
-                let found: BTreeMap<_, _> = all.into_iter().map(|letter| (letter.id.clone(), letter)).collect();
-                let pick = |id| {
-                    let missing = || Refusal { kind: RefusalKind::NotFound, message: format!("there is no dead letter {id}") };
-                    found.get(&id).cloned().ok_or_else(missing)
-                };
-                ids.into_iter().map(pick).collect()
-            }
-        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::standing::Standing;
 use crate::config::Start;
 use crate::model::{EntryId, Partition};
 use crate::pipeline::{Health, Pipeline, Replay, Sharing, Transforms, Turn};
+use crate::source::redis_streams::Onlooker;
 
 /// One consumer group of one stream: transforms that read together, with one place in each partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,8 @@ pub(super) struct Reading {
 pub(super) struct Worker {
     pub(super) transforms: Arc<ArcSwap<Transforms>>,
     pub(super) pipelines: Vec<Running>,
+    /// What tells how far behind the group is where this host does not read.
+    pub(super) onlooker: Option<Onlooker>,
     /// What tells them whose turn it is, where hosts share the stream's partitions.
     sharing: Option<Sharer>,
 }
@@ -84,16 +87,6 @@ impl Worker {
     /// Whether this host works on all of them.
     pub(super) fn holds_all(&self) -> bool {
         self.held().count() == self.pipelines.len()
-    }
-
-    /// Where to send dead letters of a partition to be tried again. Only the host that works on it can.
-    pub(super) fn replays(&self, partition: Option<u32>) -> Result<mpsc::Sender<Replay>, String> {
-        let running = self.pipelines.iter().find(|running| running.partition.number() == partition);
-        let running = running.ok_or_else(|| "the stream had other partitions when the event became a dead letter".to_owned())?;
-        match (&*running.health.borrow(), partition) {
-            (Health::StandingBy(_), Some(index)) => Err(format!("another host works on partition {index}; ask that one")),
-            _ => Ok(running.replays.clone()),
-        }
     }
 
     /// Asks all pipelines to end once they have finished what they have in hand.
@@ -162,10 +155,11 @@ impl Core {
             return Ok(());
         }
         let transforms = Arc::new(ArcSwap::from_pointee(transforms));
-        let partitioning = self.stream_config(&group.stream).partitioning(&group.stream);
-        let Some(partitioning) = partitioning else {
+        let config = self.stream_config(&group.stream);
+        let onlooker = self.onlooker(group, *start, &config)?;
+        let Some(partitioning) = config.partitioning(&group.stream) else {
             let pipelines = vec![self.start_pipeline(group, None, *start, &transforms)?];
-            workers.insert(group.clone(), Worker { transforms, pipelines, sharing: None });
+            workers.insert(group.clone(), Worker { transforms, pipelines, onlooker, sharing: None });
             return Ok(());
         };
         let (mut pipelines, mut turns) = (Vec::new(), Vec::new());
@@ -176,7 +170,7 @@ impl Core {
             turns.push(sender);
         }
         let sharing = self.share(group, &transforms, turns);
-        workers.insert(group.clone(), Worker { transforms, pipelines, sharing: Some(sharing) });
+        workers.insert(group.clone(), Worker { transforms, pipelines, onlooker, sharing: Some(sharing) });
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
 //! `free:…` since when nobody has, as far as somebody waits for that · `token` the last fencing token · `hosts:WORK` who takes part in it,
 //! by the time at which they are forgotten · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it
-//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted`.
+//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted` · `asked:…` which of them its host is asked to try again.
 //!
 //! A partitioned stream has all of these for each partition, with the partition's tag in them: `row:{KEY:N}VIEW:ENTITY`,
 //! `place:{KEY:N}STREAM/GROUP/N`, `high:{KEY:N}` and so on. So on a cluster whatever a commit touches is in one slot, that of the
@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
 
-use super::{Attendant, DeadLetters, Error, OnlineStore, Writer, Writers};
+use super::{Attendant, DeadLetters, Error, Holding, OnlineStore, Writer, Writers};
 use crate::model::{Location, Partition, Schema, SchemaId};
 use crate::resp::{Queries, Site};
 pub use feast::FeastLayout;
@@ -270,6 +270,19 @@ impl OnlineStore for RedisStore {
         let mut hosts: Vec<Attendant> = hosts.into_iter().map(attendant).collect();
         hosts.sort_by(|one, other| one.host.cmp(&other.host));
         Ok(hosts)
+    }
+
+    async fn holdings(&self, partitions: &[Partition]) -> Result<Vec<Holding>, Error> {
+        let mut holdings = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let key = |kind: &str| self.shared.key(&format!("{kind}:{}", partition.key()));
+            let mut both = redis::pipe();
+            both.cmd("HGET").arg(key("place")).arg("last").cmd("GET").arg(key("lease"));
+            let (last, lease): (Option<String>, Option<String>) = self.shared.ask_all(&both, "HGET").await?;
+            let host = lease.and_then(|lease| lease.split_once('|').map(|(_, host)| host.to_owned()));
+            holdings.push(Holding { last: last.and_then(|last| last.parse().ok()), host });
+        }
+        Ok(holdings)
     }
 
     async fn check(&self) -> Result<(), Error> {

@@ -25,6 +25,7 @@ mod fence;
 mod fit;
 mod left;
 mod loss;
+mod onlooker;
 mod reader;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,7 @@ use admin::Admin;
 pub use appender::RedisAppender;
 use fence::Fence;
 use loss::Ledger;
+pub use onlooker::Onlooker;
 use reader::{Phase, Reader};
 
 /// Claims of what others left, and looks at the stream's counters, are made this often.
@@ -369,18 +371,8 @@ impl Source for RedisStreams {
 
     async fn lag(&self) -> Result<Lag, Error> {
         let state = self.admin.state().await?;
-        let Some(stream) = &state.stream else { return Ok(Lag { entries: Some(0), pending: 0 }) };
-        let pending = state.group.as_ref().map_or(0, |group| group.pending);
-        let passed = Some(self.passed.load(Ordering::Relaxed)).filter(|passed| *passed != UNKNOWN);
-        let entries = match (&state.group, self.options.place.map_or(self.options.start, Start::After)) {
-            (Some(_), _) if self.options.checkpoint && passed.is_some() => passed.map(|passed| stream.added.saturating_sub(passed)),
-            (Some(group), _) if stream.last <= group.last_delivered => Some(0),
-            (Some(group), _) => group.lag,
-            (None, Start::Beginning) => Some(stream.length),
-            (None, Start::End) => Some(0),
-            (None, Start::After(place)) => (stream.last <= place).then_some(0),
-        };
-        Ok(Lag { entries, pending })
+        let passed = Some(self.passed.load(Ordering::Relaxed)).filter(|passed| *passed != UNKNOWN && self.options.checkpoint);
+        Ok(onlooker::lag(&state, passed, self.options.place.map_or(self.options.start, Start::After)))
     }
 
     fn redelivers(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Committing to Redis.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use redis::cmd;
 
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers, emits, feast};
-use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
+use crate::model::{Commit, DeadLetterId, EntryId, Partition, Place, RowRef, Version};
 use crate::online_store::newest::{BUCKETS, BUCKETS_OF_PARTITION, Newest};
 use crate::resp::{self, Commands, Connection, Reply};
 
@@ -364,6 +364,11 @@ impl Writer for RedisWriter {
             Ok(Outcome::Overtaken | Outcome::Applied { failed: None, still_ours: true }) => Ok(()),
             Ok(Outcome::Applied { .. } | Outcome::Fenced) => Err(self.lost_lease().await),
         }
+    }
+
+    async fn asked(&mut self, ids_max: usize) -> Result<BTreeSet<DeadLetterId>, Error> {
+        let Some((token, _)) = &self.lease else { return Ok(BTreeSet::new()) };
+        self.shared.take_asked(&self.partition, &self.keys.lease, token, ids_max).await
     }
 
     async fn release(self: Box<Self>) -> Result<(), Error> {

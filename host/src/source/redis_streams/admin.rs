@@ -9,6 +9,7 @@ use crate::model::EntryId;
 use crate::resp::{Queries, Site};
 use crate::source::Error;
 
+#[derive(Clone)]
 pub(super) struct Admin {
     pub(super) connection: Queries,
     pub(super) site: Site,
