@@ -1,5 +1,7 @@
 //! Whatever is killed, cut, destroyed or emptied: the features equal those of a run without faults, or the loss is counted.
 
+use std::collections::BTreeMap;
+
 use gristmill_tests::flights::{Flight, Seeded, flights, oracle};
 use gristmill_tests::flood::{add, broken, config, dead, features, group, redis_store, redis_stream, settle};
 use gristmill_tests::host::{Host, wait_for};
@@ -162,6 +164,38 @@ fn entries_trimmed_while_pending_are_counted_as_lost() {
     let host = Host::start(folder.path(), &config).unwrap();
     wait_for("the rest to be settled", || (group(&server, "lag")? == "0" && group(&server, "pending")? == "0").then_some(()));
     wait_for("the loss to be counted", || (host.metric("gristmill_entries_lost_total") == pending as f64).then_some(()));
+    host.stop();
+}
+
+/// As when a replica takes a server's place that has not heard of them, while rows are elsewhere: nothing else may get their numbers.
+#[test]
+fn schemas_that_the_server_has_lost_are_put_back_and_rows_are_read_as_what_they_are() {
+    let server = RedisServer::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = config(&redis_store(&server), &redis_stream(&server, "acknowledge"));
+    let (before, host) = (flights(18, 1_000), Host::start(folders[0].path(), &config).unwrap());
+    add(&server, &before);
+    settle(&host, &before);
+    let schemas: BTreeMap<String, String> = server.run(&["HGETALL", "gristmill:schemas"]);
+    assert_eq!(server.run::<u64>(&["DEL", "gristmill:schemas", "gristmill:schema_ids"]), 2);
+    // Before they are put back another host comes with a schema of its own.
+    let other = Host::start(folders[1].path(), &format!("[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n", redis_store(&server))).unwrap();
+    let tutorial = std::fs::read(gristmill_tests::flights::prebuilt("tutorial")).unwrap();
+    let (status, answer) = other.put("/v1/transforms/tutorial", &tutorial).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    wait_for("the schemas to be put back", || {
+        let now: BTreeMap<String, String> = server.run(&["HGETALL", "gristmill:schemas"]);
+        schemas.iter().all(|(number, schema)| now.get(number) == Some(schema)).then_some(())
+    });
+    let after = flights(19, 1_000);
+    add(&server, &after);
+    let all: Vec<Flight> = before.into_iter().chain(after).collect();
+    settle(&host, &all);
+    host.stop();
+    // Whoever has never seen them reads rows as what they are.
+    let host = Host::start(folders[0].path(), &config).unwrap();
+    settle(&host, &all);
+    other.stop();
     host.stop();
 }
 

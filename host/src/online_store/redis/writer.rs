@@ -346,6 +346,7 @@ impl Writer for RedisWriter {
     }
 
     async fn renew(&mut self) -> Result<(), Error> {
+        self.shared.look_after_schemas(false)?;
         if self.lease.is_none() {
             return Ok(());
         }
