@@ -95,6 +95,19 @@ pub enum Error {
         /// The stream's key.
         stream: String,
     },
+    /// The store has less than it had: a replica has taken its server's place, a backup was restored, or its disk had not written everything.
+    #[error(
+        "the store's place in the stream `{stream}` is {place}, and entries up to {acknowledged} were acknowledged because it had them; what it has lost is read again, as far \
+         as it is still in the stream"
+    )]
+    StoreFellBack {
+        /// The stream's key.
+        stream: String,
+        /// Where the store is now.
+        place: EntryId,
+        /// Where it was.
+        acknowledged: EntryId,
+    },
     /// Another host reads the stream now.
     #[error("another host reads the stream `{stream}` with the group `{group}` now; this one stands by")]
     TakenOver {
@@ -119,9 +132,12 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol(_) => Disposition::Retry,
-            Error::GroupGone { .. } | Error::FellBack { .. } | Error::TakenOver { .. } | Error::Log(_) | Error::Config(_) => {
-                Disposition::Stop
-            }
+            Error::GroupGone { .. }
+            | Error::FellBack { .. }
+            | Error::StoreFellBack { .. }
+            | Error::TakenOver { .. }
+            | Error::Log(_)
+            | Error::Config(_) => Disposition::Stop,
         }
     }
 }

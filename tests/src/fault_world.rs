@@ -209,7 +209,10 @@ impl World {
             self.check()
         })();
         let done = self.log.join("; ");
-        outcome.map_or_else(|wrong| Err(format!("{wrong}\n  after: {done}")), |()| Ok(done))
+        match outcome {
+            Ok(()) => Ok(done),
+            Err(wrong) => Err(format!("{wrong}\n  after: {done}")),
+        }
     }
 
     fn note(&mut self, what: String) {
@@ -353,7 +356,7 @@ impl World {
 
     /// The next thing that somebody does to the transforms, on all hosts one after the other. It may fail, and then is in force on some of them.
     fn deploy(&mut self) {
-        let (what, transform) = (self.below(6), ["carrier", "tally"][self.below(2) as usize]);
+        let (what, transform) = (self.below(7), ["carrier", "tally"][self.below(2) as usize]);
         let version = 1 + self.below(VERSIONS.into()) as u8;
         let act = |host: &Host| match what {
             0..3 => host.put(&format!("/v1/transforms/{transform}"), &mixed::version(transform, version)),
@@ -362,7 +365,9 @@ impl World {
                 let component = std::fs::read(mixed::tally("conformance-tally-2")).expect("the component is built");
                 host.put("/v1/transforms/tally/shadow", &component)
             }
-            _ => host.delete("/v1/transforms/tally/shadow"),
+            5 => host.delete("/v1/transforms/tally/shadow"),
+            // Whoever has been refused is refused again.
+            _ => host.post("/v1/dead-letters/replay", "{}"),
         };
         let answered = self.places.iter().filter_map(Place::awake).map(act);
         let statuses: Vec<String> =
@@ -371,7 +376,8 @@ impl World {
             0..3 => format!("version {version} of {transform}"),
             3 => format!("{transform} goes back"),
             4 => "a shadow behind tally".into(),
-            _ => "no shadow behind tally".into(),
+            5 => "no shadow behind tally".into(),
+            _ => "dead letters are replayed".into(),
         };
         self.note(format!("{name} ({})", statuses.join(" ")));
     }

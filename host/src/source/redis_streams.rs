@@ -144,6 +144,9 @@ impl RedisStreams {
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
         let emptied = self.has_been_emptied(reader, &state, last).await?;
+        if state.group.is_some() {
+            self.go_back_to_the_store(reader).await?;
+        }
         let begin = reader.cursor.unwrap_or(match self.options.start {
             Start::Beginning => EntryId::ZERO,
             // A group that was made before the first commit stands where the end was then.
@@ -364,7 +367,7 @@ impl Source for RedisStreams {
                 None => Ok(()),
             };
         }
-        self.admin.acknowledge(ids).await
+        if self.options.competing { self.admin.acknowledge(ids).await } else { self.admin.acknowledge_applied(ids).await }
     }
 
     async fn lag(&self) -> Result<Lag, Error> {
