@@ -287,6 +287,7 @@ impl Pipeline {
             cuts.puts.iter().for_each(|put| commit.puts.push(put.clone()));
             commit.acknowledge = delivery.entries.ids().collect();
             commit.last = commit.acknowledge.iter().max().copied();
+            commit.passed = delivery.passed;
             if owed.is_kept {
                 commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
             }

@@ -21,6 +21,8 @@ pub struct Delivery {
     pub exhausted: Vec<EntryId>,
     /// Entries known to have been lost since the last delivery, never to be read: trimmed while pending or before they were read.
     pub lost: u64,
+    /// Entries of the stream's whole history up to the last of these, where the source knows and can tell by it, when it is opened again, what was trimmed meanwhile.
+    pub passed: Option<u64>,
 }
 
 /// How far a source is ahead of what was read from it.
@@ -41,6 +43,11 @@ pub trait Source: Send + Sync {
 
     /// Acknowledges entries that a commit has settled. Not called when the store acknowledges within its own commit.
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Error>;
+
+    /// Makes known where reading begins, so that what is trimmed from there on before it is read can be counted.
+    async fn begin(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// How far behind the reader is.
     async fn lag(&self) -> Result<Lag, Error>;

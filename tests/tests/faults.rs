@@ -167,6 +167,54 @@ fn entries_trimmed_while_pending_are_counted_as_lost() {
     host.stop();
 }
 
+/// Nobody was there to read them, so nobody saw them go.
+#[test]
+fn entries_trimmed_while_the_host_was_down_are_counted_as_lost() {
+    for (place, is_one) in [("acknowledge", true), ("acknowledge", false), ("checkpoint", true), ("checkpoint", false)] {
+        let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+        let store = if is_one { redis_store(&server) } else { "type = \"embedded\"".into() };
+        let config = config(&store, &redis_stream(&server, place));
+        let all = flights(20, 400);
+        let host = Host::start(folder.path(), &config).unwrap();
+        add(&server, &all[..100]);
+        wait_for("the first entries", || (host.metric("gristmill_entries_settled_total") == 100.0).then_some(()));
+        // What the host is counted by is written with the commit, or right after it.
+        wait_for("the group to be moved along", || (group(&server, "lag")? == "0").then_some(()));
+        host.kill();
+        add(&server, &all[100..]);
+        assert_eq!(server.run::<u64>(&["XTRIM", "flights", "MAXLEN", "50"]), 350);
+        let host = Host::start(folder.path(), &config).unwrap();
+        wait_for("the loss to be counted", || (host.metric("gristmill_entries_lost_total") > 0.0).then_some(()));
+        assert_eq!(host.metric("gristmill_entries_lost_total"), 250.0, "{place}, one server: {is_one}");
+        wait_for("what is left", || (host.metric("gristmill_entries_settled_total") == 50.0).then_some(()));
+        host.stop();
+    }
+}
+
+/// The same for one transform alone, which was paused.
+#[test]
+fn entries_trimmed_while_a_transform_is_paused_are_counted_as_lost() {
+    for place in ["acknowledge", "checkpoint"] {
+        let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+        let other = format!("\n[transforms.other]\ncomponent = \"{}\"\n", gristmill_tests::flights::component().display());
+        let config = config(&redis_store(&server), &redis_stream(&server, place)) + &other;
+        let all = flights(20, 400);
+        let host = Host::start(folder.path(), &config).unwrap();
+        add(&server, &all[..100]);
+        wait_for("the first entries", || (host.metric("gristmill_entries_settled_total") == 100.0).then_some(()));
+        assert_eq!(host.post("/v1/transforms/other/pause", "").unwrap().0, 200);
+        add(&server, &all[100..]);
+        wait_for("all entries", || (host.metric("gristmill_entries_settled_total") == 400.0).then_some(()));
+        assert_eq!(server.run::<u64>(&["XTRIM", "flights", "MAXLEN", "50"]), 350);
+        host.kill();
+        let host = Host::start(folder.path(), &config).unwrap();
+        assert_eq!(host.post("/v1/transforms/other/resume", "").unwrap().0, 200);
+        wait_for("what is left", || (host.metric("gristmill_entries_settled_total") == 50.0).then_some(()));
+        assert_eq!(host.metric("gristmill_entries_lost_total"), 250.0, "{place}");
+        host.stop();
+    }
+}
+
 /// As when a replica takes a server's place that has not heard of them, while rows are elsewhere: nothing else may get their numbers.
 #[test]
 fn schemas_that_the_server_has_lost_are_put_back_and_rows_are_read_as_what_they_are() {

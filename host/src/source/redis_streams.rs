@@ -39,7 +39,7 @@ use crate::resp::{self, Commands, Site, StreamEntries};
 use admin::Admin;
 pub use appender::RedisAppender;
 use fence::Fence;
-use loss::Ledger;
+use loss::{Ends, Ledger};
 use reader::{Phase, Reader};
 
 /// Claims of what others left, and looks at the stream's counters, are made this often.
@@ -89,6 +89,7 @@ pub struct RedisStreams {
     reader: Mutex<Reader>,
     /// What the reader's ledger says, for those who ask while it waits.
     passed: AtomicU64,
+    ends: Ends,
 }
 
 /// No number of entries is this one.
@@ -104,7 +105,7 @@ impl RedisStreams {
     pub fn at(site: &Site, options: Options) -> Result<RedisStreams, Error> {
         let admin = Admin::new(site.clone(), &options)?;
         let reader = Reader::new(options.place);
-        Ok(RedisStreams { site: site.clone(), options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
+        Ok(RedisStreams { site: site.clone(), options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN), ends: Ends::default() })
     }
 
     async fn try_read(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -144,9 +145,6 @@ impl RedisStreams {
         let state = self.admin.state().await?;
         let last = state.stream.as_ref().map_or(EntryId::ZERO, |stream| stream.last);
         let emptied = self.has_been_emptied(reader, &state, last).await?;
-        if state.group.is_some() {
-            self.go_back_to_the_store(reader).await?;
-        }
         let begin = reader.cursor.unwrap_or(match self.options.start {
             Start::Beginning => EntryId::ZERO,
             // A group that was made before the first commit stands where the end was then.
@@ -172,7 +170,7 @@ impl RedisStreams {
         }
         reader.phase = Phase::Pending(reader.handed);
         reader.ledger = match &state.stream {
-            Some(stream) if self.options.checkpoint => Ledger::at(stream, begin),
+            Some(stream) if self.options.checkpoint => Ledger::at(stream, begin, state.group.as_ref()),
             _ => Ledger::default(),
         };
         reader.tended = None;
@@ -236,7 +234,7 @@ impl RedisStreams {
         }
         reader.phase = Phase::Pending(last);
         reader.hand_out(&entries, last);
-        Ok(Some(Delivery { entries, redelivered: true, exhausted, lost: 0 }))
+        Ok(Some(Delivery { entries, redelivered: true, exhausted, ..Delivery::default() }))
     }
 
     /// What others have left, before anything new.
@@ -259,7 +257,7 @@ impl RedisStreams {
         let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, until, reader.fence.as_ref(), is_at_work).await?;
         reader.remember(&claimed.entries);
         reader.lost += claimed.lost;
-        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
+        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, ..Delivery::default() })
     }
 
     async fn read_new(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -287,7 +285,9 @@ impl RedisStreams {
         commands.arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
         let found = self.exchange(reader, &commands, self.options.block_ms).await?.unwrap_or_default();
         self.advance(reader, &found);
-        Ok(Delivery { entries: found.entries, ..Delivery::default() })
+        let passed = reader.ledger.passed();
+        self.ends.remember(found.last, passed);
+        Ok(Delivery { entries: found.entries, passed, ..Delivery::default() })
     }
 
     fn advance(&self, reader: &mut Reader, found: &StreamEntries) {
@@ -360,14 +360,16 @@ impl Source for RedisStreams {
         Ok(delivery)
     }
 
+    async fn begin(&self) -> Result<(), Error> {
+        self.prepare(&mut *self.reader.lock().await).await
+    }
+
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Error> {
-        if self.options.checkpoint {
-            return match ids.iter().max() {
-                Some(last) => self.admin.move_group(*last).await,
-                None => Ok(()),
-            };
+        match ids.iter().max() {
+            Some(last) if self.options.checkpoint => self.admin.move_group(*last, self.ends.passed(*last)).await,
+            _ if self.options.competing => self.admin.acknowledge(ids).await,
+            _ => self.admin.acknowledge_applied(ids).await,
         }
-        if self.options.competing { self.admin.acknowledge(ids).await } else { self.admin.acknowledge_applied(ids).await }
     }
 
     async fn lag(&self) -> Result<Lag, Error> {

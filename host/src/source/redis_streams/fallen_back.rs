@@ -19,6 +19,7 @@ impl RedisStreams {
         let mut emptied = reader.look(state.stream.as_ref());
         if let Some(group) = &state.group {
             self.check_that_it_has_not_fallen_back(reader, last, group).await?;
+            self.go_back_to_the_store(reader).await?;
         } else if reader.cursor.is_some_and(|cursor| cursor > last) {
             reader.lost += u64::from(!emptied);
             emptied = true;
@@ -40,21 +41,21 @@ impl RedisStreams {
         }
         tracing::warn!(stream = %self.options.key, %reached, %cursor, "the stream has fallen back behind what the store has; what it lost stays applied, and reading goes on after it");
         if !self.options.checkpoint {
-            self.admin.move_group(cursor).await?;
+            self.admin.move_group(cursor, None).await?;
             self.admin.settle_until(cursor).await?;
         }
         Ok(())
     }
 
     /// Goes back to the store's place if more was acknowledged on its behalf than it has.
-    pub(super) async fn go_back_to_the_store(&self, reader: &Reader) -> Result<(), Error> {
+    async fn go_back_to_the_store(&self, reader: &Reader) -> Result<(), Error> {
         let Some(place) = self.options.place.filter(|_| !self.options.checkpoint && !self.options.competing) else { return Ok(()) };
         if reader.handed != EntryId::ZERO {
             return Ok(());
         }
         let Some(acknowledged) = self.admin.acknowledged().await?.filter(|acknowledged| *acknowledged > place) else { return Ok(()) };
         self.admin.settle_after(place).await?;
-        self.admin.move_group(place).await?;
+        self.admin.move_group(place, None).await?;
         self.admin.write_acknowledged(place).await?;
         Err(Error::StoreFellBack { stream: self.options.key.clone(), place, acknowledged })
     }
