@@ -136,7 +136,10 @@ pub fn check_journal(folder: &Path) -> Result<usize, String> {
             let before = places.insert(key.to_vec(), (number, last)).unwrap_or_default();
             if number != before.0 + 1 || last < before.1 {
                 let key = String::from_utf8_lossy(key);
-                return Err(format!("commit {number} with the place {last:?} to {key} comes after commit {} with {:?}", before.0, before.1));
+                return Err(format!(
+                    "commit {number} with the place {last:?} to {key} comes after commit {} with {:?}",
+                    before.0, before.1
+                ));
             }
             commits += 1;
         }

@@ -55,7 +55,8 @@ impl RedisCluster {
             let info: String = redis::cmd("CLUSTER").arg("INFO").query(&mut self.try_node(index)?).ok()?;
             let replication = self.replication(index)?;
             let follows = replication.contains("role:master") || replication.contains("master_link_status:up");
-            (info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{}", self.nodes.len())) && follows).then_some(())
+            (info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{}", self.nodes.len())) && follows)
+                .then_some(())
         });
     }
 
@@ -99,7 +100,9 @@ impl RedisCluster {
             let slots = self.try_node(*index).and_then(|mut node| redis::cmd("CLUSTER").arg("SLOTS").query(&mut node).ok());
             let slots: Vec<Vec<redis::Value>> = slots.unwrap_or_default();
             slots.into_iter().any(|range| {
-                let [redis::Value::Int(first), redis::Value::Int(last), redis::Value::Array(node), ..] = range.as_slice() else { return false };
+                let [redis::Value::Int(first), redis::Value::Int(last), redis::Value::Array(node), ..] = range.as_slice() else {
+                    return false;
+                };
                 (*first..=*last).contains(&slot.into()) && node.get(1) == Some(&redis::Value::Int(self.nodes[*index].port.into()))
             })
         };
@@ -159,7 +162,8 @@ impl RedisCluster {
             migrate.arg("127.0.0.1").arg(self.nodes[to].port).arg("").arg(0).arg(5_000).arg("KEYS").arg(keys);
             migrate.query::<String>(&mut self.node(from)).expect("keys are moved");
         }
-        let mut masters: Vec<usize> = (0..self.nodes.len()).filter(|index| *index != to && *index != from && self.is_master(*index)).collect();
+        let mut masters: Vec<usize> =
+            (0..self.nodes.len()).filter(|index| *index != to && *index != from && self.is_master(*index)).collect();
         masters.insert(0, from);
         masters.insert(0, to);
         masters.into_iter().for_each(|index| set(index, &["NODE", &id_to]));

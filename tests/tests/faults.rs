@@ -227,7 +227,8 @@ fn schemas_that_the_server_has_lost_are_put_back_and_rows_are_read_as_what_they_
     let schemas: BTreeMap<String, String> = server.run(&["HGETALL", "gristmill:schemas"]);
     assert_eq!(server.run::<u64>(&["DEL", "gristmill:schemas", "gristmill:schema_ids"]), 2);
     // Before they are put back another host comes with a schema of its own.
-    let other = Host::start(folders[1].path(), &format!("[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n", redis_store(&server))).unwrap();
+    let other =
+        Host::start(folders[1].path(), &format!("[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n", redis_store(&server))).unwrap();
     let tutorial = std::fs::read(gristmill_tests::flights::prebuilt("tutorial")).unwrap();
     let (status, answer) = other.put("/v1/transforms/tutorial", &tutorial).unwrap();
     assert_eq!(status, 200, "{answer}");

@@ -105,7 +105,14 @@ impl RedisStreams {
     pub fn at(site: &Site, options: Options) -> Result<RedisStreams, Error> {
         let admin = Admin::new(site.clone(), &options)?;
         let reader = Reader::new(options.place);
-        Ok(RedisStreams { site: site.clone(), options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN), ends: Ends::default() })
+        Ok(RedisStreams {
+            site: site.clone(),
+            options,
+            admin,
+            reader: Mutex::new(reader),
+            passed: AtomicU64::new(UNKNOWN),
+            ends: Ends::default(),
+        })
     }
 
     async fn try_read(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {

@@ -142,7 +142,8 @@ fn what_a_torn_journal_forgets_is_read_again_from_the_stream() {
         let (server, folder, mut seeded) = (RedisServer::start(), tempfile::tempdir().unwrap(), Seeded(2_000 + seed));
         copy_folder(compiled(), &folder.path().join("data/compile_cache"));
         let place = ["acknowledge", "checkpoint"][(seed % 2) as usize];
-        let stream = format!("type = \"redis_streams\"\nurl = \"{}\"\ngroup = \"group\"\nplace = \"{place}\"\nblock_ms = 100", server.url());
+        let stream =
+            format!("type = \"redis_streams\"\nurl = \"{}\"\ngroup = \"group\"\nplace = \"{place}\"\nblock_ms = 100", server.url());
         let config = mixed::config("type = \"embedded\"", &stream);
         let host = Host::start(folder.path(), &config).unwrap();
         let all = mixed::events(&mut seeded, 0, 600);

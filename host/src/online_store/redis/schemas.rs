@@ -115,7 +115,9 @@ impl Shared {
             tokio::spawn(async move {
                 match shared.put_back_schemas().await {
                     Ok(0) => {}
-                    Ok(schemas) => tracing::warn!(schemas, "the store's server had lost schemas that this host writes under; they are put back"),
+                    Ok(schemas) => {
+                        tracing::warn!(schemas, "the store's server had lost schemas that this host writes under; they are put back")
+                    }
                     Err(error) => tracing::debug!("cannot look after the schemas: {error}"),
                 }
             });

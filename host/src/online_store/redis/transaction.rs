@@ -136,7 +136,14 @@ pub(super) fn push_settled(commands: &mut Commands, acknowledgement: &Acknowledg
             const MOVE: &str = "return redis.pcall('XGROUP', 'SETID', KEYS[1], unpack(ARGV)) and 1";
             let last = last.to_string();
             let passed = commit.passed.map(|passed| passed.to_string());
-            commands.begin(if passed.is_some() { 8 } else { 6 }).arg(b"EVAL").arg(MOVE.as_bytes()).arg(b"1").arg(key).arg(group).arg(last.as_bytes());
+            commands
+                .begin(if passed.is_some() { 8 } else { 6 })
+                .arg(b"EVAL")
+                .arg(MOVE.as_bytes())
+                .arg(b"1")
+                .arg(key)
+                .arg(group)
+                .arg(last.as_bytes());
             if let Some(passed) = passed {
                 // So that its tools know the lag, and the next reader what was trimmed before it came.
                 commands.arg(b"ENTRIESREAD").arg(passed.as_bytes());
