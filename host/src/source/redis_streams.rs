@@ -27,7 +27,6 @@ mod left;
 mod loss;
 mod reader;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -88,12 +87,8 @@ pub struct RedisStreams {
     admin: Admin,
     reader: Mutex<Reader>,
     /// What the reader's ledger says, for those who ask while it waits.
-    passed: AtomicU64,
     ends: Ends,
 }
-
-/// No number of entries is this one.
-const UNKNOWN: u64 = u64::MAX;
 
 impl RedisStreams {
     /// Prepares the source; the server is first spoken to when something is read.
@@ -105,14 +100,8 @@ impl RedisStreams {
     pub fn at(site: &Site, options: Options) -> Result<RedisStreams, Error> {
         let admin = Admin::new(site.clone(), &options)?;
         let reader = Reader::new(options.place);
-        Ok(RedisStreams {
-            site: site.clone(),
-            options,
-            admin,
-            reader: Mutex::new(reader),
-            passed: AtomicU64::new(UNKNOWN),
-            ends: Ends::default(),
-        })
+        let (site, reader, ends) = (site.clone(), Mutex::new(reader), Ends::default());
+        Ok(RedisStreams { site, options, admin, reader, ends })
     }
 
     async fn try_read(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -361,7 +350,7 @@ impl Source for RedisStreams {
             // The group or the connection was gone: that is healed at once, and is no error of this read.
             read = self.try_read(&mut reader, entries_max).await;
         }
-        self.passed.store(reader.ledger.passed().unwrap_or(UNKNOWN), Ordering::Relaxed);
+        self.ends.reach(reader.ledger.passed());
         let mut delivery = read?;
         delivery.lost += std::mem::take(&mut reader.lost);
         Ok(delivery)
@@ -383,7 +372,7 @@ impl Source for RedisStreams {
         let state = self.admin.state().await?;
         let Some(stream) = &state.stream else { return Ok(Lag { entries: Some(0), pending: 0 }) };
         let pending = state.group.as_ref().map_or(0, |group| group.pending);
-        let passed = Some(self.passed.load(Ordering::Relaxed)).filter(|passed| *passed != UNKNOWN);
+        let passed = self.ends.reached();
         let entries = match (&state.group, self.options.place.map_or(self.options.start, Start::After)) {
             (Some(_), _) if self.options.checkpoint && passed.is_some() => passed.map(|passed| stream.added.saturating_sub(passed)),
             (Some(group), _) if stream.last <= group.last_delivered => Some(0),

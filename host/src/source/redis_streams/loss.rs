@@ -87,14 +87,22 @@ impl Ledger {
     }
 }
 
-/// How many entries lie up to the ends of the latest deliveries.
+/// How many entries lie up to where reading is, and up to the ends of the latest deliveries.
 #[derive(Default)]
-pub(super) struct Ends(Mutex<VecDeque<(EntryId, u64)>>);
+pub(super) struct Ends(Mutex<Option<u64>>, Mutex<VecDeque<(EntryId, u64)>>);
 
 impl Ends {
+    pub(super) fn reach(&self, passed: Option<u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = passed;
+    }
+
+    pub(super) fn reached(&self) -> Option<u64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn remember(&self, last: Option<EntryId>, passed: Option<u64>) {
         let Some(end) = last.zip(passed) else { return };
-        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ends = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         ends.push_back(end);
         if ends.len() > super::reader::RECENT_MAX {
             ends.pop_front();
@@ -102,7 +110,7 @@ impl Ends {
     }
 
     pub(super) fn passed(&self, last: EntryId) -> Option<u64> {
-        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         ends.iter().find(|(end, _)| *end == last).map(|(_, passed)| *passed)
     }
 }
