@@ -67,13 +67,16 @@ impl RedisCluster {
 
     /// A connection that follows the slots.
     pub fn connection(&self) -> ClusterConnection {
-        self.try_connection().expect("the cluster answers")
+        ClusterClient::new(self.up()).and_then(|client| client.get_connection()).expect("the cluster answers")
     }
 
     /// The same, if the cluster answers; it tries nothing twice.
     pub fn try_connection(&self) -> Option<ClusterConnection> {
-        let nodes = self.nodes.iter().filter(|node| node.child.is_some()).map(|node| format!("redis://127.0.0.1:{}", node.port));
-        ClusterClient::builder(nodes).retries(0).build().and_then(|client| client.get_connection()).ok()
+        ClusterClient::builder(self.up()).retries(0).build().and_then(|client| client.get_connection()).ok()
+    }
+
+    fn up(&self) -> impl Iterator<Item = String> {
+        self.nodes.iter().filter(|node| node.child.is_some()).map(|node| format!("redis://127.0.0.1:{}", node.port))
     }
 
     /// A connection to one node.

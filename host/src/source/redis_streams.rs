@@ -165,10 +165,8 @@ impl RedisStreams {
             reader.lost += self.admin.adopt(fence).await?;
         }
         reader.phase = Phase::Pending(reader.handed);
-        reader.ledger = match &state.stream {
-            Some(stream) if self.options.checkpoint => Ledger::at(stream, begin, state.group.as_ref()),
-            _ => Ledger::default(),
-        };
+        reader.ledger =
+            if self.options.checkpoint { Ledger::at(state.stream.as_ref(), begin, state.group.as_ref()) } else { Ledger::default() };
         reader.tended = None;
         reader.prepared = true;
         Ok(())

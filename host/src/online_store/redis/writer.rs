@@ -99,6 +99,8 @@ impl RedisWriter {
         // This connection watches no views yet, and the server may be another one.
         self.forget_views();
         self.outlets.clear();
+        // Before the lease is looked at: if that is still ours, nobody else has committed since. The other way round, whoever sleeps in between takes another's commit for its own.
+        let stored = self.stored_place().await?;
         if let Some((token, _)) = self.lease.clone() {
             let held = watch(&mut connection, &self.keys.lease).await;
             let holds = held.map_err(|error| self.broken(error))?.as_deref() == Some(token.as_bytes());
@@ -106,7 +108,6 @@ impl RedisWriter {
                 return Err(self.lost_lease().await);
             }
         }
-        let stored = self.stored_place().await?;
         self.connection = Some(connection);
         match commit {
             _ if self.lease.is_none() => Ok(Attempt::Send),

@@ -25,7 +25,8 @@ pub(super) struct Lost {
 
 impl Ledger {
     /// The ledger of a reader that begins here; what was trimmed before it began was never its own to lose. A group that was moved here says how many entries that was after.
-    pub(super) fn at(stream: &StreamState, place: EntryId, group: Option<&GroupState>) -> Ledger {
+    pub(super) fn at(stream: Option<&StreamState>, place: EntryId, group: Option<&GroupState>) -> Ledger {
+        let Some(stream) = stream else { return Ledger { passed: Some(0), looked_at: None } };
         let known = group.filter(|group| group.last_delivered == place).and_then(|group| group.entries_read);
         let passed = if let Some(known) = known {
             Some(known)
