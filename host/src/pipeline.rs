@@ -137,7 +137,7 @@ impl Pipeline {
     /// Works until `shutdown` turns true, and then finishes the batch in hand.
     pub async fn run(self, mut replays: mpsc::Receiver<Replay>, mut shutdown: watch::Receiver<bool>) {
         let pipeline = Arc::new(self);
-        let (mut backoff, mut turn) = (BACKOFF_MIN, pipeline.turn.clone());
+        let (mut backoff, mut turn, mut known) = (BACKOFF_MIN, pipeline.turn.clone(), Place::default());
         while !*shutdown.borrow() {
             if let Some(turn) = &mut turn {
                 turn.mark_unchanged();
@@ -149,10 +149,10 @@ impl Pipeline {
                 }
                 continue;
             }
-            match pipeline.session(&mut replays, &mut shutdown, &mut backoff).await {
+            match pipeline.session(&mut replays, &mut shutdown, (&mut backoff, &mut known)).await {
                 Ok(()) | Err(Stop::Shutdown) => break,
                 Err(stop) => {
-                    pipeline.report(&stop);
+                    pipeline.report(&stop, &mut known);
                     let mut standby = pipeline.standby(&stop);
                     let wait = pipeline.wait(standby.as_mut().unwrap_or(&mut backoff), &mut shutdown);
                     tokio::select! {
@@ -165,7 +165,7 @@ impl Pipeline {
         pipeline.health.send_replace(Health::Stopped);
     }
 
-    fn report(&self, stop: &Stop) {
+    fn report(&self, stop: &Stop, known: &mut Place) {
         if let Stop::NotOurs = stop {
             tracing::info!(partition = %self.partition, "given up: {stop}");
             self.health.send_replace(Health::StandingBy(stop.to_string()));
@@ -176,8 +176,11 @@ impl Pipeline {
             self.health.send_replace(Health::StandingBy(stop.to_string()));
             return;
         }
-        if let Stop::Store(online_store::Error::PlaceLost { .. }) | Stop::Source(source::Error::FellBack { .. }) = stop {
+        if let Stop::Store(online_store::Error::PlaceLost { .. })
+        | Stop::Source(source::Error::FellBack { .. } | source::Error::StoreFellBack { .. }) = stop
+        {
             self.telemetry.places_lost();
+            *known = Place::default();
         }
         tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
         self.telemetry.restarts(match stop {
@@ -194,11 +197,12 @@ impl Pipeline {
         self: &Arc<Self>,
         replays: &mut mpsc::Receiver<Replay>,
         shutdown: &mut watch::Receiver<bool>,
-        backoff: &mut Duration,
+        (backoff, known): (&mut Duration, &mut Place),
     ) -> Result<(), Stop> {
         let is_own = self.turn.as_ref().is_none_or(|turn| *turn.borrow() == Turn::Own);
         let mut given_up = std::pin::pin!(self.turn_is_over(is_own));
         let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
+        self.compare(known, writer.place());
         if let Some(begin) = self.begin.filter(|_| writer.place().last.is_none()) {
             let number = writer.place().commits + 1;
             writer.commit(&Commit { number, last: Some(begin), ..Commit::default() }).await?;
@@ -243,10 +247,21 @@ impl Pipeline {
         // Entries read ahead and not yet committed are simply forgotten: they are still in the stream.
         drop(read_ahead);
         self.telemetry.holds(false);
+        *known = writer.place();
         if let Err(error) = writer.release().await {
             tracing::debug!(partition = %self.partition, "could not give up the lease: {error}");
         }
         ended
+    }
+
+    /// A place only ever goes on, whoever works on the partition. One that is behind what this host has seen of it belongs to a store that has less than it had, and the session
+    /// before may have ended for another reason before it noticed.
+    fn compare(&self, known: &mut Place, found: Place) {
+        let known = std::mem::replace(known, found);
+        if self.writers != Writers::Competing && (found.commits < known.commits || found.last < known.last) {
+            tracing::warn!(partition = %self.partition, ?known, ?found, "the store has less than it had: it was emptied, or restored from an earlier moment");
+            self.telemetry.places_lost();
+        }
     }
 
     /// The loop's body: what was delivered is decoded, applied, committed and settled.
@@ -275,6 +290,7 @@ impl Pipeline {
             cuts.puts.iter().for_each(|put| commit.puts.push(put.clone()));
             commit.acknowledge = delivery.entries.ids().collect();
             commit.last = commit.acknowledge.iter().max().copied();
+            commit.passed = delivery.passed;
             if owed.is_kept {
                 commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
             }

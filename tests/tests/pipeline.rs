@@ -249,7 +249,7 @@ async fn entries_delivered_too_often_become_dead_letters_untried_and_losses_are_
     let work = Work::start(&Guest::doubling()).await;
     let entries = entries((1..=3).map(|key| (key, key.to_string())));
     let ids: Vec<EntryId> = entries.ids().collect();
-    work.script.add(Ok(Delivery { entries, redelivered: true, exhausted: vec![ids[1]], lost: 7 }));
+    work.script.add(Ok(Delivery { entries, redelivered: true, exhausted: vec![ids[1]], lost: 7, ..Delivery::default() }));
     assert_eq!(work.acknowledged(3).await, ids);
     assert_eq!(work.letters().await, [(ids[1], Reason::Deliveries)]);
     assert!(work.has_row(1).await && !work.has_row(2).await && work.has_row(3).await);

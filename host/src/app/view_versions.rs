@@ -7,7 +7,7 @@ use super::Core;
 use super::transforms::{Active, Registry};
 use super::workers::{ConsumerGroup, Reading, Worker};
 use crate::config::Start;
-use crate::model::{Commit, EntryId, Partition, Timestamp, ViewName};
+use crate::model::{Commit, EntryId, Partition, Place, Timestamp, ViewName};
 use crate::pipeline::Health;
 use crate::serve::{Refusal, RefusalKind};
 
@@ -89,6 +89,14 @@ impl Core {
                 writer.release().await
             };
             kept.await.map_err(|error| unavailable(&error))?;
+            let config = self.stream_config(&partition.stream);
+            let group = ConsumerGroup { stream: partition.stream.clone(), name: own.to_owned() };
+            let open = self.open_source(&group, partition.index, start, &config).map_err(|error| unavailable(&error))?;
+            let begun = async { open(Place { last: Some(last), ..Place::default() }).await?.begin().await };
+            // What is trimmed while nobody reads is counted by what the stream's server knows of the group from now on. Without that, it is not known how much it was.
+            if let Err(error) = begun.await {
+                tracing::warn!(partition = %of_own, "the stream's server does not know of the group yet: {error}");
+            }
         }
         Ok(())
     }

@@ -21,10 +21,11 @@
 mod dead_letters;
 mod emits;
 mod feast;
+mod schemas;
 mod transaction;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -74,6 +75,7 @@ struct Shared {
     queries: Queries,
     options: Options,
     laid: feast::Known,
+    interned: schemas::Interned,
 }
 
 impl RedisStore {
@@ -86,22 +88,13 @@ impl RedisStore {
     pub fn at(site: Site, options: Options) -> Result<RedisStore, Error> {
         let queries = site.queries().map_err(|error| Error::Config(format!("store.url: {error}")))?;
         let laid = feast::Known::new(&options.prefix);
-        Ok(RedisStore { shared: Arc::new(Shared { site, queries, options, laid }) })
+        Ok(RedisStore { shared: Arc::new(Shared { site, queries, options, laid, interned: Default::default() }) })
     }
 }
 
 impl Shared {
     fn key(&self, rest: &str) -> String {
         format!("{}:{rest}", self.options.prefix)
-    }
-
-    /// The schemas by their numbers, and the numbers by the schemas: on a cluster in one slot.
-    fn schema_keys(&self) -> (String, String) {
-        if self.site.is_cluster() {
-            (self.key("{schemas}"), self.key("{schemas}_ids"))
-        } else {
-            (self.key("schemas"), self.key("schema_ids"))
-        }
     }
 
     /// A key that each partition with a tag has its own of.
@@ -117,15 +110,6 @@ impl Shared {
         pipeline.query_async(&mut self.queries.clone()).await.map_err(|error| self.failed(name, &error))
     }
 
-    async fn all_schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
-        let all: HashMap<u32, String> = self.ask(cmd("HGETALL").arg(self.schema_keys().0), "HGETALL").await?;
-        let parse = |(id, text): (u32, String)| {
-            let schema = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("schema {id}: {error}")))?;
-            Ok((SchemaId(id), schema))
-        };
-        all.into_iter().map(parse).collect()
-    }
-
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
         if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
             Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
@@ -134,15 +118,6 @@ impl Shared {
         }
     }
 }
-
-/// Gives a schema its number, the next one if it has none.
-const INTERN: &str = "
-local id = redis.call('HGET', KEYS[1], ARGV[1])
-if id then return tonumber(id) end
-id = redis.call('HLEN', KEYS[1]) + 1
-redis.call('HSET', KEYS[1], ARGV[1], id)
-redis.call('HSET', KEYS[2], id, ARGV[1])
-return id";
 
 /// Takes a lease that is free or the holder's own, with a new token; answers {token} or {0, holder, remaining ms}. One that is free is
 /// taken only when it was seen free by who waits for it ARGV[3] milliseconds ago.
@@ -205,6 +180,7 @@ impl OnlineStore for RedisStore {
             Writers::Single { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms, 0).await?),
             Writers::Waiting { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms, *lease_ms).await?),
         };
+        self.shared.look_after_schemas(true)?;
         self.warn_of_eviction(partition).await?;
         Ok(Box::new(RedisWriter::open(Arc::clone(&self.shared), partition.clone(), writers.clone(), token).await?))
     }
@@ -213,16 +189,11 @@ impl OnlineStore for RedisStore {
         if self.shared.options.feast.is_some() {
             feast::check(schema)?;
         }
-        let text = serde_json::to_string(schema).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let script = Script::new(INTERN);
-        let (schemas, ids) = self.shared.schema_keys();
-        let mut call = script.key(ids);
-        call.key(schemas).arg(text);
-        let id: u32 = call.invoke_async(&mut self.shared.queries.clone()).await.map_err(|error| self.shared.failed("EVAL", &error))?;
+        let id = self.shared.intern(schema).await?;
         if let Some(layout) = &self.shared.options.feast {
-            self.shared.laid.take(layout, SchemaId(id), schema, &self.shared.all_schemas().await?);
+            self.shared.laid.take(layout, id, schema, &self.shared.all_schemas().await?);
         }
-        Ok(SchemaId(id))
+        Ok(id)
     }
 
     async fn sample(&self, prefix: &[u8], values_max: usize) -> Result<Vec<Bytes>, Error> {

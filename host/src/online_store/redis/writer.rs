@@ -99,14 +99,11 @@ impl RedisWriter {
         // This connection watches no views yet, and the server may be another one.
         self.forget_views();
         self.outlets.clear();
-        if let Some((token, _)) = self.lease.clone() {
-            let held = watch(&mut connection, &self.keys.lease).await;
-            let holds = held.map_err(|error| self.broken(error))?.as_deref() == Some(token.as_bytes());
-            if !holds {
-                return Err(self.lost_lease().await);
-            }
-        }
+        // What an earlier connection sent may arrive before the watch begins, so the place is read after that. And whoever sleeps in between must not take another's
+        // commit for its own, so the lease is looked at once more: it was ours all the time.
+        self.check_lease(&mut connection).await?;
         let stored = self.stored_place().await?;
+        self.check_lease(&mut connection).await?;
         self.connection = Some(connection);
         match commit {
             _ if self.lease.is_none() => Ok(Attempt::Send),
@@ -114,6 +111,13 @@ impl RedisWriter {
             _ if stored.commits == self.place.commits => Ok(Attempt::Send),
             _ => Err(self.place_lost(stored)),
         }
+    }
+
+    /// Watches the lease, which must hold this writer's token.
+    async fn check_lease(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        let Some((token, _)) = self.lease.clone() else { return Ok(()) };
+        let held = watch(connection, &self.keys.lease).await.map_err(|error| self.broken(error))?;
+        if held.as_deref() == Some(token.as_bytes()) { Ok(()) } else { Err(self.lost_lease().await) }
     }
 
     /// Another host has the partition, or the store was emptied, which takes the lease away too.
@@ -346,6 +350,7 @@ impl Writer for RedisWriter {
     }
 
     async fn renew(&mut self) -> Result<(), Error> {
+        self.shared.look_after_schemas(false)?;
         if self.lease.is_none() {
             return Ok(());
         }
