@@ -7,8 +7,6 @@ mod newest;
 mod owners;
 pub mod redis;
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 
@@ -38,6 +36,9 @@ pub trait OnlineStore: Send + Sync {
     async fn attend(&self, _work: &str, attendant: Attendant) -> Result<Vec<Attendant>, Error> {
         Ok(Some(attendant).filter(|attendant| attendant.remaining_ms > 0).into_iter().collect())
     }
+
+    /// How far each of these partitions is applied, by whatever host.
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error>;
 
     /// Whether the store answers.
     async fn check(&self) -> Result<(), Error>;
@@ -76,8 +77,6 @@ pub struct DeadLetterCount {
 pub struct Attendant {
     /// Its identity.
     pub host: String,
-    /// The transforms that it has for it.
-    pub transforms: BTreeSet<String>,
     /// For so long it is believed to be alive if it says nothing more.
     pub remaining_ms: u64,
 }
