@@ -45,6 +45,9 @@ pub trait OnlineStore: Send + Sync {
         Ok(vec![Holding::default(); partitions.len()])
     }
 
+    /// How far each of these partitions is applied, by whatever host.
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error>;
+
     /// Whether the store answers.
     async fn check(&self) -> Result<(), Error>;
 
@@ -88,8 +91,6 @@ pub struct DeadLetterCount {
 pub struct Attendant {
     /// Its identity.
     pub host: String,
-    /// The transforms that it has for it.
-    pub transforms: BTreeSet<String>,
     /// For so long it is believed to be alive if it says nothing more.
     pub remaining_ms: u64,
 }

@@ -29,6 +29,7 @@ mod keep;
 mod owed;
 mod read_ahead;
 mod replay;
+mod revision;
 mod shadow;
 mod share;
 mod states;
@@ -55,6 +56,7 @@ pub use emit::Emit;
 use owed::Owed;
 use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};
+pub use revision::{Begin, Revisions};
 pub use shadow::{Shadow, difference};
 pub use share::{Sharing, Turn};
 
@@ -84,7 +86,7 @@ pub struct Pipeline {
     /// Where entries come from.
     pub open_source: OpenSource,
     /// The place to keep for a partition that has none yet, where it must outlive a restart before the first batch.
-    pub begin: Option<EntryId>,
+    pub begin: Option<Begin>,
     /// How events stand in the entries.
     pub format: Format,
     /// Entries in one batch, at most.
@@ -129,6 +131,8 @@ enum Stop {
     Interrupted(#[from] tokio::task::JoinError),
     #[error("the partition is another host's now")]
     NotOurs,
+    #[error("this host has not taken over yet what another one has worked by here; it does so as soon as it can")]
+    Behind,
     #[error("shutting down")]
     Shutdown,
 }
@@ -166,6 +170,11 @@ impl Pipeline {
     }
 
     fn report(&self, stop: &Stop, known: &mut Place) {
+        if let Stop::Behind = stop {
+            tracing::debug!(partition = %self.partition, "not taken: {stop}");
+            self.health.send_replace(Health::StandingBy(stop.to_string()));
+            return;
+        }
         if let Stop::NotOurs = stop {
             tracing::info!(partition = %self.partition, "given up: {stop}");
             self.health.send_replace(Health::StandingBy(stop.to_string()));
@@ -187,7 +196,7 @@ impl Pipeline {
             Stop::Source(_) => "source",
             Stop::Store(_) => "online_store",
             Stop::Build(error) => error.part(),
-            Stop::Interrupted(_) | Stop::NotOurs | Stop::Shutdown => "transform",
+            Stop::Interrupted(_) | Stop::NotOurs | Stop::Behind | Stop::Shutdown => "transform",
         });
         self.health.send_replace(Health::Waiting(stop.to_string()));
     }
@@ -201,11 +210,19 @@ impl Pipeline {
     ) -> Result<(), Stop> {
         let is_own = self.turn.as_ref().is_none_or(|turn| *turn.borrow() == Turn::Own);
         let mut given_up = std::pin::pin!(self.turn_is_over(is_own));
+        // Before it is asked for, so that who is behind keeps nobody from taking it.
+        self.check_revision().await?;
         let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
         self.compare(known, writer.place());
-        if let Some(begin) = self.begin.filter(|_| writer.place().last.is_none()) {
-            let number = writer.place().commits + 1;
-            writer.commit(&Commit { number, last: Some(begin), ..Commit::default() }).await?;
+        let (mut swaps, mut transforms) = (Swaps::default(), self.transforms.load_full());
+        let begun = async {
+            self.check_revision().await?;
+            self.begin(&mut *writer).await?;
+            self.leave(&mut *writer, &mut swaps, &transforms).await
+        };
+        if let Err(stop) = begun.await {
+            self.release(writer).await;
+            return Err(stop);
         }
         let source = (self.open_source)(writer.place()).await?;
         self.progress.send_replace(writer.place().last);
@@ -215,7 +232,6 @@ impl Pipeline {
         // Before anything is read, so that nothing is on its way that has been applied.
         let is_kept = source.redelivers() && !writer.acknowledges() && self.writers != Writers::Competing;
         let mut owed = self.owed(is_kept, &*source).await?;
-        let mut swaps = Swaps::default();
         let mut read_ahead = ReadAhead::start(Arc::clone(&source), self);
         let mut renew = tokio::time::interval(self.renewal());
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -233,6 +249,10 @@ impl Pipeline {
                         stop => stop,
                     }
                 }
+                () = transforms.replaced() => {
+                    transforms = self.transforms.load_full();
+                    self.leave(&mut *writer, &mut swaps, &transforms).await
+                }
                 Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
                 delivery = read_ahead.next() => match delivery {
                     Ok(delivery) => self.batch(&mut *writer, &*source, delivery, (&mut owed, &mut swaps), shutdown).await,
@@ -248,10 +268,14 @@ impl Pipeline {
         drop(read_ahead);
         self.telemetry.holds(false);
         *known = writer.place();
+        self.release(writer).await;
+        ended
+    }
+
+    async fn release(&self, writer: Box<dyn Writer>) {
         if let Err(error) = writer.release().await {
             tracing::debug!(partition = %self.partition, "could not give up the lease: {error}");
         }
-        ended
     }
 
     /// A place only ever goes on, whoever works on the partition. One that is behind what this host has seen of it belongs to a store that has less than it had, and the session
@@ -285,6 +309,7 @@ impl Pipeline {
         let transforms = self.transforms.load_full();
         let oldest = delivery.entries.ids().min().unwrap_or_default();
         let delivery = Arc::new(delivery);
+        self.leave(writer, swaps, &transforms).await?;
         let cuts = self.cuts(swaps, &transforms, writer.place().last).await?;
         let complete = |commit: &mut Commit| {
             cuts.puts.iter().for_each(|put| commit.puts.push(put.clone()));

@@ -69,7 +69,7 @@ impl Core {
             At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, may_go_back, registry).await?)),
             At::Request => Bound::Requests(Arc::new(computed(transform, options, self.telemetry.transform(name))?)),
         };
-        let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.standing));
+        let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.book.standing));
         if let Some(reading) = &reading {
             check_start(name, reading, registry)?;
         }

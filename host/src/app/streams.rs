@@ -58,6 +58,14 @@ impl OpenStore {
         Ok(())
     }
 
+    /// The store, if other hosts may be there too.
+    pub(super) fn shared(&self) -> Option<Arc<RedisStore>> {
+        match self {
+            OpenStore::Memory(_) | OpenStore::Embedded(_) => None,
+            OpenStore::Redis(store) => Some(Arc::clone(store)),
+        }
+    }
+
     pub(super) fn as_store(&self) -> Arc<dyn OnlineStore> {
         match self {
             OpenStore::Memory(store) => Arc::clone(store) as Arc<dyn OnlineStore>,

@@ -5,7 +5,8 @@
 //! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
 //! `free:…` since when nobody has, as far as somebody waits for that · `token` the last fencing token · `hosts:WORK` who takes part in it,
 //! by the time at which they are forgotten · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it
-//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted` · `asked:…` which of them its host is asked to try again.
+//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted` · `asked:…` which of them its host is asked to try again ·
+//! `{book}` and `{book}:DIGEST`, see [`Documents`].
 //!
 //! A partitioned stream has all of these for each partition, with the partition's tag in them: `row:{KEY:N}VIEW:ENTITY`,
 //! `place:{KEY:N}STREAM/GROUP/N`, `high:{KEY:N}` and so on. So on a cluster whatever a commit touches is in one slot, that of the
@@ -18,6 +19,7 @@
 //! partition. Redis does not roll back, so everything in it is a command that cannot fail on keys under our prefix, and what can fail for want of
 //! memory fails when it is queued, which aborts the whole. When stream and store are the same server, the transaction acknowledges too.
 
+mod book;
 mod dead_letters;
 mod emits;
 mod feast;
@@ -33,8 +35,9 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
 
 use super::{Attendant, DeadLetters, Error, Holding, OnlineStore, Writer, Writers};
-use crate::model::{Location, Partition, Schema, SchemaId};
+use crate::model::{Location, Partition, Place, Schema, SchemaId};
 use crate::resp::{Queries, Site};
+pub use book::{DocumentChange, Documents, Stamp, Written};
 pub use feast::FeastLayout;
 use writer::RedisWriter;
 
@@ -141,17 +144,13 @@ local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token .. '|' .. ARGV[1], 'PX', ARGV[2])
 return {token}";
 
-/// Adds a host, `HOST|TRANSFORMS`, to those that take part in some work, for so many milliseconds or, with 0, not any more; answers all,
-/// each with the milliseconds left to it. What was said of the same host before is taken away.
+/// Adds a host to those that take part in some work, for so many milliseconds or, with 0, not any more; answers all, each with the
+/// milliseconds left to it.
 const ATTEND: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local host = ARGV[1] .. '|'
-for _, known in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  if string.sub(known, 1, #host) == host then redis.call('ZREM', KEYS[1], known) end
-end
-if ARGV[3] ~= '0' then redis.call('ZADD', KEYS[1], now + ARGV[3], host .. ARGV[2]) end
+if ARGV[2] == '0' then redis.call('ZREM', KEYS[1], ARGV[1]) else redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1]) end
 local hosts = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for i = 2, #hosts, 2 do hosts[i] = hosts[i] - now end
 return hosts";
@@ -228,17 +227,11 @@ impl OnlineStore for RedisStore {
     }
 
     async fn attend(&self, work: &str, attendant: Attendant) -> Result<Vec<Attendant>, Error> {
-        let transforms: Vec<&str> = attendant.transforms.iter().map(String::as_str).collect();
         let mut call = cmd("EVAL");
         call.arg(ATTEND).arg(1).arg(self.shared.key(&format!("hosts:{work}")));
-        call.arg(&attendant.host).arg(transforms.join(",")).arg(attendant.remaining_ms);
+        call.arg(&attendant.host).arg(attendant.remaining_ms);
         let hosts: Vec<(String, u64)> = self.shared.ask(&call, "EVAL").await?;
-        let attendant = |(said, remaining_ms): (String, u64)| {
-            let (host, transforms) = said.split_once('|').unwrap_or((&said, ""));
-            let transforms = transforms.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-            Attendant { host: host.to_owned(), transforms, remaining_ms }
-        };
-        let mut hosts: Vec<Attendant> = hosts.into_iter().map(attendant).collect();
+        let mut hosts: Vec<Attendant> = hosts.into_iter().map(|(host, remaining_ms)| Attendant { host, remaining_ms }).collect();
         hosts.sort_by(|one, other| one.host.cmp(&other.host));
         Ok(hosts)
     }
@@ -254,6 +247,14 @@ impl OnlineStore for RedisStore {
             holdings.push(Holding { last: last.and_then(|last| last.parse().ok()), host });
         }
         Ok(holdings)
+    }
+
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error> {
+        let mut places = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            places.push(self.shared.stored_place(partition).await?);
+        }
+        Ok(places)
     }
 
     async fn check(&self) -> Result<(), Error> {

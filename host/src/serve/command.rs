@@ -239,6 +239,9 @@ pub struct TransformInfo {
     /// Of a fold that has just gone back behind versions whose states it does not read: what its states have not seen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Unseen>,
+    /// Of a paused one: the partitions in which it may still be given events, because the host that works there has not heard of it yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<u32>,
     /// What the component says about itself.
     pub spec: Option<Spec>,
 }

@@ -37,6 +37,18 @@ pub(super) struct RedisWriter {
     commands: Commands,
 }
 
+impl Shared {
+    /// How far a partition is applied.
+    pub(super) async fn stored_place(&self, partition: &Partition) -> Result<Place, Error> {
+        let mut hmget = cmd("HMGET");
+        hmget.arg(self.key(&format!("place:{}", partition.key()))).arg("last").arg("commits");
+        let (last, commits): (Option<String>, Option<u64>) = self.ask(&hmget, "HMGET").await?;
+        let last = last.map(|last| last.parse::<EntryId>()).transpose();
+        let last = last.map_err(|error| Error::Corrupt(format!("the place of {partition}: {error}")))?;
+        Ok(Place { last, commits: commits.unwrap_or(0) })
+    }
+}
+
 impl RedisWriter {
     pub(super) async fn open(
         shared: Arc<Shared>,
@@ -69,12 +81,7 @@ impl RedisWriter {
     }
 
     async fn stored_place(&self) -> Result<Place, Error> {
-        let mut hmget = cmd("HMGET");
-        hmget.arg(&self.keys.place).arg("last").arg("commits");
-        let (last, commits): (Option<String>, Option<u64>) = self.shared.ask(&hmget, "HMGET").await?;
-        let last = last.map(|last| last.parse::<EntryId>()).transpose();
-        let last = last.map_err(|error| Error::Corrupt(format!("the place of {}: {error}", self.partition)))?;
-        Ok(Place { last, commits: commits.unwrap_or(0) })
+        self.shared.stored_place(&self.partition).await
     }
 
     fn fenced(&self) -> Error {
