@@ -131,7 +131,8 @@ pub(super) fn push_letters(commands: &mut Commands, keys: &LetterKeys, commit: &
 pub(super) fn push_settled(commands: &mut Commands, acknowledgement: &Acknowledgement, group: &str, commit: &Commit) {
     let (key, group) = (acknowledgement.key.as_bytes(), group.as_bytes());
     if acknowledgement.checkpoint {
-        if let Some(last) = commit.last {
+        // A commit that only keeps the place leaves the group, and what the server has counted for it, as they are.
+        if let Some(last) = commit.last.filter(|_| !commit.acknowledge.is_empty()) {
             // A group that somebody has destroyed is nobody's place here; a script that ignores its absence keeps the transaction clean.
             const MOVE: &str = "return redis.pcall('XGROUP', 'SETID', KEYS[1], unpack(ARGV)) and 1";
             let last = last.to_string();
