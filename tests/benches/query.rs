@@ -1,4 +1,4 @@
-//! `POST /v1/features` from the embedded store, beside a bare axum handler that reads the same body and answers the same bytes.
+//! `POST /v1/features` from the embedded store and from Redis, beside a bare axum handler that reads the same body and answers the same bytes.
 //! Load comes from `wrk` on the same machine over 64 kept-alive connections.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ use axum::serve::ListenerExt;
 use gristmill_tests::bench::{component, keep, median, ns_per_call, ratio};
 use gristmill_tests::host::{Host, wait_for};
 use gristmill_tests::load::{Load, script, wrk};
+use gristmill_tests::redis_server::RedisServer;
+use tempfile::TempDir;
 
 const ENTITIES: usize = 1_000;
 const ROUNDS: usize = 7;
@@ -27,47 +29,52 @@ fn main() {
     if arguments.next().as_deref() == Some("bare") {
         return bare(Path::new(&arguments.next().expect("a folder of answers")));
     }
-    let folder = tempfile::tempdir().expect("a folder");
-    for (file, name) in [("bench_wide.wasm", "bench-wide"), ("tutorial.wasm", "tutorial")] {
-        std::fs::write(folder.path().join(file), component(name)).expect("the component is copied");
-    }
-    let host = Host::start(folder.path(), CONFIG).expect("the host starts");
-    write_features(&host);
+    let redis = RedisServer::start();
+    let (host, folder) = start_host("type = \"embedded\"");
+    let (over_redis, _redis_folder) = start_host(&format!("type = \"redis\"\nurl = \"{}\"", redis.url()));
     for (index, (entities, features)) in SHAPES.into_iter().enumerate() {
         let answer = host.post("/v1/features", &body(0, entities, features)).expect("the host answers");
         let present = answer.1.to_string().matches("\"present\"").count();
         assert_eq!((answer.0, present), (200, entities * features), "{}", answer.1);
         let answer = raw_answer(&host, &body(0, entities, features));
+        assert_eq!(answer.len(), raw_answer(&over_redis, &body(0, entities, features)).len(), "both stores answer alike");
         std::fs::write(folder.path().join(format!("answer{index}")), answer).expect("the answer is kept");
     }
     let (mut bare, bare_url) = start_bare(folder.path());
     let mut lines = vec![
         format!(
-            "`POST /v1/features`, embedded store, {ENTITIES} entities of 50 floats; {CONNECTIONS} connections of `wrk` on the same machine, medians of {ROUNDS} \
-             interleaved rounds of {SECONDS} s. Bare: an axum handler in a process of its own that reads the body and answers the same bytes."
+            "`POST /v1/features`, {ENTITIES} entities of 50 floats; {CONNECTIONS} connections of `wrk` on the same machine, medians of {ROUNDS} interleaved rounds \
+             of {SECONDS} s, ratios within each round. Bare: an axum handler in a process of its own that reads the body and answers the same bytes. \
+             A redis-server, where there is one, shares the machine too."
         ),
         String::new(),
-        "| entities × features | answer bytes | host requests/s | bare requests/s | ratio | host p50 / p99 ms | bare p50 / p99 ms | serde_json alone µs |".into(),
+        "| entities × features | answer bytes | bare requests/s, p50 / p99 ms | embedded store | ratio | Redis store | ratio | serde_json alone µs |".into(),
         "|---|---|---|---|---|---|---|---|".into(),
     ];
     for (index, (entities, features)) in SHAPES.into_iter().enumerate() {
         let script = script(folder.path(), &format!("{entities}x{features}"), |number| body(number, entities, features));
-        let (mut of_host, mut of_bare) = (Load::default(), Load::default());
+        let answer = folder.path().join(format!("answer{index}"));
+        let urls = [format!("{bare_url}/answer{index}"), format!("{}/v1/features", host.url()), format!("{}/v1/features", over_redis.url())];
+        let mut loads = [Load::default(), Load::default(), Load::default()];
         for _ in 0..ROUNDS {
-            wrk(&script, &format!("{}/v1/features", host.url()), CONNECTIONS, SECONDS, &mut of_host);
-            wrk(&script, &format!("{bare_url}/answer{index}"), CONNECTIONS, SECONDS, &mut of_bare);
+            for (url, load) in urls.iter().zip(&mut loads) {
+                wrk(&script, url, CONNECTIONS, SECONDS, load);
+            }
         }
-        let bytes = std::fs::metadata(folder.path().join(format!("answer{index}"))).map_or(0, |file| file.len());
+        let said = |load: &Load| {
+            let (rate, p50, p99) = load.medians();
+            format!("{rate:.0}, {p50:.2} / {p99:.2}")
+        };
+        let [of_bare, embedded, redis] = &loads;
         lines.push(format!(
-            "| {entities} × {features} | {bytes} | {:.0} | {:.0} | {:.2} (bar: ≥ 0.8) | {:.2} / {:.2} | {:.2} / {:.2} | {:.1} |",
-            median(of_host.rate.clone()),
-            median(of_bare.rate.clone()),
-            ratio(&of_host.rate, &of_bare.rate),
-            median(of_host.p50_ms),
-            median(of_host.p99_ms),
-            median(of_bare.p50_ms),
-            median(of_bare.p99_ms),
-            encoding_us(&folder.path().join(format!("answer{index}")))
+            "| {entities} × {features} | {} | {} | {} | {:.2} (bar: ≥ 0.8) | {} | {:.2} (reach: ≥ 0.6) | {:.1} |",
+            std::fs::metadata(&answer).map_or(0, |file| file.len()),
+            said(of_bare),
+            said(embedded),
+            ratio(&embedded.rate, &of_bare.rate),
+            said(redis),
+            ratio(&redis.rate, &of_bare.rate),
+            encoding_us(&answer)
         ));
     }
     lines.push(String::new());
@@ -81,8 +88,19 @@ fn main() {
     keep("query", &lines);
 }
 
-const CONFIG: &str = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\ntype = \"embedded\"\n\n[streams.measurements]\n\
-                      type = \"embedded\"\n\n[transforms.bench_wide]\ncomponent = \"bench_wide.wasm\"\n\n[transforms.asked]\nat = \"request\"\n\
+/// A host with the features in its store.
+fn start_host(store: &str) -> (Host, TempDir) {
+    let folder = TempDir::new().expect("a folder");
+    for (file, name) in [("bench_wide.wasm", "bench-wide"), ("tutorial.wasm", "tutorial")] {
+        std::fs::write(folder.path().join(file), component(name)).expect("the component is copied");
+    }
+    let host = Host::start(folder.path(), &format!("{CONFIG}\n[store]\n{store}\n")).expect("the host starts");
+    write_features(&host);
+    (host, folder)
+}
+
+const CONFIG: &str = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[streams.measurements]\ntype = \"embedded\"\n\n\
+                      [transforms.bench_wide]\ncomponent = \"bench_wide.wasm\"\n\n[transforms.asked]\nat = \"request\"\n\
                       component = \"tutorial.wasm\"\ninputs.value.from = \"bench_wide:f00\"\n";
 
 fn write_features(host: &Host) {
