@@ -176,7 +176,7 @@ impl Work<'_> {
                 return Ok((0, Seen::default()));
             }
             let Bound { entity, event_time, .. } = bound;
-            let origins = Origins { prefix: &prefix, batch: &part.batch, entity, event_time: *event_time, entries: &part.ids };
+            let origins = Origins { prefix: &prefix, batch: &part.batch, entity, event_time: *event_time, entries: &part.ids, seen: &[] };
             let Tried { outputs, mut given_up, refused, puts } = self.try_part(binding, &origins, commit)?;
             if !refused.is_empty() && binding.transform.world().is_stateful() {
                 // What the windows do not take must not be in the states either: an event counts in both, or is a dead letter.
@@ -197,12 +197,15 @@ impl Work<'_> {
     /// Applies a transform, and adds what it gives to what is stored. Rows of views that keep nothing else go into the commit.
     fn try_part(&self, binding: &Binding, origins: &Origins<'_>, commit: &mut Commit) -> Result<Tried, Error> {
         let mut puts = Puts::default();
-        let Applied { outputs, given_up } = match binding.transform.world() {
-            World::RowTransform => binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?,
+        let (Applied { outputs, given_up }, seen) = match binding.transform.world() {
+            World::RowTransform => {
+                (binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?, Vec::new())
+            }
             World::StatefulTransform | World::MigratingTransform => {
                 states::fold_into(binding, None, origins, self.stored, self.now, &mut puts)?
             }
         };
+        let origins = &Origins { seen: &seen, ..*origins };
         let refused = match &binding.kept {
             None => {
                 collect(binding, origins, &outputs, self.now, &mut commit.rows);
@@ -281,7 +284,7 @@ pub(super) fn faults(
     for fault in columns.iter().flat_map(|column| &column.faults) {
         faults.entry(fault.row as usize).or_insert_with(|| (Reason::Decode, fault.message.clone()));
     }
-    let origins = Origins { prefix, batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: ids };
+    let origins = Origins { prefix, batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: ids, seen: &[] };
     for (row, bytes) in origins.oversized() {
         let message = || format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed");
         faults.entry(row).or_insert_with(|| (Reason::Decode, message()));

@@ -117,7 +117,7 @@ impl Work<'_> {
 
     /// The newest version among the rows that are of the past at every moment that will be answered: those that are older need not be kept as rows.
     fn newest_of_the_past(&self, rows: &[RowOf]) -> Option<Version> {
-        let versions = || rows.iter().map(|row| self.origins.version(row.origin));
+        let versions = || rows.iter().map(|row| self.origins.row_version(row.origin));
         let newest = versions().map(|version| version.event_time.0).max()?;
         let answered_from = newest.min(self.now.0).saturating_sub(self.plan.history());
         versions().filter(|version| version.event_time.0 <= answered_from).max()
@@ -126,9 +126,10 @@ impl Work<'_> {
     fn add(&self, entity: &mut Entity, row: &RowOf, newest_of_the_past: Option<Version>) -> Result<Added, Error> {
         let Some((_, output)) = self.outputs.get(row.output) else { return Ok(Added::Counted) };
         let (version, columns) = (self.origins.version(row.origin), &output.batch.columns);
-        let packed = newest_of_the_past.is_none_or(|newest| newest <= version).then(|| {
+        let of_row = self.origins.row_version(row.origin);
+        let packed = newest_of_the_past.is_none_or(|newest| newest <= of_row).then(|| {
             let mut packed = Vec::with_capacity(64);
-            pack_row(&mut packed, version, self.binding.schema, columns, row.row);
+            pack_row(&mut packed, of_row, self.binding.schema, columns, row.row);
             packed.into()
         });
         let value = |column: usize| columns.get(column).and_then(|column: &std::sync::Arc<Column>| Value::at(column, row.row));

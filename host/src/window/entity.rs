@@ -120,7 +120,8 @@ impl Entity {
 
     /// Adds a row that an event gave: its packed form, which replaces one of the same version, and the values of the columns that the plan names, by their
     /// position among the outputs. There need be no packed form where another row of the same batch takes its place at every moment that is answered. `now`
-    /// bounds how far an event out of the future can push what is kept.
+    /// bounds how far an event out of the future can push what is kept. The packed form may be of a newer version than the event: a row of a fold has what came before
+    /// it in it. Windows count it at `version` all the same.
     pub fn add<'v>(
         &mut self,
         plan: &Plan,
@@ -145,11 +146,19 @@ impl Entity {
         now: Timestamp,
         value: impl Fn(usize) -> Option<Value<'v>>,
     ) -> Option<()> {
-        let is_newest = self.newest.is_none_or(|newest| newest < version);
+        let row = match &packed {
+            Some(packed) => self.rows.version(packed)?,
+            None => version,
+        };
+        let (before, is_newest) = (self.newest, self.newest.is_none_or(|newest| newest < version));
         self.born = self.born.min(version.event_time.0);
-        self.newest = self.newest.max(Some(version));
+        self.newest = self.newest.max(Some(row));
         if let Some(packed) = packed {
-            self.keep_row(version, packed, is_newest)?;
+            if row.event_time > version.event_time && before.is_some_and(|before| before.event_time == row.event_time && before < row) {
+                // Renewed for a late event: no moment sees the row before. They would add up for as long as an event out of the future is the newest.
+                self.rows.drop_newest(row.event_time.0)?;
+            }
+            self.keep_row(row, packed, before.is_none_or(|newest| newest < row))?;
         }
         self.advance(plan, now)?;
         if !plan.has_windows() {

@@ -46,7 +46,8 @@ impl Log {
         self.rest.iter().for_each(|(_, value)| push_run(out, value));
     }
 
-    fn version(&self, value: &[u8]) -> Option<Version> {
+    /// The version of a value.
+    pub(super) fn version(&self, value: &[u8]) -> Option<Version> {
         Some(Version::from_bytes(*value.get(self.version_at..)?.first_chunk()?))
     }
 
@@ -95,6 +96,14 @@ impl Log {
     /// Adds one that is newer than all others.
     pub(super) fn push_newest(&mut self, version: Version, value: Bytes) {
         self.rest.push((version, value));
+    }
+
+    /// Forgets the newest if it is of this moment.
+    pub(super) fn drop_newest(&mut self, time: i64) -> Option<()> {
+        if self.newest_until(i64::MAX).is_some_and(|newest| self.version(&newest).is_some_and(|version| version.event_time.0 == time)) {
+            self.open()?.pop();
+        }
+        Some(())
     }
 
     /// Adds one behind those of its version.
