@@ -681,3 +681,157 @@ fn two_hosts_that_write_one_view_from_two_streams_count_every_event() {
     }
     hosts.into_iter().for_each(|(_, (host, _))| host.stop());
 }
+
+/// A host with one of the examples' folds over a stream of its own, with a day of history and a window, or with nothing but rows.
+fn with_fold(folder: &Path, name: &str, kept: &str) -> Host {
+    std::fs::write(folder.join("fold.wasm"), component(name)).unwrap();
+    let config = format!(
+        "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n\n[transforms.fold]\nstream = \"events\"\ncomponent = \"fold.wasm\"\n{kept}\n"
+    );
+    Host::start(folder, &config).unwrap()
+}
+
+/// Sends events in batches of so many, each settled before the next. Returns the id of the last entry.
+fn send_in_batches(host: &Host, events: &[Value], many: usize) -> String {
+    let (mut sent, mut last) = (host.metric("gristmill_entries_settled_total"), String::new());
+    for events in events.chunks(many) {
+        let (status, answer) = host.post("/v1/streams/events/events", &json!(events).to_string()).unwrap();
+        assert_eq!(status, 200, "{answer}");
+        last = answer["ids"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned();
+        sent += events.len() as f64;
+        wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == sent).then_some(()));
+    }
+    last
+}
+
+/// One entity's answer, as of a moment or now.
+fn features_of(host: &Host, key: &str, features: &str, as_of: Option<&str>) -> Value {
+    let as_of = as_of.map_or_else(String::new, |moment| format!("&as_of={moment}"));
+    let (status, answer) = host.get(&format!("/v1/features/fold?{key}&features={features}&provenance=true{as_of}")).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    answer["results"][0].clone()
+}
+
+const FOR_A_DAY: &str = "history_secs = 86400\naggregations = [{ feature = \"n_1h\", column = \"COLUMN\", function = \"count\", window_ms = 3600000 }]";
+
+#[test]
+fn a_late_event_renews_a_folds_newest_row_and_no_row_of_the_past() {
+    let event = |minute: u32, paid: u32| json!({"customer": "ann", "at": format!("2026-03-01T10:{minute:02}:00Z"), "paid": paid});
+    let events = [event(0, 1), event(20, 2), event(5, 100)];
+    for (batch, kept) in [(1, FOR_A_DAY), (3, FOR_A_DAY), (2, FOR_A_DAY), (1, ""), (3, "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = with_fold(folder.path(), "sessions", &kept.replace("COLUMN", "events"));
+        let last = send_in_batches(&host, &events, batch);
+        let live = features_of(&host, "customer=ann", "minutes,events,spent", None);
+        assert_eq!(live["values"], json!([20.0, 3, 103.0]), "batches of {batch}, {kept:?}");
+        let shown = host.get("/v1/states/fold?customer=ann").unwrap().1;
+        let state: Value = serde_json::from_str(shown["state"]["text"].as_str().unwrap()).unwrap();
+        assert_eq!((&state["events"], &state["spent"]), (&json!(3), &json!(103.0)));
+        // The row is of the newest event in it, and names the entry that made it.
+        let provenance = live["provenance"].to_string();
+        assert!(provenance.contains(&last) && provenance.contains("10:20:00"), "{last}: {live}");
+        if kept.is_empty() {
+            host.stop();
+            continue;
+        }
+        let as_of = |minute: &str| {
+            features_of(&host, "customer=ann", "events,spent,n_1h", Some(&format!("2026-03-01T10:{minute}Z")))["values"].clone()
+        };
+        // Windows count each event at its own time; rows have nothing in them that came after.
+        assert_eq!(as_of("00:00"), json!([1, 1.0, 1]), "batches of {batch}");
+        assert_eq!(as_of("10:00"), json!([1, 1.0, 2]));
+        assert_eq!(as_of("19:59"), json!([1, 1.0, 2]));
+        assert_eq!(as_of("20:00"), json!([3, 103.0, 3]));
+        host.stop();
+    }
+}
+
+#[test]
+fn a_late_sale_of_a_business_day_is_in_no_row_of_before_it_was_known() {
+    let event = |at: &str, amount: u32| json!({"shop": "s1", "at": at, "amount": amount});
+    let events = [
+        event("2026-03-01T12:00:00Z", 1),
+        event("2026-03-02T12:00:00Z", 10),
+        // Of the day before: it counts there, and only the newest row knows.
+        event("2026-03-01T13:00:00Z", 100),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(folder.path(), "business-days", "history_secs = 864000");
+    send_in_batches(&host, &events, 1);
+    let values = |as_of: Option<&str>| features_of(&host, "shop=s1", "sales,total,total_before", as_of)["values"].clone();
+    assert_eq!(values(None), json!([1, 10.0, 101.0]));
+    assert_eq!(values(Some("2026-03-02T12:00:00Z")), json!([1, 10.0, 101.0]));
+    assert_eq!(values(Some("2026-03-02T11:59:59Z")), json!([1, 1.0, 0.0]));
+    host.stop();
+}
+
+/// Sessions as plainly as can be: what each event of a customer leaves, none where it is refused.
+fn sessions(events: &[(i64, i64)]) -> Vec<Option<[i64; 3]>> {
+    let (mut number, mut first, mut last, mut many, mut spent) = (0, 0, 0, 0, 0);
+    let step = |(at, paid): &(i64, i64)| {
+        if number > 0 && *at < first - 30 {
+            return None;
+        }
+        if number == 0 || *at > last + 30 {
+            (number, first, last, many, spent) = (number + 1, *at, *at, 0, 0);
+        }
+        (first, last, many, spent) = (first.min(*at), last.max(*at), many + 1, spent + paid);
+        Some([number, many, spent])
+    };
+    events.iter().map(step).collect()
+}
+
+/// Random events in any order: as of a moment stands the row of the last event, in the order of coming, when nothing later had been seen.
+#[test]
+fn rows_of_a_fold_as_of_any_moment_are_what_the_oracle_says_whatever_comes_late() {
+    let mut seeded = Seeded(31);
+    for kept in [FOR_A_DAY, "history_secs = 86400"] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = with_fold(folder.path(), "sessions", &kept.replace("COLUMN", "events"));
+        for turn in 0..6 {
+            let events: Vec<(i64, i64)> = (0..30).map(|_| (seeded.below(240) as i64, seeded.below(100) as i64)).collect();
+            let moment = |minute: i64| format!("2026-03-01T{:02}:{:02}:00Z", 6 + minute / 60, minute % 60);
+            let sent: Vec<Value> =
+                events.iter().map(|(at, paid)| json!({"customer": format!("c{turn}"), "at": moment(*at), "paid": paid})).collect();
+            send_in_batches(&host, &sent, 1 + seeded.below(12) as usize);
+            let (mut newest, mut rows) = (i64::MIN, Vec::new());
+            for ((at, _), row) in events.iter().zip(sessions(&events)) {
+                if let Some(row) = row {
+                    newest = newest.max(*at);
+                    rows.push((newest, row));
+                }
+            }
+            for minute in (0..240).step_by(7).chain([239]) {
+                let expected = rows.iter().rev().find(|(newest, _)| *newest <= minute).map(|(_, [number, many, spent])| json!([number, many, *spent as f64]));
+                let found = features_of(&host, &format!("customer=c{turn}"), "session,events,spent", Some(&moment(minute)));
+                assert_eq!(found["values"], expected.unwrap_or(json!([null, null, null])), "as of minute {minute}: {events:?}");
+            }
+            let (_, [number, many, spent]) = rows.last().unwrap();
+            let live = features_of(&host, &format!("customer=c{turn}"), "session,events,spent", None);
+            assert_eq!(live["values"], json!([number, many, *spent as f64]), "{events:?}");
+        }
+        host.stop();
+    }
+}
+
+/// What is kept of an entity lasts as long as its newest event says, and not as the last batch does.
+#[test]
+fn a_state_lives_as_long_as_its_entitys_newest_event_says() {
+    let server = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sessions.wasm"), component("sessions")).unwrap();
+    let config = format!(
+        "[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n\n[streams.events]\n\n[transforms.sessions]\nstream = \"events\"\ncomponent = \"sessions.wasm\"\n\
+         max_age_secs = 100\nexpire_secs = 100\n",
+        redis_store(&server)
+    );
+    let host = Host::start(folder.path(), &config).unwrap();
+    let moment = |ahead: i64| gristmill::model::Timestamp(gristmill::model::Timestamp::now().0 + ahead * 1_000_000).to_string();
+    let event = |ahead: i64| json!({"customer": "ann", "at": moment(ahead)});
+    send_in_batches(&host, &[event(1_000), event(0)], 1);
+    let keys: Vec<String> = server.run(&["KEYS", "*sessions:ann"]);
+    assert_eq!(keys.len(), 2, "a row and a state: {keys:?}");
+    let left: Vec<i64> = keys.iter().map(|key| time_left(&server, key)).collect();
+    assert!(left.iter().all(|left| (1_000_000..=1_100_000).contains(left)), "{keys:?} have {left:?}");
+    host.stop();
+}
