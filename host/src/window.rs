@@ -12,6 +12,7 @@ mod adapt;
 mod cell;
 mod entity;
 mod log;
+mod most;
 mod plan;
 mod tiles;
 mod total;

@@ -164,7 +164,7 @@ impl Work<'_> {
         let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| decoded.get(*column)).collect();
         let whole = Batch { rows: self.entries.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
         let prefix = [self.partition.tag.as_bytes(), binding.view.name.as_bytes(), b":"].concat();
-        let faults = faults(self.partition, &self.ids, bound, &columns, &prefix, &whole);
+        let faults = faults(self.partition, &self.ids, bound, &columns, &prefix, &whole, self.now);
         for (row, (reason, message)) in faults.iter().filter(|(row, _)| !given_up.contains(row)) {
             self.give_up(bound, *row, *reason, message.clone(), commit);
         }
@@ -279,6 +279,7 @@ pub(super) fn faults(
     columns: &[&Decoded],
     prefix: &[u8],
     whole: &Batch,
+    now: Timestamp,
 ) -> BTreeMap<usize, (Reason, String)> {
     let mut faults = BTreeMap::new();
     for fault in columns.iter().flat_map(|column| &column.faults) {
@@ -288,6 +289,15 @@ pub(super) fn faults(
     for (row, bytes) in origins.oversized() {
         let message = || format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed");
         faults.entry(row).or_insert_with(|| (Reason::Decode, message()));
+    }
+    if let (Some(latest), Some(secs)) = (bound.binding.latest(now), bound.binding.ahead_max_secs) {
+        let message = |time: Timestamp| {
+            format!("its time, {time}, is more than {secs} s ahead of this host's clock (`ahead_max_secs`); it can be replayed when that is near")
+        };
+        let times = (0..whole.rows).map(|row| (row, origins.version(row).event_time));
+        times.filter(|(_, time)| *time > latest).for_each(|(row, time)| {
+            faults.entry(row).or_insert_with(|| (Reason::TooEarly, message(time)));
+        });
     }
     if let Some(partitioning) = &bound.binding.view.partitioning {
         let own = partition.index;

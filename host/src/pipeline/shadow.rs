@@ -74,7 +74,7 @@ impl Shadow {
         let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| given.decoded.get(*column)).collect();
         let whole = Batch { rows: given.ids.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
         let prefix = prefix(given.partition, &bound.binding.view);
-        let faults = faults(given.partition, given.ids, bound, &columns, &prefix, &whole);
+        let faults = faults(given.partition, given.ids, bound, &columns, &prefix, &whole, given.now);
         for (_, (reason, message)) in faults.iter().filter(|(row, _)| !given.exhausted.contains(row)) {
             counts.shadow.give_up(reason.as_str(), message);
         }

@@ -1,7 +1,7 @@
 //! The stored form of an entity that keeps more than its newest row, and what changes in it.
 //!
 //! ```text
-//! byte  0       format, 3
+//! byte  0       format, 4
 //!       1..29   as in a packed row: the newest version, and the schema
 //!       then    the moment from which reads are exact and the earliest event time of all (both signed), rows and contributions each as a log, and the tiles
 //!               of each window
@@ -16,7 +16,7 @@ use super::cell::Cell;
 use super::log::Log;
 use super::plan::{Plan, Window};
 use super::tiles::{TileCells, Tiles};
-use super::wire::{Reader, push_signed};
+use super::wire::{Reader, push_signed, signed_bytes};
 use crate::model::{ENTITY_FORMAT, SchemaId, Timestamp, Value, Version};
 
 /// Bytes before what differs from a packed row.
@@ -98,9 +98,7 @@ impl Entity {
 
     /// Appends the stored form. What no read covers any more is left out.
     pub fn push(&mut self, plan: &Plan, out: &mut Vec<u8>, schema: SchemaId) -> Result<(), EntityError> {
-        for (window, tiles) in plan.windows.iter().zip(&mut self.windows).filter(|(window, _)| window.length.is_some()) {
-            tiles.drop_before(window.number(window.first(self.kept_from)), &self.stored).ok_or(EntityError)?;
-        }
+        self.forget_tiles(plan)?;
         out.reserve(self.stored.len() + 512);
         out.push(ENTITY_FORMAT);
         out.extend_from_slice(&self.newest.unwrap_or(Version::MIN).to_bytes());
@@ -110,6 +108,21 @@ impl Entity {
         self.rows.push(out);
         self.contributions.push(out);
         self.windows.iter().for_each(|tiles| tiles.push(out, &self.stored));
+        Ok(())
+    }
+
+    /// How many bytes [`Entity::push`] appends: told without copying what stays as it is.
+    pub fn bytes(&mut self, plan: &Plan) -> Result<usize, EntityError> {
+        self.forget_tiles(plan)?;
+        let tiles: usize = self.windows.iter().map(Tiles::bytes).sum();
+        Ok(HEADER_BYTES + signed_bytes(self.kept_from) + signed_bytes(self.born) + self.rows.bytes() + self.contributions.bytes() + tiles)
+    }
+
+    /// Tiles that no read covers any more.
+    fn forget_tiles(&mut self, plan: &Plan) -> Result<(), EntityError> {
+        for (window, tiles) in plan.windows.iter().zip(&mut self.windows).filter(|(window, _)| window.length.is_some()) {
+            tiles.drop_before(window.number(window.first(self.kept_from)), &self.stored).ok_or(EntityError)?;
+        }
         Ok(())
     }
 
@@ -226,6 +239,16 @@ impl Entity {
         Ok(true)
     }
 
+    /// Gives up all of the history that is kept, up to now. Says whether there may have been any.
+    pub fn give_up_history(&mut self, plan: &Plan, now: Timestamp) -> Result<bool, EntityError> {
+        let end = self.newest.map_or(i64::MIN, |newest| newest.event_time.0).min(now.0);
+        let has_any = end > self.kept_from;
+        if has_any {
+            self.keep_from(plan, end).ok_or(EntityError)?;
+        }
+        Ok(has_any)
+    }
+
     /// Compacts what has become old enough, and forgets rows and contributions that no read covers any more.
     pub(super) fn keep_from(&mut self, plan: &Plan, kept_from: i64) -> Option<()> {
         self.rows.keep_from(kept_from)?;
@@ -305,11 +328,9 @@ impl Entity {
                     }
                     TileCells::Stored(stored) => Reader(stored),
                 };
-                for (cell, planned) in cells.iter_mut().zip(&window.cells) {
-                    cell.merge(Cell::read(planned.shape, &mut reader)?);
-                }
-                Some(())
+                cells.iter_mut().zip(&window.cells).try_for_each(|(cell, planned)| cell.merge_stored(planned.shape, &mut reader))
             })?;
+            cells.iter_mut().for_each(|cell| cell.forget_before(window.first(at)));
         }
         let first: Vec<i64> = plan.windows.iter().map(|window| window.first(at)).collect();
         self.contributions.each(|version, values| {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::wire::{Reader, number_bytes, push_number, push_run};
+use super::wire::{Reader, number_bytes, push_number, push_run, run_bytes};
 use crate::model::Version;
 
 /// See the module. Of values of one version, the one that came later stands later.
@@ -40,10 +40,18 @@ impl Log {
 
     pub(super) fn push(&self, out: &mut Vec<u8>) {
         push_number(out, (self.stored_many + self.rest.len()) as u64);
-        let rest: usize = self.rest.iter().map(|(_, value)| number_bytes(value.len() as u64) + value.len()).sum();
-        push_number(out, (self.stored.len() + rest) as u64);
+        push_number(out, self.value_bytes() as u64);
         out.extend_from_slice(&self.stored);
         self.rest.iter().for_each(|(_, value)| push_run(out, value));
+    }
+
+    /// How many bytes [`Log::push`] appends.
+    pub(super) fn bytes(&self) -> usize {
+        number_bytes((self.stored_many + self.rest.len()) as u64) + run_bytes(self.value_bytes())
+    }
+
+    fn value_bytes(&self) -> usize {
+        self.stored.len() + self.rest.iter().map(|(_, value)| run_bytes(value.len())).sum::<usize>()
     }
 
     /// The version of a value.
