@@ -54,7 +54,8 @@ fn main() {
     for (index, (entities, features)) in SHAPES.into_iter().enumerate() {
         let script = script(folder.path(), &format!("{entities}x{features}"), |number| body(number, entities, features));
         let answer = folder.path().join(format!("answer{index}"));
-        let urls = [format!("{bare_url}/answer{index}"), format!("{}/v1/features", host.url()), format!("{}/v1/features", over_redis.url())];
+        let urls =
+            [format!("{bare_url}/answer{index}"), format!("{}/v1/features", host.url()), format!("{}/v1/features", over_redis.url())];
         let mut loads = [Load::default(), Load::default(), Load::default()];
         for _ in 0..ROUNDS {
             for (url, load) in urls.iter().zip(&mut loads) {

@@ -181,13 +181,7 @@ fn closed(feast: &Feast, [laid_out, over_redis, embedded]: [&(Host, TempDir); 3]
     let [theirs, ours, redis, embedded] = subjects.map(|(_, _, _, load)| load.medians());
     let said = |(rate, p50, p99): (f64, f64, f64)| format!("{rate:.0}/s, p50 {p50:.2}, p99 {p99:.2} ms");
     let beside = |load: (f64, f64, f64)| format!("{} | {:.0}", said(load), load.0 / theirs.0);
-    format!(
-        "| {entities} × {features} | {} | {} (reach: ≥ 100) | {} | {} |",
-        said(theirs),
-        beside(embedded),
-        beside(redis),
-        beside(ours)
-    )
+    format!("| {entities} × {features} | {} | {} (reach: ≥ 100) | {} | {} |", said(theirs), beside(embedded), beside(redis), beside(ours))
 }
 
 /// The same load for both, which Feast's server can just carry.

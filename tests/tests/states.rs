@@ -712,7 +712,8 @@ fn features_of(host: &Host, key: &str, features: &str, as_of: Option<&str>) -> V
     answer["results"][0].clone()
 }
 
-const FOR_A_DAY: &str = "history_secs = 86400\naggregations = [{ feature = \"n_1h\", column = \"COLUMN\", function = \"count\", window_ms = 3600000 }]";
+const FOR_A_DAY: &str =
+    "history_secs = 86400\naggregations = [{ feature = \"n_1h\", column = \"COLUMN\", function = \"count\", window_ms = 3600000 }]";
 
 #[test]
 fn a_late_event_renews_a_folds_newest_row_and_no_row_of_the_past() {
@@ -802,7 +803,11 @@ fn rows_of_a_fold_as_of_any_moment_are_what_the_oracle_says_whatever_comes_late(
                 }
             }
             for minute in (0..240).step_by(7).chain([239]) {
-                let expected = rows.iter().rev().find(|(newest, _)| *newest <= minute).map(|(_, [number, many, spent])| json!([number, many, *spent as f64]));
+                let expected = rows
+                    .iter()
+                    .rev()
+                    .find(|(newest, _)| *newest <= minute)
+                    .map(|(_, [number, many, spent])| json!([number, many, *spent as f64]));
                 let found = features_of(&host, &format!("customer=c{turn}"), "session,events,spent", Some(&moment(minute)));
                 assert_eq!(found["values"], expected.unwrap_or(json!([null, null, null])), "as of minute {minute}: {events:?}");
             }
@@ -833,5 +838,111 @@ fn a_state_lives_as_long_as_its_entitys_newest_event_says() {
     assert_eq!(keys.len(), 2, "a row and a state: {keys:?}");
     let left: Vec<i64> = keys.iter().map(|key| time_left(&server, key)).collect();
     assert!(left.iter().all(|left| (1_000_000..=1_100_000).contains(left)), "{keys:?} have {left:?}");
+    host.stop();
+}
+
+/// Puts the fold of an example, or another component, with these options; the answer.
+fn put(host: &Host, component_name: &str, options: &str) -> (u16, Value) {
+    let answer = host.send("PUT", &format!("/v1/transforms/fold?{options}"), Some(&component(component_name))).unwrap();
+    (answer.status, serde_json::from_slice(&answer.body).unwrap())
+}
+
+/// An event of the distant future would close its entity until then. It waits among the dead letters, and the present goes on.
+#[test]
+fn an_event_too_far_ahead_waits_until_its_time_has_come_where_anything_is_kept() {
+    let moment = |ahead: i64| gristmill::model::Timestamp(gristmill::model::Timestamp::now().0 + ahead * 1_000_000).to_string();
+    let event = |ahead: i64, paid: u32| json!({"customer": "ann", "at": moment(ahead), "paid": paid});
+    for kept in [FOR_A_DAY, ""] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = with_fold(folder.path(), "sessions", &kept.replace("COLUMN", "events"));
+        let events: Vec<Value> = [event(0, 1), event(86_000, 2), event(90_000, 4), event(400 * 86_400, 8)].into();
+        send_in_batches(&host, &events, 4);
+        let letters = dead_letters(&host);
+        assert_eq!(letters.len(), 2, "{letters:?}");
+        assert!(letters.iter().all(|letter| letter["reason"] == "too_early"), "{letters:?}");
+        assert!(letters[0]["message"].as_str().unwrap().contains("ahead_max_secs"), "{letters:?}");
+        assert_eq!(features_of(&host, "customer=ann", "spent", None)["values"], json!([2.0]));
+        // Nearer, as time would bring them.
+        assert_eq!(put(&host, "sessions", "ahead_max_secs=172800").0, 200);
+        let (_, answer) = host.post("/v1/dead-letters/replay", r#"{"transform": "fold"}"#).unwrap();
+        assert_eq!((&answer["replayed"], &answer["settled"]), (&json!(2), &json!(1)), "{answer}");
+        assert_eq!(features_of(&host, "customer=ann", "spent", None)["values"], json!([4.0]));
+        host.stop();
+    }
+}
+
+/// Rows alone are given way to in time: a view that keeps nothing else takes whatever time an event says.
+#[test]
+fn a_view_of_nothing_but_rows_takes_events_of_any_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(folder.path(), "conformance-reference", "");
+    let sent = json!([{"id": "a", "text": "t", "whole": 1, "at": "2126-01-01T00:00:00Z"}]);
+    assert_eq!(host.post("/v1/streams/events/events", &sent.to_string()).unwrap().0, 200);
+    wait_for("the event to be settled", || (host.metric("gristmill_entries_settled_total") == 1.0).then_some(()));
+    assert!(dead_letters(&host).is_empty());
+    host.stop();
+}
+
+/// What has room counts and what has none waits, whatever comes together; more room is a setting.
+#[test]
+fn an_entity_takes_as_much_as_is_set_and_what_it_has_no_room_for_counts_when_there_is_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(
+        folder.path(),
+        "sessions",
+        "entity_bytes_max = 65536\nexact = true\naggregations = [{ feature = \"n\", column = \"events\", function = \"count\", window_ms = 86400000 }]",
+    );
+    let event = |customer: &str, index: u32| json!({"customer": customer, "at": format!("2026-03-01T10:{:02}:{:02}Z", index / 60 % 60, index % 60), "paid": 1});
+    let mut events: Vec<Value> = (0..3_500).map(|index| event("ann", index)).collect();
+    events.push(event("bob", 3_500));
+    send_in_batches(&host, &events, 1_167);
+    let letters = dead_letters(&host);
+    let all = host.metric("gristmill_dead_letters_kept");
+    assert!((1_000.0..2_500.0).contains(&all), "{all} of 3,500 events of 33 bytes had no room");
+    assert!(letters.iter().all(|letter| letter["reason"] == "too_large"), "{letters:?}");
+    assert!(letters[0]["message"].as_str().unwrap().contains("entity_bytes_max"), "{letters:?}");
+    let counted = 3_500.0 - all;
+    assert_eq!(features_of(&host, "customer=ann", "n,spent", None)["values"], json!([counted as u64, counted]));
+    assert_eq!(features_of(&host, "customer=bob", "n,spent", None)["values"], json!([1, 1.0]));
+    assert_eq!(put(&host, "sessions", "entity_bytes_max=1000000").0, 200);
+    let (_, answer) = host.post("/v1/dead-letters/replay", r#"{"transform": "fold"}"#).unwrap();
+    assert_eq!(answer["settled"].as_f64(), Some(all), "{answer}");
+    assert_eq!(features_of(&host, "customer=ann", "n", None)["values"], json!([3_500]));
+    for (bytes, said) in [(65_535, "65536 to 16777216 are allowed"), (16_777_217, "65536 to 16777216 are allowed")] {
+        let (status, answer) = put(&host, "sessions", &format!("entity_bytes_max={bytes}"));
+        assert!(status == 422 && answer.to_string().contains(said), "{answer}");
+    }
+    host.stop();
+}
+
+#[test]
+fn windows_that_may_come_to_more_than_is_kept_of_an_entity_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(folder.path(), "conformance-reference", "");
+    let aggregations = |function: &str, many: u64| {
+        let one = |number: u64| {
+            format!("{{\"feature\":\"f{number}\",\"column\":\"text\",\"function\":{function},\"window_ms\":{}}}", number * 3_600_000)
+        };
+        let all: Vec<String> = (1..=many).map(one).collect();
+        format!("[{}]", all.join(","))
+    };
+    let put_with = |function: &str, many: u64, more: &str| {
+        let text = aggregations(function, many).replace('"', "%22").replace('{', "%7B").replace('}', "%7D").replace(' ', "%20");
+        let (status, answer) = put(&host, "conformance-reference", &format!("aggregations={text}{more}"));
+        assert_eq!(status, 200, "{answer}");
+        answer["warnings"].clone()
+    };
+    assert_eq!(put_with("\"count\"", 20, ""), Value::Null);
+    assert_eq!(put_with("{\"last_values\":1000}", 20, ""), Value::Null, "lists have no tiles");
+    let warnings = put_with("\"distinct\"", 20, "");
+    let warning = warnings[0].as_str().unwrap();
+    for said in ["distinct of `text`", "2097152", "entity_bytes_max", "too_large"] {
+        assert!(warning.contains(said), "{warning}");
+    }
+    let shown = host.get("/v1/transforms").unwrap().1;
+    assert_eq!(shown["transforms"][0]["warnings"], warnings, "{shown}");
+    assert_eq!(put_with("\"distinct\"", 20, "&entity_bytes_max=4000000"), Value::Null);
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("distinct of `text`"), "{log}");
     host.stop();
 }

@@ -148,8 +148,7 @@ impl Core {
         options.exact = binding.exact.unwrap_or(options.exact);
         options.ahead_max_secs = binding.ahead_max_secs.unwrap_or(options.ahead_max_secs);
         if let Some(bytes) = binding.entity_bytes_max {
-            crate::config::check_entity_bytes_max(bytes)
-                .map_err(|error| unusable(&anyhow::anyhow!("`entity_bytes_max`: {error}")))?;
+            crate::config::check_entity_bytes_max(bytes).map_err(|error| unusable(&anyhow::anyhow!("`entity_bytes_max`: {error}")))?;
             options.entity_bytes_max = bytes;
         }
         options.at = binding.at.unwrap_or(options.at);

@@ -198,9 +198,7 @@ impl Work<'_> {
     fn try_part(&self, binding: &Binding, origins: &Origins<'_>, commit: &mut Commit) -> Result<Tried, Error> {
         let mut puts = Puts::default();
         let (Applied { outputs, given_up }, seen) = match binding.transform.world() {
-            World::RowTransform => {
-                (binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?, Vec::new())
-            }
+            World::RowTransform => (binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?, Vec::new()),
             World::StatefulTransform | World::MigratingTransform => {
                 states::fold_into(binding, None, origins, self.stored, self.now, &mut puts)?
             }
@@ -292,7 +290,9 @@ pub(super) fn faults(
     }
     if let (Some(latest), Some(secs)) = (bound.binding.latest(now), bound.binding.ahead_max_secs) {
         let message = |time: Timestamp| {
-            format!("its time, {time}, is more than {secs} s ahead of this host's clock (`ahead_max_secs`); it can be replayed when that is near")
+            format!(
+                "its time, {time}, is more than {secs} s ahead of this host's clock (`ahead_max_secs`); it can be replayed when that is near"
+            )
         };
         let times = (0..whole.rows).map(|row| (row, origins.version(row).event_time));
         times.filter(|(_, time)| *time > latest).for_each(|(row, time)| {

@@ -82,7 +82,8 @@ impl Shadow {
         let kept: Vec<u32> = (0..whole.rows as u32).filter(is_kept).collect();
         let ids: Vec<EntryId> = kept.iter().filter_map(|row| given.ids.get(*row as usize).copied()).collect();
         let batch = if kept.len() == whole.rows { whole } else { whole.take(&kept) };
-        let origins = Origins { prefix: &prefix, batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids, seen: &[] };
+        let origins =
+            Origins { prefix: &prefix, batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids, seen: &[] };
         let started = Instant::now();
         let applied = match self.apply(&origins, live.view, given, puts) {
             Ok(applied) => applied,

@@ -186,7 +186,8 @@ impl Tiles {
         let Some(first) = first else { return bytes };
         let last = others.last().map_or(self.closed.last, |tile| tile.number);
         let steps = |from: i64, to: i64| number_bytes(to.wrapping_sub(from) as u64);
-        let (mut run, mut before) = if has_closed { ((self.closed.to - self.closed.from) as usize, Some(self.closed.last)) } else { (0, None) };
+        let (mut run, mut before) =
+            if has_closed { ((self.closed.to - self.closed.from) as usize, Some(self.closed.last)) } else { (0, None) };
         for tile in others {
             run += before.map_or(0, |before| steps(before, tile.number)) + tile.cells.bytes(&mut scratch);
             before = Some(tile.number);
