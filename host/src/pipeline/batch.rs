@@ -288,7 +288,9 @@ pub(super) fn faults(
         let message = || format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed");
         faults.entry(row).or_insert_with(|| (Reason::Decode, message()));
     }
-    if let (Some(latest), Some(secs)) = (bound.binding.latest(now), bound.binding.ahead_max_secs) {
+    // The times of entries are their server's, and never go back: whose clock was ahead once is no reason to refuse all that comes.
+    let latest = bound.binding.latest(now).filter(|_| bound.event_time.is_some());
+    if let (Some(latest), Some(secs)) = (latest, bound.binding.ahead_max_secs) {
         let message = |time: Timestamp| {
             format!(
                 "its time, {time}, is more than {secs} s ahead of this host's clock (`ahead_max_secs`); it can be replayed when that is near"

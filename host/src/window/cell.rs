@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use datasketches::hash::value::raw_bytes;
 use datasketches::hll::{HllSketch, HllType, HllUnion};
-use rustc_hash::FxHashMap;
 use sketches_ddsketch::DDSketch;
 
+use super::frequent::{Counts, most_frequent, read_counts};
 use super::total::{Squares, Total};
 use super::wire::{Reader, push_number, push_run, push_word, word_bytes};
 use crate::model::{Kind, Timestamp, Value, Version};
@@ -16,8 +16,6 @@ use crate::model::{Kind, Timestamp, Value, Version};
 const DISTINCT_LOG: u8 = 11;
 /// How many registers these are.
 pub(super) const REGISTERS: usize = 1 << DISTINCT_LOG;
-/// Different values that are stored of one tile for `top`, at most; beyond it forgets the rarest.
-pub(super) const FREQUENT_MAX: usize = 1_024;
 
 /// Which cell a function needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,7 +100,7 @@ pub(super) enum Cell {
     Distinct(Option<Box<HllSketch>>),
     Quantiles(Option<Box<DDSketch>>),
     Newest(Newest),
-    Frequent(FxHashMap<Vec<u8>, u64>),
+    Frequent(Counts),
 }
 
 impl Cell {
@@ -119,7 +117,7 @@ impl Cell {
             Shape::Distinct => Cell::Distinct(None),
             Shape::Quantiles => Cell::Quantiles(None),
             Shape::Newest(many) => Cell::Newest(Newest { many, kept: VecDeque::new(), known_from: None }),
-            Shape::Frequent => Cell::Frequent(FxHashMap::default()),
+            Shape::Frequent => Cell::Frequent(Counts::default()),
         }
     }
 
@@ -291,7 +289,7 @@ impl Cell {
                 Cell::Newest(Newest { many, kept, known_from })
             }
             Shape::Frequent => {
-                let mut counts = FxHashMap::default();
+                let mut counts = Counts::default();
                 read_counts(&mut counts, reader)?;
                 Cell::Frequent(counts)
             }
@@ -371,49 +369,4 @@ fn float(value: &Value<'_>) -> f64 {
         | Value::Numbers(_)
         | Value::List(..) => f64::NAN,
     }
-}
-
-/// What is stored: everything within the bound, and beyond it three quarters of that, so that what comes next has room. Of equally rare values those go that sort
-/// last.
-fn most_frequent(counts: &FxHashMap<Vec<u8>, u64>) -> Vec<(u64, &Vec<u8>)> {
-    let mut kept: Vec<(u64, &Vec<u8>)> = counts.iter().map(|(value, count)| (*count, value)).collect();
-    if kept.len() > FREQUENT_MAX {
-        first(&mut kept, FREQUENT_MAX * 3 / 4);
-    }
-    kept
-}
-
-/// Keeps so many of the most frequent, in no order.
-fn first(counts: &mut Vec<(u64, &Vec<u8>)>, many: usize) {
-    if let Some(last) = many.checked_sub(1).filter(|last| *last < counts.len()) {
-        counts.select_nth_unstable_by(last, more_frequent);
-    }
-    counts.truncate(many);
-}
-
-fn more_frequent((one, first): &(u64, &Vec<u8>), (other, second): &(u64, &Vec<u8>)) -> std::cmp::Ordering {
-    other.cmp(one).then_with(|| first.cmp(second))
-}
-
-/// The most frequent of these values, in order.
-pub(super) fn top(counts: &FxHashMap<Vec<u8>, u64>, many: usize) -> Vec<&[u8]> {
-    let mut all: Vec<(u64, &Vec<u8>)> = counts.iter().map(|(value, count)| (*count, value)).collect();
-    first(&mut all, many);
-    all.sort_unstable_by(more_frequent);
-    all.into_iter().map(|(_, value)| value.as_slice()).collect()
-}
-
-fn read_counts(counts: &mut FxHashMap<Vec<u8>, u64>, reader: &mut Reader<'_>) -> Option<()> {
-    let many = reader.count()?;
-    if counts.is_empty() {
-        counts.reserve(many.min(FREQUENT_MAX));
-    }
-    for _ in 0..many {
-        let (value, count) = (reader.run()?, reader.number()?);
-        match counts.get_mut(value) {
-            Some(known) => *known += count,
-            None => drop(counts.insert(value.to_vec(), count)),
-        }
-    }
-    Some(())
 }

@@ -1,6 +1,7 @@
 //! What the windows of an entity may come to, in bytes, whatever its events: told before the first of them comes.
 
-use super::cell::{FREQUENT_MAX, REGISTERS, Shape};
+use super::cell::{REGISTERS, Shape};
+use super::frequent::FREQUENT_MAX;
 use super::plan::{Plan, Planned, TILES, Window};
 use crate::model::{Field, Kind};
 

@@ -1,6 +1,7 @@
 //! What to keep for the aggregations of a view, and how its features come out of it.
 
-use super::cell::{Cell, Shape, ranked, top};
+use super::cell::{Cell, Shape, ranked};
+use super::frequent::top;
 use super::wire::Reader;
 use crate::model::{Aggregate, Aggregation, Field, Kept, Kind, Value};
 
