@@ -6,12 +6,15 @@
 //! the set of events and `T` alone**: neither the order in which they came nor when they were read changes it, and it decays with no new event.
 //!
 //! What is kept: events newer than `min(newest event, now) - history` one by one, so that any moment since can be asked for; older ones in tiles, as
-//! far back as a window reaches. An event that no read can cover any more is too late.
+//! far back as a window reaches, and the newest of them in lists, as many as a list may have. An event that no read can cover any more is too late.
 
 mod adapt;
 mod cell;
+mod contribution;
 mod entity;
+mod frequent;
 mod log;
+mod most;
 mod plan;
 mod tiles;
 mod total;

@@ -1,6 +1,6 @@
 //! Windows: what an event costs beside the same windows written natively, kept in the store as ours are and kept in memory only; what it costs whatever the number
 //! of entities and the length of the windows, through the embedded store; what a read of one entity with 50 windowed features costs; what an entity takes. Takes
-//! about two minutes.
+//! about three minutes; `GRISTMILL_BENCH_SCALE=100` does a hundredth of everything, to see that it works, and keeps no figures.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,6 +22,11 @@ const STEP: i64 = 20_000_000;
 const BEGIN: i64 = 1_700_000_000_000_000;
 /// Interleaved rounds of ours and the others, about a millisecond each; the best of each counts, for others use the machine too.
 const ROUNDS: usize = 100;
+
+/// By how much less is done than for figures.
+fn scale() -> usize {
+    std::env::var("GRISTMILL_BENCH_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1)
+}
 
 fn output() -> Field {
     Field { name: "value".into(), kind: Kind::Float, nullable: false, default: None, width: None, doc: String::new() }
@@ -55,10 +60,15 @@ fn value(time: i64) -> f64 {
 
 /// Applies a batch of events to what is stored of an entity, as the event path does: only the newest becomes a row.
 fn apply(plan: &Plan, stored: Option<&Bytes>, times: impl Iterator<Item = i64>) -> Bytes {
+    apply_values(plan, stored, times.map(|time| (time, value(time))))
+}
+
+/// The same with a value for each.
+fn apply_values(plan: &Plan, stored: Option<&Bytes>, events: impl Iterator<Item = (i64, f64)>) -> Bytes {
     let mut entity = stored.map_or_else(|| Entity::new(plan), |stored| Entity::read(stored, plan).expect("it is an entity"));
-    let mut times = times.peekable();
-    while let Some(time) = times.next() {
-        let value = Some(Value::Float(value(time)));
+    let mut times = events.peekable();
+    while let Some((time, value)) = times.next() {
+        let value = Some(Value::Float(value));
         let packed = (times.peek().is_none() || plan.history() > 0).then(|| {
             let mut packed = Vec::with_capacity(64);
             FeatureRow::pack(&mut packed, version(time), SchemaId(1), [value].into_iter());
@@ -181,7 +191,7 @@ fn costs(features: usize, batch: usize) -> Costs {
     let mut time = BEGIN + warm.len() as i64 * STEP;
     let batches = (4_000 / batch / features).max(8);
     let (mut best, events) = ([Duration::MAX; 3], (batches * batch) as f64);
-    for _ in 0..ROUNDS {
+    for _ in 0..(ROUNDS / scale()).max(1) {
         let times: Vec<i64> = (0..batches * batch).map(|index| time + index as i64 * STEP).collect();
         time += times.len() as i64 * STEP;
         let started = Instant::now();
@@ -217,9 +227,14 @@ struct Store {
 
 impl Store {
     fn open() -> Store {
+        Store::with_cache(embedded::Options::default().row_cache_bytes)
+    }
+
+    fn with_cache(row_cache_bytes: u64) -> Store {
+        let options = embedded::Options { row_cache_bytes, ..embedded::Options::default() };
         let temp = tempfile::tempdir().expect("a folder");
         let folder = DataFolder::open(temp.path(), Options::default()).expect("the folder opens");
-        let store = embedded::EmbeddedStore::open(&folder, embedded::Options::default()).expect("the store opens");
+        let store = embedded::EmbeddedStore::open(&folder, options).expect("the store opens");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let writer = runtime.block_on(store.writer(&partition(0), &single())).expect("the writer opens");
         Store { store, writer, runtime, _folder: temp }
@@ -246,8 +261,10 @@ fn key(entity: u64) -> Vec<u8> {
 
 /// Microseconds an event through the embedded store, over so many entities: each has an event every 20 seconds and ten features, over one and two minutes, so that
 /// what is kept of it soon stays as large as it is. In commits of 1,000, in no order.
-fn over(entities: u64) -> f64 {
-    let (mut store, plan) = (Store::open(), plan(10, 60_000_000));
+fn over(entities: u64, row_cache_bytes: u64) -> f64 {
+    let scale = scale() as u64;
+    let (entities, events) = ((entities / scale).max(1_000), (200_000 / scale).max(2_000));
+    let (mut store, plan) = (Store::with_cache(row_cache_bytes), plan(10, 60_000_000));
     let mut event = 0_u64;
     let mut run = |events: u64, store: &mut Store| {
         let started = Instant::now();
@@ -259,8 +276,8 @@ fn over(entities: u64) -> f64 {
         }
         started.elapsed()
     };
-    run(entities.max(200_000) * 2, &mut store);
-    run(200_000, &mut store).as_nanos() as f64 / 200_000.0 / 1e3
+    run(entities.max(events) * 2, &mut store);
+    run(events, &mut store).as_nanos() as f64 / events as f64 / 1e3
 }
 
 /// Microseconds an event through the embedded store, a thousand entities with all tiles of five features over a window of this length.
@@ -269,7 +286,7 @@ fn through(window: i64) -> f64 {
     let whole = apply(&plan, None, (0..=180).map(|index| BEGIN + index * window / 180));
     store.put((0..1_000).map(|entity| (key(entity), whole.clone())));
     let mut best = Duration::MAX;
-    for round in 1..=60 {
+    for round in 1..=(60 / scale() as i64).max(1) {
         let started = Instant::now();
         store.batch(&plan, (0..1_000).map(key).collect(), BEGIN + window + round * STEP);
         best = best.min(started.elapsed());
@@ -283,7 +300,7 @@ fn read() -> (f64, f64) {
     let stored = apply(&plan, None, (0..3_000).map(|index| BEGIN + index * STEP));
     let end = Timestamp(BEGIN + 3_000 * STEP);
     store.put((0..1_000).map(|entity| (key(entity), stored.clone())));
-    let mut times: Vec<Duration> = (0..20_000)
+    let mut times: Vec<Duration> = (0..(20_000 / scale() as u64).max(100))
         .map(|index| {
             let key = vec![key(index * 7 % 1_000)];
             let started = Instant::now();
@@ -307,12 +324,48 @@ fn with_history() -> (f64, usize) {
     let day = 86_400_000_000 / STEP;
     let mut stored = apply(&plan, None, (0..day + 100).map(|index| BEGIN + index * STEP));
     let mut best = Duration::MAX;
-    for round in 0..200 {
+    for round in 0..(200 / scale() as i64).max(1) {
         let started = Instant::now();
         stored = apply(&plan, Some(&stored), std::iter::once(BEGIN + (day + 100 + round) * STEP));
         best = best.min(started.elapsed());
     }
     (best.as_nanos() as f64 / 1e3, stored.len())
+}
+
+/// Bytes that one function takes over an hour with an event of another value each second, and microseconds of a read of it, without history and with the newest 400
+/// events one by one.
+fn one_function(function: Aggregate) -> (usize, f64, f64) {
+    let measured = |history_secs: u64| {
+        let one = Aggregation { function, ..kept(1, HOUR).aggregations.remove(0) };
+        let plan = Plan::new(&[output()], &Kept { aggregations: vec![one], history_secs, ..Kept::default() });
+        let second = |index: i64| BEGIN + index * 1_000_000;
+        let mut stored: Option<Bytes> = None;
+        for index in 0..7 {
+            stored = Some(apply_values(
+                &plan,
+                stored.as_ref(),
+                (index * 600..(index + 1) * 600).map(|index| (second(index), index as f64 + 0.5)),
+            ));
+        }
+        let (stored, mut best) = (stored.expect("there were events"), Duration::MAX);
+        for _ in 0..(100 / scale()).max(1) {
+            let started = Instant::now();
+            let entity = Entity::read(&stored, &plan).expect("it is an entity");
+            entity.finish(&plan, Timestamp(second(4_200)), |value| assert!(std::hint::black_box(value).is_some())).expect("it is whole");
+            best = best.min(started.elapsed());
+        }
+        (stored.len(), best.as_nanos() as f64 / 1e3)
+    };
+    let ((bytes, without), (_, with)) = (measured(0), measured(400));
+    (bytes, without, with)
+}
+
+/// A figure, and how many times the first of its line it is.
+fn beside(figures: &[(&str, f64)]) -> String {
+    let first = figures.first().map_or(1.0, |(_, figure)| *figure);
+    let parts: Vec<String> =
+        figures.iter().map(|(what, figure)| format!("{what} {figure:.1} ({:.1} times the first)", figure / first)).collect();
+    parts.join("; ")
 }
 
 fn main() {
@@ -338,16 +391,33 @@ fn main() {
         ));
     }
     lines.push(String::new());
+    let (small, large) = (embedded::Options::default().row_cache_bytes, 2 << 30);
     lines.push(format!(
-        "Through the embedded store (read, changed, committed), one event of an entity in a batch of 1,000, µs an event. Ten features over 10 thousand entities: {:.1}; over 100 \
-         thousand: {:.1}; over a million: {:.1}. Five features with all of their tiles, over a window of an hour: {:.1}; of a day: {:.1}; of 90 days: {:.1}.",
-        over(10_000),
-        over(100_000),
-        over(1_000_000),
-        through(HOUR),
-        through(24 * HOUR),
-        through(90 * 24 * HOUR)
+        "Through the embedded store (read, changed, committed), one event of an entity in a batch of 1,000, µs an event (reach: flat). Ten features, 4.5 kB an entity, over {}. \
+         The store keeps {} MB of rows in memory, which ten thousand fill; with 2 GB: {}.",
+        beside(&[
+            ("10 thousand entities", over(10_000, small)),
+            ("100 thousand", over(100_000, small)),
+            ("a million", over(1_000_000, small)),
+        ]),
+        small >> 20,
+        beside(&[("10 thousand", over(10_000, large)), ("100 thousand", over(100_000, large))]),
     ));
+    lines.push(format!(
+        "The same, five features with all of their tiles, over a window of {}.",
+        beside(&[("an hour", through(HOUR)), ("a day", through(24 * HOUR)), ("90 days", through(90 * 24 * HOUR))])
+    ));
+    for (name, function) in [
+        ("last_values 10", Aggregate::LastValues(10)),
+        ("distinct", Aggregate::Distinct),
+        ("top 5", Aggregate::Top(5)),
+        ("quantile 0.9", Aggregate::Quantile(0.9)),
+    ] {
+        let (bytes, without, with) = one_function(function);
+        lines.push(format!(
+            "`{name}` over an hour, an event of another value each second: {bytes} bytes an entity; a read {without:.0} µs, with the newest 400 events one by one {with:.0} µs."
+        ));
+    }
     let (micros, bytes) = with_history();
     lines.push(format!(
         "Ten features and a day of history, 4,320 events one by one: {micros:.0} µs an event alone in its batch, {} kB kept.",
@@ -355,5 +425,8 @@ fn main() {
     ));
     let (median, p99) = read();
     lines.push(format!("A read of one entity with 50 windowed features, embedded store, in process: p50 {median:.0} µs, p99 {p99:.0} µs (reach: p50 150 µs)."));
-    keep("windows", &lines);
+    match scale() {
+        1 => keep("windows", &lines),
+        scale => lines.iter().for_each(|line| println!("{line} (1/{scale})")),
+    }
 }

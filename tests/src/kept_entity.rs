@@ -58,8 +58,9 @@ impl KeptEntity {
 
     /// Stores this.
     pub fn store(&mut self, entity: &mut Entity) {
-        let mut stored = Vec::new();
+        let (mut stored, bytes) = (Vec::new(), entity.bytes(&self.plan).unwrap());
         entity.push(&self.plan, &mut stored, SchemaId(1)).unwrap();
+        assert_eq!(stored.len(), bytes, "what it takes is told before it is packed");
         self.stored = Some(stored);
     }
 

@@ -513,7 +513,7 @@ fn an_event_that_is_too_large_for_its_entity_harms_no_other() {
     wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == 9.0).then_some(()));
     let letters = dead_letters(&host);
     let too_large = letters.len();
-    assert!(too_large > 0 && letters.iter().all(|letter| letter["reason"] == "too_large"), "{too_large} dead letters");
+    assert!(too_large > 0 && letters.iter().all(|letter| letter["reason"] == "too_large"), "{:.2000}", json!(letters).to_string());
     let found = values(&host, "reference", &["n"], &json!([{"id": "a"}, {"id": "b"}]));
     assert_eq!(found, [json!([7 - too_large]), json!([2])]);
     let last = &values(&host, "reference", &["last"], &json!([{"id": "a"}]))[0][0];
@@ -680,4 +680,276 @@ fn two_hosts_that_write_one_view_from_two_streams_count_every_event() {
         assert_eq!(shown["state"]["text"], "{\"seen\":64,\"total\":64.0}");
     }
     hosts.into_iter().for_each(|(_, (host, _))| host.stop());
+}
+
+/// A host with one of the examples' folds over a stream of its own, with a day of history and a window, or with nothing but rows.
+fn with_fold(folder: &Path, name: &str, kept: &str) -> Host {
+    std::fs::write(folder.join("fold.wasm"), component(name)).unwrap();
+    let config = format!(
+        "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n\n[transforms.fold]\nstream = \"events\"\ncomponent = \"fold.wasm\"\n{kept}\n"
+    );
+    Host::start(folder, &config).unwrap()
+}
+
+/// Sends events in batches of so many, each settled before the next. Returns the id of the last entry.
+fn send_in_batches(host: &Host, events: &[Value], many: usize) -> String {
+    let (mut sent, mut last) = (host.metric("gristmill_entries_settled_total"), String::new());
+    for events in events.chunks(many) {
+        let (status, answer) = host.post("/v1/streams/events/events", &json!(events).to_string()).unwrap();
+        assert_eq!(status, 200, "{answer}");
+        last = answer["ids"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned();
+        sent += events.len() as f64;
+        wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == sent).then_some(()));
+    }
+    last
+}
+
+/// One entity's answer, as of a moment or now.
+fn features_of(host: &Host, key: &str, features: &str, as_of: Option<&str>) -> Value {
+    let as_of = as_of.map_or_else(String::new, |moment| format!("&as_of={moment}"));
+    let (status, answer) = host.get(&format!("/v1/features/fold?{key}&features={features}&provenance=true{as_of}")).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    answer["results"][0].clone()
+}
+
+const FOR_A_DAY: &str =
+    "history_secs = 86400\naggregations = [{ feature = \"n_1h\", column = \"COLUMN\", function = \"count\", window_ms = 3600000 }]";
+
+#[test]
+fn a_late_event_renews_a_folds_newest_row_and_no_row_of_the_past() {
+    let event = |minute: u32, paid: u32| json!({"customer": "ann", "at": format!("2026-03-01T10:{minute:02}:00Z"), "paid": paid});
+    let events = [event(0, 1), event(20, 2), event(5, 100)];
+    for (batch, kept) in [(1, FOR_A_DAY), (3, FOR_A_DAY), (2, FOR_A_DAY), (1, ""), (3, "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = with_fold(folder.path(), "sessions", &kept.replace("COLUMN", "events"));
+        let last = send_in_batches(&host, &events, batch);
+        let live = features_of(&host, "customer=ann", "minutes,events,spent", None);
+        assert_eq!(live["values"], json!([20.0, 3, 103.0]), "batches of {batch}, {kept:?}");
+        let shown = host.get("/v1/states/fold?customer=ann").unwrap().1;
+        let state: Value = serde_json::from_str(shown["state"]["text"].as_str().unwrap()).unwrap();
+        assert_eq!((&state["events"], &state["spent"]), (&json!(3), &json!(103.0)));
+        // The row is of the newest event in it, and names the entry that made it.
+        let provenance = live["provenance"].to_string();
+        assert!(provenance.contains(&last) && provenance.contains("10:20:00"), "{last}: {live}");
+        if kept.is_empty() {
+            host.stop();
+            continue;
+        }
+        let as_of = |minute: &str| {
+            features_of(&host, "customer=ann", "events,spent,n_1h", Some(&format!("2026-03-01T10:{minute}Z")))["values"].clone()
+        };
+        // Windows count each event at its own time; rows have nothing in them that came after.
+        assert_eq!(as_of("00:00"), json!([1, 1.0, 1]), "batches of {batch}");
+        assert_eq!(as_of("10:00"), json!([1, 1.0, 2]));
+        assert_eq!(as_of("19:59"), json!([1, 1.0, 2]));
+        assert_eq!(as_of("20:00"), json!([3, 103.0, 3]));
+        host.stop();
+    }
+}
+
+#[test]
+fn a_late_sale_of_a_business_day_is_in_no_row_of_before_it_was_known() {
+    let event = |at: &str, amount: u32| json!({"shop": "s1", "at": at, "amount": amount});
+    let events = [
+        event("2026-03-01T12:00:00Z", 1),
+        event("2026-03-02T12:00:00Z", 10),
+        // Of the day before: it counts there, and only the newest row knows.
+        event("2026-03-01T13:00:00Z", 100),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(folder.path(), "business-days", "history_secs = 864000");
+    send_in_batches(&host, &events, 1);
+    let values = |as_of: Option<&str>| features_of(&host, "shop=s1", "sales,total,total_before", as_of)["values"].clone();
+    assert_eq!(values(None), json!([1, 10.0, 101.0]));
+    assert_eq!(values(Some("2026-03-02T12:00:00Z")), json!([1, 10.0, 101.0]));
+    assert_eq!(values(Some("2026-03-02T11:59:59Z")), json!([1, 1.0, 0.0]));
+    host.stop();
+}
+
+/// Sessions as plainly as can be: what each event of a customer leaves, none where it is refused.
+fn sessions(events: &[(i64, i64)]) -> Vec<Option<[i64; 3]>> {
+    let (mut number, mut first, mut last, mut many, mut spent) = (0, 0, 0, 0, 0);
+    let step = |(at, paid): &(i64, i64)| {
+        if number > 0 && *at < first - 30 {
+            return None;
+        }
+        if number == 0 || *at > last + 30 {
+            (number, first, last, many, spent) = (number + 1, *at, *at, 0, 0);
+        }
+        (first, last, many, spent) = (first.min(*at), last.max(*at), many + 1, spent + paid);
+        Some([number, many, spent])
+    };
+    events.iter().map(step).collect()
+}
+
+/// Random events in any order: as of a moment stands the row of the last event, in the order of coming, when nothing later had been seen.
+#[test]
+fn rows_of_a_fold_as_of_any_moment_are_what_the_oracle_says_whatever_comes_late() {
+    let mut seeded = Seeded(31);
+    for kept in [FOR_A_DAY, "history_secs = 86400"] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = with_fold(folder.path(), "sessions", &kept.replace("COLUMN", "events"));
+        for turn in 0..6 {
+            let events: Vec<(i64, i64)> = (0..30).map(|_| (seeded.below(240) as i64, seeded.below(100) as i64)).collect();
+            let moment = |minute: i64| format!("2026-03-01T{:02}:{:02}:00Z", 6 + minute / 60, minute % 60);
+            let sent: Vec<Value> =
+                events.iter().map(|(at, paid)| json!({"customer": format!("c{turn}"), "at": moment(*at), "paid": paid})).collect();
+            send_in_batches(&host, &sent, 1 + seeded.below(12) as usize);
+            let (mut newest, mut rows) = (i64::MIN, Vec::new());
+            for ((at, _), row) in events.iter().zip(sessions(&events)) {
+                if let Some(row) = row {
+                    newest = newest.max(*at);
+                    rows.push((newest, row));
+                }
+            }
+            for minute in (0..240).step_by(7).chain([239]) {
+                let expected = rows
+                    .iter()
+                    .rev()
+                    .find(|(newest, _)| *newest <= minute)
+                    .map(|(_, [number, many, spent])| json!([number, many, *spent as f64]));
+                let found = features_of(&host, &format!("customer=c{turn}"), "session,events,spent", Some(&moment(minute)));
+                assert_eq!(found["values"], expected.unwrap_or(json!([null, null, null])), "as of minute {minute}: {events:?}");
+            }
+            let (_, [number, many, spent]) = rows.last().unwrap();
+            let live = features_of(&host, &format!("customer=c{turn}"), "session,events,spent", None);
+            assert_eq!(live["values"], json!([number, many, *spent as f64]), "{events:?}");
+        }
+        host.stop();
+    }
+}
+
+/// What is kept of an entity lasts as long as its newest event says, and not as the last batch does.
+#[test]
+fn a_state_lives_as_long_as_its_entitys_newest_event_says() {
+    let server = RedisServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("sessions.wasm"), component("sessions")).unwrap();
+    let config = format!(
+        "[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n\n[streams.events]\n\n[transforms.sessions]\nstream = \"events\"\ncomponent = \"sessions.wasm\"\n\
+         max_age_secs = 100\nexpire_secs = 100\n",
+        redis_store(&server)
+    );
+    let host = Host::start(folder.path(), &config).unwrap();
+    let moment = |ahead: i64| gristmill::model::Timestamp(gristmill::model::Timestamp::now().0 + ahead * 1_000_000).to_string();
+    let event = |ahead: i64| json!({"customer": "ann", "at": moment(ahead)});
+    send_in_batches(&host, &[event(1_000), event(0)], 1);
+    let keys: Vec<String> = server.run(&["KEYS", "*sessions:ann"]);
+    assert_eq!(keys.len(), 2, "a row and a state: {keys:?}");
+    let left: Vec<i64> = keys.iter().map(|key| time_left(&server, key)).collect();
+    assert!(left.iter().all(|left| (1_000_000..=1_100_000).contains(left)), "{keys:?} have {left:?}");
+    host.stop();
+}
+
+/// Puts the fold of an example, or another component, with these options; the answer.
+fn put(host: &Host, component_name: &str, options: &str) -> (u16, Value) {
+    let answer = host.send("PUT", &format!("/v1/transforms/fold?{options}"), Some(&component(component_name))).unwrap();
+    (answer.status, serde_json::from_slice(&answer.body).unwrap())
+}
+
+/// An event of the distant future would close its entity until then. It waits among the dead letters, and the present goes on.
+#[test]
+fn an_event_too_far_ahead_waits_until_its_time_has_come_where_anything_is_kept() {
+    let moment = |ahead: i64| gristmill::model::Timestamp(gristmill::model::Timestamp::now().0 + ahead * 1_000_000).to_string();
+    let event = |ahead: i64, paid: u32| json!({"customer": "ann", "at": moment(ahead), "paid": paid});
+    for kept in [FOR_A_DAY, ""] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = with_fold(folder.path(), "sessions", &kept.replace("COLUMN", "events"));
+        let events: Vec<Value> = [event(0, 1), event(86_000, 2), event(90_000, 4), event(400 * 86_400, 8)].into();
+        send_in_batches(&host, &events, 4);
+        let letters = dead_letters(&host);
+        assert_eq!(letters.len(), 2, "{letters:?}");
+        assert!(letters.iter().all(|letter| letter["reason"] == "too_early"), "{letters:?}");
+        assert!(letters[0]["message"].as_str().unwrap().contains("ahead_max_secs"), "{letters:?}");
+        assert_eq!(features_of(&host, "customer=ann", "spent", None)["values"], json!([2.0]));
+        // Nearer, as time would bring them.
+        assert_eq!(put(&host, "sessions", "ahead_max_secs=172800").0, 200);
+        let (_, answer) = host.post("/v1/dead-letters/replay", r#"{"transform": "fold"}"#).unwrap();
+        assert_eq!((&answer["replayed"], &answer["settled"]), (&json!(2), &json!(1)), "{answer}");
+        assert_eq!(features_of(&host, "customer=ann", "spent", None)["values"], json!([4.0]));
+        host.stop();
+    }
+}
+
+/// Rows alone are given way to in time: a view that keeps nothing else takes whatever time an event says.
+#[test]
+fn a_view_of_nothing_but_rows_takes_events_of_any_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(folder.path(), "conformance-reference", "");
+    let sent = json!([{"id": "a", "text": "t", "whole": 1, "at": "2126-01-01T00:00:00Z"}]);
+    assert_eq!(host.post("/v1/streams/events/events", &sent.to_string()).unwrap().0, 200);
+    wait_for("the event to be settled", || (host.metric("gristmill_entries_settled_total") == 1.0).then_some(()));
+    assert!(dead_letters(&host).is_empty());
+    host.stop();
+}
+
+/// What has room counts and what has none waits, whatever comes together; more room is a setting.
+#[test]
+fn an_entity_takes_as_much_as_is_set_and_what_it_has_no_room_for_counts_when_there_is_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(
+        folder.path(),
+        "sessions",
+        "entity_bytes_max = 65536\nexact = true\naggregations = [{ feature = \"n\", column = \"events\", function = \"count\", window_ms = 315360000000 }]",
+    );
+    let event = |customer: &str, index: u32| json!({"customer": customer, "at": format!("2026-03-01T10:{:02}:{:02}Z", index / 60 % 60, index % 60), "paid": 1});
+    let mut events: Vec<Value> = (0..3_500).map(|index| event("ann", index)).collect();
+    events.push(event("bob", 3_500));
+    send_in_batches(&host, &events, 1_167);
+    let letters = dead_letters(&host);
+    let all = host.metric("gristmill_dead_letters_kept");
+    assert!((1_000.0..2_500.0).contains(&all), "{all} of 3,500 events of 33 bytes had no room");
+    assert!(letters.iter().all(|letter| letter["reason"] == "too_large"), "{letters:?}");
+    assert!(letters[0]["message"].as_str().unwrap().contains("entity_bytes_max"), "{letters:?}");
+    let counted = 3_500.0 - all;
+    assert_eq!(features_of(&host, "customer=ann", "n,spent", None)["values"], json!([counted as u64, counted]));
+    assert_eq!(features_of(&host, "customer=bob", "n,spent", None)["values"], json!([1, 1.0]));
+    assert_eq!(put(&host, "sessions", "entity_bytes_max=1000000").0, 200);
+    let (_, answer) = host.post("/v1/dead-letters/replay", r#"{"transform": "fold"}"#).unwrap();
+    assert_eq!(answer["settled"].as_f64(), Some(all), "{answer}");
+    assert_eq!(features_of(&host, "customer=ann", "n", None)["values"], json!([3_500]));
+    for (bytes, said) in [(65_535, "65536 to 16777216 are allowed"), (16_777_217, "65536 to 16777216 are allowed")] {
+        let (status, answer) = put(&host, "sessions", &format!("entity_bytes_max={bytes}"));
+        assert!(status == 422 && answer.to_string().contains(said), "{answer}");
+    }
+    host.stop();
+}
+
+#[test]
+fn windows_that_may_come_to_more_than_is_kept_of_an_entity_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = with_fold(folder.path(), "conformance-reference", "");
+    let aggregations = |function: &str, many: u64| {
+        let one = |number: u64| {
+            format!("{{\"feature\":\"f{number}\",\"column\":\"text\",\"function\":{function},\"window_ms\":{}}}", number * 3_600_000)
+        };
+        let all: Vec<String> = (1..=many).map(one).collect();
+        format!("[{}]", all.join(","))
+    };
+    // Another version of the view each time: features do not become others.
+    let mut number = 1;
+    let mut put_with = |function: &str, many: u64, more: &str| {
+        let text = aggregations(function, many).replace('"', "%22").replace('{', "%7B").replace('}', "%7D").replace(' ', "%20");
+        number += 1;
+        let path = format!("/v1/transforms/fold@v{number}?stream=events&aggregations={text}{more}");
+        let answer = host.send("PUT", &path, Some(&component("conformance-reference"))).unwrap();
+        let said = String::from_utf8(answer.body).unwrap();
+        assert_eq!(answer.status, 200, "{said}");
+        serde_json::from_str::<Value>(&said).unwrap()["warnings"].clone()
+    };
+    assert_eq!(put_with("\"count\"", 20, ""), Value::Null);
+    assert_eq!(put_with("{\"last_values\":1000}", 20, ""), Value::Null, "lists have no tiles");
+    let warnings = put_with("\"distinct\"", 20, "");
+    let warning = warnings[0].as_str().unwrap();
+    for said in ["distinct of `text`", "2097152", "entity_bytes_max", "too_large"] {
+        assert!(warning.contains(said), "{warning}");
+    }
+    let shown = host.get("/v1/transforms").unwrap().1;
+    let all: Vec<&Value> =
+        shown["transforms"].as_array().unwrap().iter().map(|one| &one["warnings"]).filter(|all| !all.is_null()).collect();
+    assert_eq!(all, [&warnings], "{shown}");
+    assert_eq!(put_with("\"distinct\"", 20, "&entity_bytes_max=4000000"), Value::Null);
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("distinct of `text`"), "{log}");
+    host.stop();
 }

@@ -293,3 +293,104 @@ fn an_entity_takes_no_more_for_more_events() {
     let sizes: BTreeMap<i64, usize> = [5_000, 100_000].map(|events| (events, bytes(events))).into();
     assert!(sizes[&100_000] < sizes[&5_000] + 60 * 8, "{sizes:?}");
 }
+
+/// A view has seen all that it is asked for: lists keep their newest values and nothing beyond, however many events a second there are.
+#[test]
+fn lists_keep_no_more_than_they_have_room_for() {
+    let aggregation = |window_ms| Aggregation {
+        feature: String::new(),
+        column: "value".into(),
+        function: Aggregate::LastValues(1_000),
+        window_ms,
+        doc: String::new(),
+    };
+    let kept = Kept { aggregations: vec![aggregation(Some(60_000)), aggregation(None)], ..Kept::default() };
+    let mut entity = KeptEntity::new(Kind::Text, kept, i64::MAX);
+    let event = |order: i64| Event {
+        time: BEGIN + order * 1_000,
+        order: order as u64,
+        value: Some(OwnedValue::Text(format!("seventeen-{order:07}").into())),
+    };
+    for start in (0..70_000).step_by(10_000) {
+        entity.add(&(start..start + 10_000).map(event).collect::<Vec<_>>());
+        let bytes = entity.stored.as_ref().map_or(0, Vec::len);
+        assert!(bytes < 2 * 1_000 * (24 + 17 + 6) + 1_000, "{bytes} after {start} events");
+    }
+    let events: Vec<Event> = (0..70_000).map(event).collect();
+    for at in [BEGIN + 70_000_000, BEGIN + 69_999_000, BEGIN + 129_000_000, BEGIN + 129_500_000, BEGIN + 130_000_000, BEGIN + 200_000_000] {
+        assert_eq!(entity.wrong(&events, at), None);
+    }
+}
+
+/// Four of one among fifteen hundred that are there three times each, in tiles of 150: whether the last two are in a tile or still by themselves.
+#[test]
+fn the_most_frequent_of_several_tiles_are_so_with_history_as_without() {
+    for (history_secs, exact) in [(0, false), (60, false), (600, false), (60, true)] {
+        let top = Aggregation {
+            feature: String::new(),
+            column: "value".into(),
+            function: Aggregate::Top(1),
+            window_ms: Some(3_600_000),
+            doc: String::new(),
+        };
+        let mut entity = KeptEntity::new(Kind::Integer, Kept { aggregations: vec![top], history_secs, exact }, i64::MAX);
+        let mut events: Vec<Event> = Vec::new();
+        let mut push = |time: i64, value: i64| {
+            let order = events.len() as u64;
+            events.push(Event { time, order, value: Some(OwnedValue::Integer(value)) });
+        };
+        let minute = 60_000_000;
+        for tile in 0..10_i64 {
+            for turn in 0..450 {
+                push(BEGIN + tile * minute + turn, 1_000 + tile * 150 + turn % 150);
+            }
+            if tile < 2 {
+                push(BEGIN + tile * minute + 1_000, 5);
+            }
+        }
+        push(BEGIN + 40 * minute, 5);
+        push(BEGIN + 40 * minute + 1, 5);
+        events.chunks(500).for_each(|events| drop(entity.add(events)));
+        assert_eq!(entity.features(BEGIN + 40 * minute + 2), [json!([5])], "history {history_secs}, exact {exact}");
+    }
+}
+
+/// Many more events than a window has tiles, most of them recent, as of several moments: beside the plain recomputation.
+#[test]
+fn sketches_and_lists_of_many_events_are_what_the_oracle_says_with_history_and_without() {
+    use Aggregate::{Distinct, LastValues, Top};
+    let mut seeded = Seeded(7);
+    for turn in 0..16_u64 {
+        let (exact, history_secs) = (turn % 2 == 1, [0, 60, 900, 7_200][turn as usize / 2 % 4]);
+        let all = [Top(1), Top(10), Distinct, LastValues(1), LastValues(20), LastValues(500)];
+        let windows = [60_000_u64, 3_600_000, 86_400_000];
+        let aggregation = |(function, window_ms): (Aggregate, u64)| Aggregation {
+            feature: String::new(),
+            column: "value".into(),
+            function,
+            window_ms: Some(window_ms),
+            doc: String::new(),
+        };
+        let aggregations = windows.iter().flat_map(|window| all.map(|function| aggregation((function, *window)))).collect();
+        let mut entity = KeptEntity::new(Kind::Integer, Kept { aggregations, history_secs, exact }, i64::MAX);
+        // Three hours; small numbers are frequent, and some thousand are rare. No tile of a window has more than a thousand different ones.
+        let mut events: Vec<Event> = (0..2_500)
+            .map(|order| {
+                let below = 1 + seeded.below(3_000);
+                let value = seeded.below(below) as i64;
+                Event { time: BEGIN + seeded.below(3 * 3_600_000_000) as i64, order, value: Some(OwnedValue::Integer(value)) }
+            })
+            .collect();
+        if turn % 3 > 0 {
+            events.sort_by_key(|event| event.time / 60_000_000);
+        }
+        let mut counted = Vec::new();
+        events.chunks(1 + seeded.below(400) as usize).for_each(|events| counted.extend(entity.add(events)));
+        let (from, newest) = (entity.entity().kept_from().0, events.iter().map(|event| event.time).max().unwrap());
+        for _ in 0..6 {
+            let at = from + seeded.below((newest - from + 7_200_000_000) as u64) as i64;
+            assert_eq!(entity.wrong(&events, at), None, "turn {turn}: exact {exact}, history {history_secs}");
+        }
+        assert_eq!(entity.wrong(&events, newest), None, "turn {turn}: exact {exact}, history {history_secs}");
+    }
+}

@@ -11,6 +11,9 @@ use crate::transform::Limits;
 /// Time to find the rows at fault in one failing batch, in milliseconds, unless configured otherwise.
 const BISECT_MS_MAX: u64 = 2_000;
 
+/// How far ahead of the host's clock an event may be, in seconds, unless configured otherwise: a day.
+const AHEAD_MAX_SECS: u64 = 86_400;
+
 /// How a component is bound: everything about a transform except the component's bytes. Kept beside pushed components.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -37,6 +40,10 @@ pub struct BindingOptions {
     pub history_secs: u64,
     /// Whether windows are exact at both ends.
     pub exact: bool,
+    /// How far ahead of the host's clock an event may be, where states, windows or history are kept.
+    pub ahead_max_secs: u64,
+    /// Bytes that windows and history of one entity may take.
+    pub entity_bytes_max: usize,
     /// Inputs that are found elsewhere than the component says, by their name.
     pub inputs: BTreeMap<String, InputBinding>,
     /// What one instance may use.
@@ -61,6 +68,8 @@ impl Default for BindingOptions {
             aggregations: Vec::new(),
             history_secs: 0,
             exact: false,
+            ahead_max_secs: AHEAD_MAX_SECS,
+            entity_bytes_max: config::ENTITY_BYTES_MAX,
             inputs: BTreeMap::new(),
             limits: Limits::default(),
             bisect_ms_max: BISECT_MS_MAX,
@@ -84,6 +93,8 @@ impl BindingOptions {
             aggregations: transform.aggregations.clone(),
             history_secs: transform.history_secs.unwrap_or(0),
             exact: transform.exact.unwrap_or(false),
+            ahead_max_secs: transform.ahead_max_secs.unwrap_or(AHEAD_MAX_SECS),
+            entity_bytes_max: transform.entity_bytes_max.unwrap_or(config::ENTITY_BYTES_MAX),
             inputs: transform.inputs.clone(),
             limits: transform.limits,
             bisect_ms_max: transform.bisect_ms_max.unwrap_or(BISECT_MS_MAX),
@@ -117,6 +128,8 @@ impl BindingOptions {
             ("history_secs", self.history_secs > 0),
             ("aggregations", !self.aggregations.is_empty()),
             ("exact", self.exact),
+            ("ahead_max_secs", self.ahead_max_secs != AHEAD_MAX_SECS),
+            ("entity_bytes_max", self.entity_bytes_max != config::ENTITY_BYTES_MAX),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
             Some((name, _)) => {

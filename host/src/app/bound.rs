@@ -49,6 +49,14 @@ impl Bound {
         }
     }
 
+    /// What whoever has put it should know.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self {
+            Bound::Stream(binding) => binding.warning(),
+            Bound::Requests(_) => None,
+        }
+    }
+
     /// The stream, if it has one.
     pub(super) fn stream(&self) -> Option<&str> {
         self.view().stream.as_deref()
@@ -108,7 +116,8 @@ impl Core {
         let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
         let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
         let maker = maker(&transform, options);
-        Ok(Binding {
+        let ahead_max_secs = ahead_max_secs(&view, &transform, options);
+        let binding = Binding {
             transform,
             maker,
             view: Arc::new(view),
@@ -116,12 +125,18 @@ impl Core {
             inputs,
             others,
             kept,
+            entity_bytes_max: options.entity_bytes_max,
+            ahead_max_secs,
             emit,
             expire_secs: options.expire_secs(),
             bisect_ms_max: options.bisect_ms_max,
             shadow: ArcSwapOption::empty(),
             telemetry: self.telemetry.transform(name),
-        })
+        };
+        if let Some(warning) = binding.warning() {
+            tracing::warn!(transform = name, "{warning}");
+        }
+        Ok(binding)
     }
 
     /// Refuses a view whose rows stand elsewhere in the store: they would not be found any more, and its states and windows would begin
@@ -211,6 +226,11 @@ fn check_start(name: &str, reading: &Reading, registry: &Registry) -> anyhow::Re
         bail!("its group `{group}` has begun elsewhere already: put it under another version of its view to start over (`{base}@v2`)");
     }
     bail!("`{other}` reads with the group `{group}` too, and begins elsewhere: give both the same `start`, or each a group of its own");
+}
+
+/// How far ahead of the host's clock an event may be: a row from the future gives way in time, but what is kept of an entity would stand still until then.
+pub(super) fn ahead_max_secs(view: &View, transform: &Transform, options: &BindingOptions) -> Option<u64> {
+    (transform.world().is_stateful() || !view.kept.is_nothing()).then_some(options.ahead_max_secs)
 }
 
 /// What stands in the record of cuts for a component that is bound like this.

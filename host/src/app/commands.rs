@@ -193,6 +193,11 @@ impl Core {
         options.expire_secs = binding.expire_secs.or(options.expire_secs);
         options.history_secs = binding.history_secs.unwrap_or(options.history_secs);
         options.exact = binding.exact.unwrap_or(options.exact);
+        options.ahead_max_secs = binding.ahead_max_secs.unwrap_or(options.ahead_max_secs);
+        if let Some(bytes) = binding.entity_bytes_max {
+            crate::config::check_entity_bytes_max(bytes).map_err(|error| unusable(&anyhow::anyhow!("`entity_bytes_max`: {error}")))?;
+            options.entity_bytes_max = bytes;
+        }
         options.at = binding.at.unwrap_or(options.at);
         options.fallback.kind = binding.fallback.unwrap_or(options.fallback.kind);
         if let Some(text) = binding.fallback_values {
@@ -242,6 +247,7 @@ impl Core {
             sample: None,
             unseen: Vec::new(),
             leaving: Vec::new(),
+            warnings: Vec::new(),
             spec: None,
         });
         let mut all: Vec<TransformInfo> = running.chain(refused).collect();
@@ -309,6 +315,7 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         sample: None,
         unseen: Vec::new(),
         leaving: Vec::new(),
+        warnings: active.bound.warning().into_iter().collect(),
         spec: Some(active.bound.transform().spec().as_ref().clone()),
     }
 }

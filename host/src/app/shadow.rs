@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Core;
 use super::binding_options::BindingOptions;
 use super::book::write_aside;
-use super::bound::{Bound, maker, view_of};
+use super::bound::{Bound, ahead_max_secs, maker, view_of};
 use super::commands;
 use super::transforms::{Registry, Source};
 use super::versions::{Origin, digest};
@@ -155,6 +155,7 @@ impl Core {
         let inputs =
             transform.spec().inputs.iter().map(|field| kept.options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
         let maker = maker(&transform, &kept.options);
+        let ahead_max_secs = ahead_max_secs(&view, &transform, &kept.options);
         let binding = Binding {
             transform,
             maker,
@@ -163,6 +164,9 @@ impl Core {
             schema: SchemaId(0),
             inputs,
             kept: None,
+            entity_bytes_max: kept.options.entity_bytes_max,
+            // It is given what the version in force is given.
+            ahead_max_secs,
             others: OtherStates::default(),
             emit: None,
             expire_secs: Some(STATES_EXPIRE_SECS),

@@ -5,9 +5,11 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{Failure, print, read_component};
-use crate::model::{Field, Format, aggregation, one_line};
+use crate::config::ENTITY_BYTES_MAX;
+use crate::model::{Field, Format, Kept, aggregation, one_line};
 use crate::pipeline::trial::Trial;
 use crate::transform::{Engine, EngineOptions, Limits};
+use crate::window::Plan;
 
 /// Rows in the batch that is measured: as many as a host puts into one call.
 const MEASURED_ROWS: usize = 1_024;
@@ -77,5 +79,9 @@ pub(super) fn inspect(arguments: &Arguments) -> Result<(), Failure> {
     let features = spec.outputs.iter().map(|field| row("feature", field)).chain(windows.iter().map(|field| row("window", field)));
     let rows: Vec<Vec<String>> = inputs.chain(features).collect();
     print::table(&["", "NAME", "KIND", "NULL", "MEANING"], &rows);
+    let plan = Plan::new(&spec.outputs, &Kept { aggregations: spec.aggregations.clone(), ..Kept::default() });
+    if let Some(warning) = plan.too_large(&spec.outputs, ENTITY_BYTES_MAX) {
+        print::line(&format!("\nwarning: {warning}"));
+    }
     Ok(())
 }

@@ -45,6 +45,12 @@ pub(super) struct PushArguments {
     /// Keep the events of windows instead of tiles, so that both ends are exact
     #[arg(long)]
     exact: bool,
+    /// How far ahead of the host's clock an event may be, in seconds, where states, windows or history are kept
+    #[arg(long, value_name = "N")]
+    ahead_max_secs: Option<u64>,
+    /// Bytes that windows and history of one entity may take
+    #[arg(long, value_name = "N")]
+    entity_bytes_max: Option<usize>,
     /// Compute when an event comes (stream) or when somebody asks (request); stream, or what it was, when absent
     #[arg(long, value_name = "WHEN")]
     at: Option<String>,
@@ -145,6 +151,8 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
         ("aggregations", arguments.aggregations.clone()),
         ("force", arguments.force.then(|| "true".to_owned())),
         ("exact", arguments.exact.then(|| "true".to_owned())),
+        ("ahead_max_secs", arguments.ahead_max_secs.map(|secs| secs.to_string())),
+        ("entity_bytes_max", arguments.entity_bytes_max.map(|bytes| bytes.to_string())),
     ];
     let query: Vec<String> = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?)))).collect();
     if arguments.aggregations.as_ref().is_some_and(|text| text.len() > AGGREGATIONS_BYTES_MAX) {
@@ -181,6 +189,9 @@ fn say_in_force(result: &Value, as_json: bool) {
     let place = result.get("stream").and_then(Value::as_str).map_or("for requests".to_owned(), |stream| format!("on stream `{stream}`"));
     print::line(&format!("{name} is in force {place}, version {number}, component {component}"));
     say_unseen(result);
+    for warning in result.get("warnings").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        print::line(&format!("warning: {warning}"));
+    }
     if let Some(sample) = result.get("sample").filter(|sample| !sample.is_null()) {
         let outcome = |side: &str| ["used", "rows", "rejected", "failed"].map(|count| text(sample, &format!("/{side}/{count}")));
         let row = |side: &str, words: &str| std::iter::once(words.to_owned()).chain(outcome(side)).collect::<Vec<_>>();

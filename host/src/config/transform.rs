@@ -11,6 +11,11 @@ use super::stream::Start;
 use crate::model::{Aggregation, At, FallbackKind, InputBinding};
 use crate::transform::Limits;
 
+/// Bytes that windows and history of one entity may take, unless configured otherwise.
+pub const ENTITY_BYTES_MAX: usize = 2 << 20;
+/// What may be configured.
+const ENTITY_BYTES_MAXES: std::ops::RangeInclusive<usize> = (64 << 10)..=(16 << 20);
+
 /// `[transforms.NAME]`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +44,10 @@ pub struct Transform {
     pub history_secs: Option<u64>,
     /// Whether windows keep their events and are exact at both ends; false when absent.
     pub exact: Option<bool>,
+    /// How far ahead of the host's clock an event may be, in seconds, where states, windows or history are kept; a day when absent.
+    pub ahead_max_secs: Option<u64>,
+    /// Bytes that windows and history of one entity may take; 2 MiB when absent.
+    pub entity_bytes_max: Option<usize>,
     /// Time in milliseconds to find the rows at fault in one failing batch.
     pub bisect_ms_max: Option<u64>,
     /// What is served where it could not compute for a request; nothing when absent.
@@ -83,6 +92,9 @@ impl Transform {
         {
             complain(format!("{key}.expire_secs"), format!("rows would be forgotten before they are too old; use at least {max_age}"));
         }
+        if let Some(Err(message)) = self.entity_bytes_max.map(check_entity_bytes_max) {
+            complain(format!("{key}.entity_bytes_max"), message);
+        }
         if self.group.as_ref().is_some_and(String::is_empty) {
             complain(format!("{key}.group"), "a consumer group has a name; leave it out to read with the stream's".into());
         }
@@ -90,6 +102,12 @@ impl Transform {
             complain(format!("{key}.inputs.{name}"), "not a name that an input can have".into());
         }
     }
+}
+
+/// Says what is wrong with a bound on the bytes of an entity: it is read and written as a whole, in one go with others.
+pub fn check_entity_bytes_max(bytes: usize) -> Result<(), String> {
+    let (least, most) = (ENTITY_BYTES_MAXES.start(), ENTITY_BYTES_MAXES.end());
+    if ENTITY_BYTES_MAXES.contains(&bytes) { Ok(()) } else { Err(format!("{bytes} bytes; {least} to {most} are allowed")) }
 }
 
 /// The general limits with some of them replaced; on failure the key at fault and what is wrong with it.

@@ -73,6 +73,8 @@ pub enum Reason {
     Deliveries,
     /// It happened before everything that the view still keeps.
     TooLate,
+    /// It will have happened later than the view takes on trust: its time is too far ahead.
+    TooEarly,
     /// The entity would keep more than is allowed with it.
     TooLarge,
     /// It stands in a partition that its entity does not belong to.
@@ -95,6 +97,7 @@ impl Reason {
             Reason::NotIsolated => "not_isolated",
             Reason::Deliveries => "deliveries",
             Reason::TooLate => "too_late",
+            Reason::TooEarly => "too_early",
             Reason::TooLarge => "too_large",
             Reason::Misrouted => "misrouted",
             Reason::Unroutable => "unroutable",

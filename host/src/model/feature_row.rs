@@ -20,7 +20,7 @@ use super::{Column, EntryId, SchemaId, Timestamp, Value};
 
 const FORMAT: u8 = 1;
 /// The first byte of an entity that keeps more than its newest row; what follows begins as in a row.
-pub const ENTITY_FORMAT: u8 = 3;
+pub const ENTITY_FORMAT: u8 = 4;
 const HEADER_BYTES: usize = 29;
 
 /// Which of two rows of an entity is newer: first by event time, then by entry id.

@@ -164,7 +164,7 @@ impl Work<'_> {
         let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| decoded.get(*column)).collect();
         let whole = Batch { rows: self.entries.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
         let prefix = [self.partition.tag.as_bytes(), binding.view.name.as_bytes(), b":"].concat();
-        let faults = faults(self.partition, &self.ids, bound, &columns, &prefix, &whole);
+        let faults = faults(self.partition, &self.ids, bound, &columns, &prefix, &whole, self.now);
         for (row, (reason, message)) in faults.iter().filter(|(row, _)| !given_up.contains(row)) {
             self.give_up(bound, *row, *reason, message.clone(), commit);
         }
@@ -176,7 +176,7 @@ impl Work<'_> {
                 return Ok((0, Seen::default()));
             }
             let Bound { entity, event_time, .. } = bound;
-            let origins = Origins { prefix: &prefix, batch: &part.batch, entity, event_time: *event_time, entries: &part.ids };
+            let origins = Origins { prefix: &prefix, batch: &part.batch, entity, event_time: *event_time, entries: &part.ids, seen: &[] };
             let Tried { outputs, mut given_up, refused, is_void, puts, outgoing } = self.try_part(binding, &origins, commit)?;
             if is_void {
                 left_out.extend(refused.iter().map(|(row, ..)| part.of_whole(*row)));
@@ -196,8 +196,8 @@ impl Work<'_> {
     /// Applies a transform, and adds what it gives to what is stored. Rows of views that keep nothing else go into the commit.
     fn try_part(&self, binding: &Binding, origins: &Origins<'_>, commit: &mut Commit) -> Result<Tried, Error> {
         let mut puts = Puts::default();
-        let Applied { outputs, given_up } = match binding.transform.world() {
-            World::RowTransform => binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?,
+        let (Applied { outputs, given_up }, seen) = match binding.transform.world() {
+            World::RowTransform => (binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?, Vec::new()),
             World::StatefulTransform | World::MigratingTransform => {
                 states::fold_into(binding, None, origins, self.stored, self.now, &mut puts)?
             }
@@ -208,6 +208,7 @@ impl Work<'_> {
             // What cannot go on is not to be a row here either, nor in states and windows: an event counts in all of them, or is a dead letter.
             return Ok(Tried { outputs, given_up, refused: astray, is_void: true, puts, outgoing });
         }
+        let origins = &Origins { seen: &seen, ..*origins };
         let refused = match &binding.kept {
             None => {
                 collect(binding, origins, &outputs, self.now, &mut commit.rows);
@@ -286,15 +287,29 @@ pub(super) fn faults(
     columns: &[&Decoded],
     prefix: &[u8],
     whole: &Batch,
+    now: Timestamp,
 ) -> BTreeMap<usize, (Reason, String)> {
     let mut faults = BTreeMap::new();
     for fault in columns.iter().flat_map(|column| &column.faults) {
         faults.entry(fault.row as usize).or_insert_with(|| (Reason::Decode, fault.message.clone()));
     }
-    let origins = Origins { prefix, batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: ids };
+    let origins = Origins { prefix, batch: whole, entity: &bound.entity, event_time: bound.event_time, entries: ids, seen: &[] };
     for (row, bytes) in origins.oversized() {
         let message = || format!("the entity key has {bytes} bytes; {ENTITY_KEY_BYTES_MAX} are allowed");
         faults.entry(row).or_insert_with(|| (Reason::Decode, message()));
+    }
+    // The times of entries are their server's, and never go back: whose clock was ahead once is no reason to refuse all that comes.
+    let latest = bound.binding.latest(now).filter(|_| bound.event_time.is_some());
+    if let (Some(latest), Some(secs)) = (latest, bound.binding.ahead_max_secs) {
+        let message = |time: Timestamp| {
+            format!(
+                "its time, {time}, is more than {secs} s ahead of this host's clock (`ahead_max_secs`); it can be replayed when that is near"
+            )
+        };
+        let times = (0..whole.rows).map(|row| (row, origins.version(row).event_time));
+        times.filter(|(_, time)| *time > latest).for_each(|(row, time)| {
+            faults.entry(row).or_insert_with(|| (Reason::TooEarly, message(time)));
+        });
     }
     if let Some(partitioning) = &bound.binding.view.partitioning {
         let own = partition.index;

@@ -31,6 +31,10 @@ pub struct Binding {
     pub others: OtherStates,
     /// What is kept of an entity beside its newest row, where anything is.
     pub kept: Option<Arc<window::Plan>>,
+    /// Bytes that are kept of one entity beside its state, at most.
+    pub entity_bytes_max: usize,
+    /// How far ahead of this host's clock an event may be, in seconds, where it would move what is kept: `None` where nothing is but rows.
+    pub ahead_max_secs: Option<u64>,
     /// The stream that its rows go on to, if any.
     pub emit: Option<Emit>,
     /// How long a row is kept after the later of its event time and its commit; `None` for ever.
@@ -84,6 +88,17 @@ impl Binding {
             Some(plan) => plan.reach()?.max(row_micros.saturating_add(plan.history())),
         };
         Some(Timestamp(newest.max(now).0.saturating_add(micros)))
+    }
+
+    /// The latest event time that is taken by this host's clock; `None` where any is.
+    pub(super) fn latest(&self, now: Timestamp) -> Option<Timestamp> {
+        let micros = i64::try_from(self.ahead_max_secs?).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        Some(Timestamp(now.0.saturating_add(micros)))
+    }
+
+    /// What whoever has put it should know: windows of an entity may come to more than is kept of one.
+    pub fn warning(&self) -> Option<String> {
+        self.kept.as_ref().and_then(|plan| plan.too_large(&self.view.features, self.entity_bytes_max))
     }
 
     /// Whether events must be applied in order and once each: it keeps more than rows of which the newest wins, or passes them on.

@@ -21,6 +21,8 @@ pub(super) struct Origins<'b> {
     pub(super) event_time: Option<usize>,
     /// The entry of each input row.
     pub(super) entries: &'b [EntryId],
+    /// Of a fold: the newest event time that is in what each input row gave. Empty for others.
+    pub(super) seen: &'b [Timestamp],
 }
 
 impl Origins<'_> {
@@ -32,6 +34,12 @@ impl Origins<'_> {
             _ => entry_id.ingest_time(),
         };
         Version { event_time, entry_id }
+    }
+
+    /// The version of what a row gave: as new as the newest event in it.
+    pub(super) fn row_version(&self, row: usize) -> Version {
+        let version = self.version(row);
+        Version { event_time: self.seen.get(row).map_or(version.event_time, |seen| version.event_time.max(*seen)), ..version }
     }
 
     /// Appends the entity key of a row.
@@ -101,7 +109,7 @@ pub(super) fn collect(binding: &Binding, origins: &Origins<'_>, outputs: &[(usiz
             keys.extend_from_slice(origins.prefix);
             origins.push_key(&mut keys, origin);
             let key = keys.get(key_start..).unwrap_or_default();
-            let candidate = Winner { key: key_start..keys.len(), version: origins.version(origin), output: index, row };
+            let candidate = Winner { key: key_start..keys.len(), version: origins.row_version(origin), output: index, row };
             let equal = |at: &u32| winners.get(*at as usize).and_then(|winner| keys.get(winner.key.clone())) == Some(key);
             match table.find(hash(key), equal) {
                 None => {

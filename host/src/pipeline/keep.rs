@@ -11,9 +11,6 @@ use crate::online_store::Error;
 use crate::transform::Output;
 use crate::window::{Added, Entity, Plan, Shape};
 
-/// Bytes that are kept of one entity of one view, at most.
-const ENTITY_BYTES_MAX: usize = 2 << 20;
-
 /// A row of the batch that cannot be used, and why.
 type GivenUp = (usize, Reason, String);
 
@@ -41,7 +38,7 @@ pub(super) fn keep(
         let before = || entity(binding, plan, stored, value.clone());
         let (entity, value) = match work.all_at_once(before()?, rows, &mut given_up)? {
             Some(fits) => fits,
-            None => work.one_by_one(before()?, rows, &mut given_up)?,
+            None => work.what_fits(before()?, rows, &mut given_up)?,
         };
         if let Some(value) = value {
             let expires_at = binding.expires_at(entity.newest().map_or(now, |newest| newest.event_time), now);
@@ -80,44 +77,76 @@ impl Work<'_> {
             given_up.append(&mut too_late);
             return Ok(Some((entity, None)));
         }
-        let value = self.packed(&mut entity)?;
-        if value.len() > ENTITY_BYTES_MAX {
-            return Ok(None);
+        let mut value = self.packed(&mut entity)?;
+        if value.len() > self.binding.entity_bytes_max {
+            if self.make_room(&mut entity)?.is_some() {
+                return Ok(None);
+            }
+            value = self.packed(&mut entity)?;
         }
         given_up.append(&mut too_late);
         Ok(Some((entity, Some(value))))
     }
 
-    /// Adds those rows of an entity that it has room for.
-    fn one_by_one(&self, mut entity: Entity, rows: &[RowOf], given_up: &mut Vec<GivenUp>) -> Result<Kept, Error> {
-        let mut value = None;
+    /// Adds those rows of an entity that it has room for: all together where they fit, else each half of them, down to single events. What is refused costs what it
+    /// touches, not what the entity has.
+    fn what_fits(&self, mut entity: Entity, rows: &[RowOf], given_up: &mut Vec<GivenUp>) -> Result<Kept, Error> {
         // An event counts as a whole or not at all.
-        for rows in rows.chunk_by(|one, other| one.origin == other.origin) {
-            let mut with = entity.clone();
-            let mut counted = true;
-            for row in rows {
-                if self.add(&mut with, row, None)? == Added::TooLate {
-                    given_up.push(self.too_late(row, &entity));
-                    counted = false;
+        let events: Vec<&[RowOf]> = rows.chunk_by(|one, other| one.origin == other.origin).collect();
+        let (mut has_changed, mut pieces) = (false, vec![events.as_slice()]);
+        while let Some(events) = pieces.pop() {
+            let (mut with, mut late, mut counted) = (entity.clone(), Vec::new(), false);
+            for row in events.iter().copied().flatten() {
+                match self.add(&mut with, row, None)? {
+                    Added::Counted => counted = true,
+                    Added::TooLate => late.push(self.too_late(row, &with)),
                 }
             }
-            if !counted {
-                continue;
+            match (if counted { self.make_room(&mut with)? } else { None }, events) {
+                (None, _) => {
+                    given_up.append(&mut late);
+                    (entity, has_changed) = (with, has_changed || counted);
+                }
+                (Some(bytes), [rows]) => {
+                    let max = self.binding.entity_bytes_max;
+                    let message = format!("the entity would keep {bytes} bytes; {max} are allowed (`entity_bytes_max`)");
+                    given_up.extend(rows.iter().map(|row| (row.origin, Reason::TooLarge, message.clone())));
+                }
+                (Some(_), events) => {
+                    let (first, second) = events.split_at(events.len() / 2);
+                    pieces.extend([second, first]);
+                }
             }
-            let packed = self.packed(&mut with)?;
-            if packed.len() > ENTITY_BYTES_MAX {
-                let message = format!("the entity would keep {} bytes; {ENTITY_BYTES_MAX} are allowed", packed.len());
-                given_up.extend(rows.iter().map(|row| (row.origin, Reason::TooLarge, message.clone())));
-                continue;
-            }
-            (entity, value) = (with, Some(packed));
         }
+        let value = if has_changed { Some(self.packed(&mut entity)?) } else { None };
         Ok((entity, value))
+    }
+
+    /// Shortens the history of an entity that is too large, which says so, and that is better than events that do not count. The bytes that it takes without any where that
+    /// is still too much.
+    fn make_room(&self, entity: &mut Entity) -> Result<Option<usize>, Error> {
+        let (plan, max) = (self.plan, self.binding.entity_bytes_max);
+        if entity.bytes(plan).map_err(corrupt)? <= max {
+            return Ok(None);
+        }
+        let mut least = entity.clone();
+        least.give_up_history(plan, self.now).map_err(corrupt)?;
+        let bytes = least.bytes(plan).map_err(corrupt)?;
+        if bytes > max {
+            return Ok(Some(bytes));
+        }
+        while entity.bytes(plan).map_err(corrupt)? > max {
+            if !entity.shorten_history(plan, self.now).map_err(corrupt)? {
+                *entity = least;
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// The newest version among the rows that are of the past at every moment that will be answered: those that are older need not be kept as rows.
     fn newest_of_the_past(&self, rows: &[RowOf]) -> Option<Version> {
-        let versions = || rows.iter().map(|row| self.origins.version(row.origin));
+        let versions = || rows.iter().map(|row| self.origins.row_version(row.origin));
         let newest = versions().map(|version| version.event_time.0).max()?;
         let answered_from = newest.min(self.now.0).saturating_sub(self.plan.history());
         versions().filter(|version| version.event_time.0 <= answered_from).max()
@@ -126,23 +155,19 @@ impl Work<'_> {
     fn add(&self, entity: &mut Entity, row: &RowOf, newest_of_the_past: Option<Version>) -> Result<Added, Error> {
         let Some((_, output)) = self.outputs.get(row.output) else { return Ok(Added::Counted) };
         let (version, columns) = (self.origins.version(row.origin), &output.batch.columns);
-        let packed = newest_of_the_past.is_none_or(|newest| newest <= version).then(|| {
+        let of_row = self.origins.row_version(row.origin);
+        let packed = newest_of_the_past.is_none_or(|newest| newest <= of_row).then(|| {
             let mut packed = Vec::with_capacity(64);
-            pack_row(&mut packed, version, self.binding.schema, columns, row.row);
+            pack_row(&mut packed, of_row, self.binding.schema, columns, row.row);
             packed.into()
         });
         let value = |column: usize| columns.get(column).and_then(|column: &std::sync::Arc<Column>| Value::at(column, row.row));
         entity.add(self.plan, version, packed, self.now, value).map_err(corrupt)
     }
 
-    /// The stored form. A history that is shorter than asked for, and says so, is better than events that do not count.
     fn packed(&self, entity: &mut Entity) -> Result<Vec<u8>, Error> {
         let mut value = Vec::new();
         entity.push(self.plan, &mut value, self.binding.schema).map_err(corrupt)?;
-        while value.len() > ENTITY_BYTES_MAX && entity.shorten_history(self.plan, self.now).map_err(corrupt)? {
-            value.clear();
-            entity.push(self.plan, &mut value, self.binding.schema).map_err(corrupt)?;
-        }
         Ok(value)
     }
 

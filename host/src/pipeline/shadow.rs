@@ -74,7 +74,7 @@ impl Shadow {
         let columns: Vec<&Decoded> = bound.columns.iter().filter_map(|column| given.decoded.get(*column)).collect();
         let whole = Batch { rows: given.ids.len(), columns: columns.iter().map(|column| Arc::clone(&column.column)).collect() };
         let prefix = prefix(given.partition, &bound.binding.view);
-        let faults = faults(given.partition, given.ids, bound, &columns, &prefix, &whole);
+        let faults = faults(given.partition, given.ids, bound, &columns, &prefix, &whole, given.now);
         for (_, (reason, message)) in faults.iter().filter(|(row, _)| !given.exhausted.contains(row)) {
             counts.shadow.give_up(reason.as_str(), message);
         }
@@ -82,7 +82,8 @@ impl Shadow {
         let kept: Vec<u32> = (0..whole.rows as u32).filter(is_kept).collect();
         let ids: Vec<EntryId> = kept.iter().filter_map(|row| given.ids.get(*row as usize).copied()).collect();
         let batch = if kept.len() == whole.rows { whole } else { whole.take(&kept) };
-        let origins = Origins { prefix: &prefix, batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids };
+        let origins =
+            Origins { prefix: &prefix, batch: &batch, entity: &bound.entity, event_time: bound.event_time, entries: &ids, seen: &[] };
         let started = Instant::now();
         let applied = match self.apply(&origins, live.view, given, puts) {
             Ok(applied) => applied,
@@ -110,7 +111,8 @@ impl Shadow {
         match self.binding.transform.world() {
             World::RowTransform => Ok(self.binding.transform.apply_within(origins.batch, self.budget)?),
             World::StatefulTransform | World::MigratingTransform => {
-                states::fold_into(&self.binding, Some(&prefix(given.partition, live)), origins, given.stored, given.now, puts)
+                let begins_with = prefix(given.partition, live);
+                Ok(states::fold_into(&self.binding, Some(&begins_with), origins, given.stored, given.now, puts)?.0)
             }
         }
     }

@@ -2,8 +2,11 @@
 //!
 //! A state that is written over one of a version which does not share its states leaves that one beside it, one for each entity: so that going back to
 //! that version finds what it had. Such a state has not seen the events since; the cuts say which those are.
+//!
+//! A row that a fold returns is made of everything that its entity's states have seen, so its event time is the newest of those, whichever event made it: a late
+//! event renews the newest row, and no row of the past ever has anything in it that came after it. That time is stored with the state and outlives it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,9 +19,6 @@ use super::stored::Stored;
 use crate::model::{Column, Disposition, Packed, Put, Puts, Reason, StoredState, Timestamp, Values, old_state_key, state_key};
 use crate::online_store;
 use crate::transform::{Applied, World};
-
-/// What stands for a state that has ended, where none would mean that it has not begun. No state is stored as nothing.
-const END: &[u8] = b"";
 
 /// States by entity key.
 type States = HashMap<Vec<u8>, Vec<u8>>;
@@ -34,13 +34,14 @@ struct Read {
     now: States,
     /// What is stored of entities whose state another version wrote.
     replaced: HashMap<Vec<u8>, Bytes>,
-    /// The newest event of each entity.
+    /// The newest event time that the states of each entity have seen, as it is stored.
     newest: HashMap<Vec<u8>, Timestamp>,
     /// Entities whose state this version cannot take over, and why.
     unusable: HashMap<Vec<u8>, (Reason, String)>,
 }
 
 /// Folds the rows of a batch into what is stored, and puts what has changed. States of entities that have none begin as those under the prefix `begins_with`.
+/// Returns beside the outputs for each row of the batch the newest event time that the states of its entity have seen by then.
 pub(super) fn fold_into(
     binding: &Binding,
     begins_with: Option<&[u8]>,
@@ -48,15 +49,46 @@ pub(super) fn fold_into(
     stored: &Stored,
     now: Timestamp,
     puts: &mut Puts,
-) -> Result<Applied, Error> {
+) -> Result<(Applied, Vec<Timestamp>), Error> {
     let mut read = read(binding, begins_with, origins, stored)?;
     let applied = if read.unusable.is_empty() {
         fold(&binding.transform, origins, &mut read.now, Duration::from_millis(binding.bisect_ms_max))?
     } else {
         fold_the_rest(binding, origins, &mut read)?
     };
-    put(binding, origins.prefix, begins_with.is_some(), &read, now, puts);
-    Ok(applied)
+    let (seen, newest) = seen(origins, &applied, &read.newest);
+    Puttable { binding, prefix: origins.prefix, is_others: begins_with.is_some(), read: &read, newest: &newest, now }.put(puts);
+    Ok((applied, seen))
+}
+
+/// The newest event time that the states of each row's entity have seen up to it, and of each entity in the end. What was given up was not seen.
+fn seen(origins: &Origins<'_>, applied: &Applied, stored: &HashMap<Vec<u8>, Timestamp>) -> (Vec<Timestamp>, HashMap<Vec<u8>, Timestamp>) {
+    let given_up: HashSet<usize> = applied.given_up.iter().map(|(row, ..)| *row).collect();
+    let mut newest: HashMap<Vec<u8>, Timestamp> = HashMap::new();
+    let mut key = Vec::new();
+    let mut seen = Vec::with_capacity(origins.batch.rows);
+    for row in 0..origins.batch.rows {
+        let time = origins.version(row).event_time;
+        if given_up.contains(&row) {
+            seen.push(time);
+            continue;
+        }
+        key.clear();
+        origins.push_key(&mut key, row);
+        let time = match newest.get_mut(&key) {
+            Some(newest) => {
+                *newest = time.max(*newest);
+                *newest
+            }
+            None => {
+                let time = stored.get(&key).map_or(time, |stored| time.max(*stored));
+                newest.insert(key.clone(), time);
+                time
+            }
+        };
+        seen.push(time);
+    }
+    (seen, newest)
 }
 
 /// Leaves out the rows of entities whose state cannot be used.
@@ -73,7 +105,7 @@ fn fold_the_rest(binding: &Binding, origins: &Origins<'_>, read: &mut Read) -> R
     let entries: Vec<_> = kept.iter().filter_map(|row| origins.entries.get(*row as usize).copied()).collect();
     let batch = origins.batch.take(&kept);
     let Origins { prefix, entity, event_time, .. } = *origins;
-    let rest = Origins { prefix, batch: &batch, entity, event_time, entries: &entries };
+    let rest = Origins { prefix, batch: &batch, entity, event_time, entries: &entries, seen: &[] };
     let mut applied = fold(&binding.transform, &rest, &mut read.now, Duration::from_millis(binding.bisect_ms_max))?;
     let whole = |row: u32| kept.get(row as usize).copied().unwrap_or(row);
     for row in &mut applied.given_up {
@@ -87,17 +119,13 @@ fn fold_the_rest(binding: &Binding, origins: &Origins<'_>, read: &mut Read) -> R
 }
 
 fn read(binding: &Binding, begins_with: Option<&[u8]>, origins: &Origins<'_>, stored: &Stored) -> Result<Read, Error> {
-    let mut entities: Vec<Vec<u8>> = Vec::new();
+    let (mut entities, mut known): (Vec<Vec<u8>>, HashSet<Vec<u8>>) = (Vec::new(), HashSet::new());
     let mut read = Read::default();
     for row in 0..origins.batch.rows {
         let mut key = Vec::new();
         origins.push_key(&mut key, row);
-        let time = origins.version(row).event_time;
-        if let Some(newest) = read.newest.get_mut(&key) {
-            *newest = time.max(*newest);
-        } else {
-            entities.push(key.clone());
-            read.newest.insert(key, time);
+        if known.insert(key.clone()) {
+            entities.push(key);
         }
     }
     let keys_of = |prefix: &[u8]| -> Vec<Vec<u8>> { entities.iter().map(|entity| key_of(prefix, entity)).collect() };
@@ -109,8 +137,13 @@ fn read(binding: &Binding, begins_with: Option<&[u8]>, origins: &Origins<'_>, st
     }
     let mut others: BTreeMap<String, Pairs> = BTreeMap::new();
     for (entity, value) in entities.into_iter().zip(values) {
-        let Some(value) = value.filter(|value| value.as_ref() != END) else { continue };
+        let Some(value) = value else { continue };
+        if let Some(newest) = StoredState::ended(&value) {
+            read.newest.insert(entity, newest);
+            continue;
+        }
         let state = StoredState::read(&value).ok_or_else(|| online_store::Error::Corrupt("a state is cut short".into()))?;
+        read.newest.insert(entity.clone(), state.newest);
         if StoredState::is_compatible(state.version, &binding.view.version) {
             read.now.insert(entity.clone(), state.bytes.to_vec());
         } else {
@@ -187,33 +220,59 @@ fn go_back(binding: &Binding, prefix: &[u8], stored: &Stored, read: &mut Read) -
     Ok(())
 }
 
-fn put(binding: &Binding, prefix: &[u8], marks_ends: bool, read: &Read, now: Timestamp, puts: &mut Puts) {
-    let expires_at = |entity: &Vec<u8>| binding.expires_at(read.newest.get(entity).copied().unwrap_or(now), now);
-    for (entity, state) in &read.now {
-        // A state that stays what it was still lives on with its entity.
-        let replaced = read.replaced.get(entity);
-        if read.before.get(entity) == Some(state) && binding.expires_at(now, now).is_none() && replaced.is_none() {
-            continue;
+/// What has come of the states of a batch.
+struct Puttable<'p> {
+    binding: &'p Binding,
+    prefix: &'p [u8],
+    /// Whether states began as somebody else's, which are left as they are.
+    is_others: bool,
+    read: &'p Read,
+    /// The newest event time that the states of each entity have seen now.
+    newest: &'p HashMap<Vec<u8>, Timestamp>,
+    now: Timestamp,
+}
+
+impl Puttable<'_> {
+    fn put(&self, puts: &mut Puts) {
+        let Puttable { binding, prefix, read, .. } = *self;
+        for (entity, state) in &read.now {
+            let replaced = read.replaced.get(entity);
+            if read.before.get(entity) == Some(state) && replaced.is_none() && self.is_as_it_was(entity) {
+                continue;
+            }
+            let (newest, expires_at) = self.newest(entity);
+            let value = StoredState { version: &binding.view.version, bytes: state, newest }.to_bytes();
+            puts.push(Put { key: key_of(prefix, entity), value: Some(value.into()), expires_at });
+            // What somebody else's states began with is still where it was.
+            if let Some(replaced) = replaced.filter(|_| !self.is_others) {
+                puts.push(Put { key: old_key_of(prefix, entity), value: Some(replaced.clone()), expires_at });
+            }
         }
-        let expires_at = expires_at(entity);
-        let value = StoredState { version: &binding.view.version, bytes: state }.to_bytes();
-        puts.push(Put { key: key_of(prefix, entity), value: Some(value.into()), expires_at });
-        // What somebody else's states began with is still where it was.
-        if let Some(replaced) = replaced.filter(|_| !marks_ends) {
-            puts.push(Put { key: old_key_of(prefix, entity), value: Some(replaced.clone()), expires_at });
+        let has_none = |entity: &&Vec<u8>| !read.now.contains_key(*entity) && !read.unusable.contains_key(*entity);
+        for entity in self.newest.keys().filter(has_none) {
+            let has_ended = read.before.contains_key(entity);
+            if !has_ended && self.is_as_it_was(entity) {
+                continue;
+            }
+            let (newest, expires_at) = self.newest(entity);
+            puts.push(Put { key: key_of(prefix, entity), value: Some(StoredState::end(newest).into()), expires_at });
+            // Whoever has ended is not to come back with an old state.
+            if has_ended && binding.others.are_there {
+                puts.push(Put { key: old_key_of(prefix, entity), value: None, expires_at: None });
+            }
         }
     }
-    let is_gone = |entity: &&Vec<u8>| !read.now.contains_key(*entity) && !read.unusable.contains_key(*entity);
-    for entity in read.before.keys().filter(is_gone) {
-        let key = key_of(prefix, entity);
-        puts.push(match marks_ends {
-            true => Put { key, value: Some(Bytes::from_static(END)), expires_at: expires_at(entity) },
-            false => Put { key, value: None, expires_at: None },
-        });
-        // Whoever has ended is not to come back with an old state.
-        if binding.others.are_there {
-            puts.push(Put { key: old_key_of(prefix, entity), value: None, expires_at: None });
-        }
+
+    /// The newest event time that the entity's states have seen, and until when they are kept: like its rows, which have that time.
+    fn newest(&self, entity: &[u8]) -> (Timestamp, Option<Timestamp>) {
+        let newest = self.newest.get(entity).or_else(|| self.read.newest.get(entity)).copied().unwrap_or(Timestamp(i64::MIN));
+        (newest, self.binding.expires_at(newest, self.now))
+    }
+
+    /// Whether nothing but the state itself could have to be stored. One that stays what it was still lives on with its entity.
+    fn is_as_it_was(&self, entity: &[u8]) -> bool {
+        let is_known = self.newest.get(entity).is_none_or(|newest| self.read.newest.get(entity) == Some(newest));
+        is_known && self.binding.expires_at(self.now, self.now).is_none()
     }
 }
 

@@ -70,7 +70,7 @@ impl<'t> Trial<'t> {
             World::RowTransform => self.transform.apply_all(&batch, self.bisect_time_max)?,
             World::StatefulTransform | World::MigratingTransform => {
                 let ids: Vec<_> = kept.iter().filter_map(|row| Some(entries.get(*row as usize)?.id)).collect();
-                let origins = Origins { prefix: b"", batch: &batch, entity: &self.entity, event_time: None, entries: &ids };
+                let origins = Origins { prefix: b"", batch: &batch, entity: &self.entity, event_time: None, entries: &ids, seen: &[] };
                 fold(self.transform, &origins, &mut self.states, self.bisect_time_max)?
             }
         };

@@ -186,6 +186,10 @@ pub struct Binding {
     pub aggregations: Option<String>,
     /// Whether windows are exact at both ends.
     pub exact: Option<bool>,
+    /// How far ahead of the host's clock an event may be.
+    pub ahead_max_secs: Option<u64>,
+    /// Bytes that windows and history of one entity may take.
+    pub entity_bytes_max: Option<usize>,
     /// Whether it computes when an event comes, or when somebody asks.
     pub at: Option<At>,
     /// Where inputs are found: a JSON object of input bindings by input.
@@ -242,6 +246,9 @@ pub struct TransformInfo {
     /// Of a paused one: the partitions in which it may still be given events, because the host that works there has not heard of it yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaving: Vec<u32>,
+    /// What may go wrong with it, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What the component says about itself.
     pub spec: Option<Spec>,
 }

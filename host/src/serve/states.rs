@@ -31,7 +31,7 @@ pub(super) async fn show(
     check_known(&[&*view], members.keys().map(String::as_str), &label)?;
     let key = state_key(&key(&view, &label, |name| Some(Given::Plain(members.get(name)?)))?);
     let stored = shared.state.store.read(&[key]).await?.pop().flatten();
-    let Some(stored) = stored else {
+    let Some(stored) = stored.filter(|stored| StoredState::ended(stored).is_none()) else {
         return Ok(Json(json!({"view": name, "entity": members, "state": null})));
     };
     let state = StoredState::read(&stored).ok_or_else(|| ApiError::internal("a stored state is cut short"))?;

@@ -23,7 +23,7 @@ impl Entity {
     pub fn adapt(mut self, from: Shape<'_>, to: Shape<'_>, schema: SchemaId) -> Option<Entity> {
         let windows = to.plan.windows.iter().map(|window| {
             let same = |(known, _): &(&Window, &Tiles)| {
-                known.length == window.length && (known.length.is_none() || from.plan.exact == to.plan.exact)
+                (known.length, known.lists) == (window.length, window.lists) && (known.length.is_none() || from.plan.exact == to.plan.exact)
             };
             match from.plan.windows.iter().zip(&self.windows).find(same) {
                 Some((known, tiles)) => adapt_tiles(&self.stored, tiles, known, window),

@@ -1,11 +1,12 @@
 //! What is kept of the values of one column in one tile: enough to compute a function over any number of tiles, in any order.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use datasketches::hash::value::raw_bytes;
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 use sketches_ddsketch::DDSketch;
 
+use super::frequent::{Counts, most_frequent, read_counts};
 use super::total::{Squares, Total};
 use super::wire::{Reader, push_number, push_run, push_word, word_bytes};
 use crate::model::{Kind, Timestamp, Value, Version};
@@ -13,8 +14,8 @@ use crate::model::{Kind, Timestamp, Value, Version};
 /// Base-two logarithm of the registers of a sketch of distinct values: a standard error of 1.04 / sqrt(2^11), 2.3 %; up to 190 values it counts
 /// nearly exactly.
 const DISTINCT_LOG: u8 = 11;
-/// Different values that one tile counts for `top`, at most; beyond it forgets the rarest.
-const FREQUENT_MAX: usize = 1_024;
+/// How many registers these are.
+pub(super) const REGISTERS: usize = 1 << DISTINCT_LOG;
 
 /// Which cell a function needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,7 +50,7 @@ pub(super) struct Newest {
     /// How many, at most.
     many: u32,
     /// Newest first.
-    kept: Vec<Stamped>,
+    kept: VecDeque<Stamped>,
     /// Older ones are not known: they were more than were kept at some time.
     known_from: Option<Version>,
 }
@@ -67,6 +68,11 @@ impl Newest {
             self.kept.insert(at, (version, value()));
             self.kept.truncate(self.many as usize);
         }
+    }
+
+    /// Forgets those from before a moment.
+    fn forget_before(&mut self, time: i64) {
+        self.kept.truncate(self.kept.partition_point(|(version, _)| version.event_time.0 >= time));
     }
 
     fn merge(&mut self, other: Newest) {
@@ -94,7 +100,7 @@ pub(super) enum Cell {
     Distinct(Option<Box<HllSketch>>),
     Quantiles(Option<Box<DDSketch>>),
     Newest(Newest),
-    Frequent(BTreeMap<Vec<u8>, u64>),
+    Frequent(Counts),
 }
 
 impl Cell {
@@ -110,8 +116,8 @@ impl Cell {
             Shape::Latest => Cell::Latest(None),
             Shape::Distinct => Cell::Distinct(None),
             Shape::Quantiles => Cell::Quantiles(None),
-            Shape::Newest(many) => Cell::Newest(Newest { many, kept: Vec::new(), known_from: None }),
-            Shape::Frequent => Cell::Frequent(BTreeMap::new()),
+            Shape::Newest(many) => Cell::Newest(Newest { many, kept: VecDeque::new(), known_from: None }),
+            Shape::Frequent => Cell::Frequent(Counts::default()),
         }
     }
 
@@ -145,10 +151,7 @@ impl Cell {
                 }
             }
             Cell::Newest(newest) => newest.add(version, || packed(value)),
-            Cell::Frequent(counts) => {
-                *counts.entry(identity(value)).or_default() += 1;
-                forget_rarest(counts);
-            }
+            Cell::Frequent(counts) => *counts.entry(identity(value)).or_default() += 1,
         }
     }
 
@@ -191,6 +194,24 @@ impl Cell {
         }
     }
 
+    /// Takes in what a cell of this shape has stored, from the front of what the reader goes along.
+    pub(super) fn merge_stored(&mut self, shape: Shape, reader: &mut Reader<'_>) -> Option<()> {
+        match self {
+            Cell::Frequent(counts) => read_counts(counts, reader),
+            _ => {
+                self.merge(Cell::read(shape, reader)?);
+                Some(())
+            }
+        }
+    }
+
+    /// Forgets what is older than this moment, where each value has its own.
+    pub(super) fn forget_before(&mut self, time: i64) {
+        if let Cell::Newest(newest) = self {
+            newest.forget_before(time);
+        }
+    }
+
     /// To go on in another shape: where that keeps more, what was given up stays unknown.
     pub(super) fn to_go_on(&self, shape: Shape) -> Cell {
         let mut cell = self.clone();
@@ -198,7 +219,7 @@ impl Cell {
             && many > newest.many
             && newest.kept.len() >= newest.many as usize
         {
-            newest.known_from = newest.known_from.max(newest.kept.last().map(|(version, _)| *version));
+            newest.known_from = newest.known_from.max(newest.kept.back().map(|(version, _)| *version));
         }
         cell
     }
@@ -229,10 +250,11 @@ impl Cell {
                 kept.iter().for_each(|kept| push_stamped(out, kept));
             }
             Cell::Frequent(counts) => {
-                push_number(out, counts.len() as u64);
-                for (value, count) in counts {
+                let kept = most_frequent(counts);
+                push_number(out, kept.len() as u64);
+                for (count, value) in kept {
                     push_run(out, value);
-                    push_number(out, *count);
+                    push_number(out, count);
                 }
             }
         }
@@ -267,7 +289,8 @@ impl Cell {
                 Cell::Newest(Newest { many, kept, known_from })
             }
             Shape::Frequent => {
-                let counts = (0..reader.count()?).map(|_| Some((reader.run()?.to_vec(), reader.number()?))).collect::<Option<_>>()?;
+                let mut counts = Counts::default();
+                read_counts(&mut counts, reader)?;
                 Cell::Frequent(counts)
             }
         })
@@ -345,17 +368,5 @@ fn float(value: &Value<'_>) -> f64 {
         | Value::Vector(_)
         | Value::Numbers(_)
         | Value::List(..) => f64::NAN,
-    }
-}
-
-/// Beyond the bound a quarter of the values goes, the rarest, and of equally rare ones those that sort last: seldom, so that it costs little.
-fn forget_rarest(counts: &mut BTreeMap<Vec<u8>, u64>) {
-    if counts.len() <= FREQUENT_MAX {
-        return;
-    }
-    let mut by_count: Vec<(u64, Vec<u8>)> = counts.iter().map(|(value, count)| (*count, value.clone())).collect();
-    by_count.sort_by(|(one, first), (other, second)| one.cmp(other).then_with(|| second.cmp(first)));
-    for (_, value) in by_count.iter().take(FREQUENT_MAX / 4) {
-        counts.remove(value);
     }
 }

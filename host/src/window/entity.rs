@@ -1,7 +1,7 @@
 //! The stored form of an entity that keeps more than its newest row, and what changes in it.
 //!
 //! ```text
-//! byte  0       format, 3
+//! byte  0       format, 4
 //!       1..29   as in a packed row: the newest version, and the schema
 //!       then    the moment from which reads are exact and the earliest event time of all (both signed), rows and contributions each as a log, and the tiles
 //!               of each window
@@ -13,10 +13,12 @@
 use bytes::Bytes;
 
 use super::cell::Cell;
+use super::contribution::{ByColumn, add, of_all};
+pub(super) use super::contribution::{packed_contribution, unpacked};
 use super::log::Log;
 use super::plan::{Plan, Window};
 use super::tiles::{TileCells, Tiles};
-use super::wire::{Reader, push_signed};
+use super::wire::{Reader, push_signed, signed_bytes};
 use crate::model::{ENTITY_FORMAT, SchemaId, Timestamp, Value, Version};
 
 /// Bytes before what differs from a packed row.
@@ -24,7 +26,6 @@ const HEADER_BYTES: usize = 29;
 /// Where the versions of rows and of contributions begin.
 const ROW_VERSION_AT: usize = 1;
 const CONTRIBUTION_VERSION_AT: usize = 0;
-const VERSION_BYTES: usize = 24;
 
 /// Stored bytes are not an entity of this plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -98,9 +99,7 @@ impl Entity {
 
     /// Appends the stored form. What no read covers any more is left out.
     pub fn push(&mut self, plan: &Plan, out: &mut Vec<u8>, schema: SchemaId) -> Result<(), EntityError> {
-        for (window, tiles) in plan.windows.iter().zip(&mut self.windows).filter(|(window, _)| window.length.is_some()) {
-            tiles.drop_before(window.number(window.first(self.kept_from)), &self.stored).ok_or(EntityError)?;
-        }
+        self.forget_tiles(plan)?;
         out.reserve(self.stored.len() + 512);
         out.push(ENTITY_FORMAT);
         out.extend_from_slice(&self.newest.unwrap_or(Version::MIN).to_bytes());
@@ -113,6 +112,21 @@ impl Entity {
         Ok(())
     }
 
+    /// How many bytes [`Entity::push`] appends: told without copying what stays as it is.
+    pub fn bytes(&mut self, plan: &Plan) -> Result<usize, EntityError> {
+        self.forget_tiles(plan)?;
+        let tiles: usize = self.windows.iter().map(Tiles::bytes).sum();
+        Ok(HEADER_BYTES + signed_bytes(self.kept_from) + signed_bytes(self.born) + self.rows.bytes() + self.contributions.bytes() + tiles)
+    }
+
+    /// Tiles that no read covers any more.
+    fn forget_tiles(&mut self, plan: &Plan) -> Result<(), EntityError> {
+        for (window, tiles) in plan.windows.iter().zip(&mut self.windows).filter(|(window, _)| window.length.is_some()) {
+            tiles.drop_before(window.number(window.first(self.kept_from)), &self.stored).ok_or(EntityError)?;
+        }
+        Ok(())
+    }
+
     /// The version of the newest row.
     pub fn newest(&self) -> Option<Version> {
         self.newest
@@ -120,7 +134,8 @@ impl Entity {
 
     /// Adds a row that an event gave: its packed form, which replaces one of the same version, and the values of the columns that the plan names, by their
     /// position among the outputs. There need be no packed form where another row of the same batch takes its place at every moment that is answered. `now`
-    /// bounds how far an event out of the future can push what is kept.
+    /// bounds how far an event out of the future can push what is kept. The packed form may be of a newer version than the event: a row of a fold has what came before
+    /// it in it. Windows count it at `version` all the same.
     pub fn add<'v>(
         &mut self,
         plan: &Plan,
@@ -145,11 +160,19 @@ impl Entity {
         now: Timestamp,
         value: impl Fn(usize) -> Option<Value<'v>>,
     ) -> Option<()> {
-        let is_newest = self.newest.is_none_or(|newest| newest < version);
+        let row = match &packed {
+            Some(packed) => self.rows.version(packed)?,
+            None => version,
+        };
+        let (before, is_newest) = (self.newest, self.newest.is_none_or(|newest| newest < version));
         self.born = self.born.min(version.event_time.0);
-        self.newest = self.newest.max(Some(version));
+        self.newest = self.newest.max(Some(row));
         if let Some(packed) = packed {
-            self.keep_row(version, packed, is_newest)?;
+            if row.event_time > version.event_time && before.is_some_and(|before| before.event_time == row.event_time && before < row) {
+                // Renewed for a late event: no moment sees the row before. They would add up for as long as an event out of the future is the newest.
+                self.rows.drop_newest(row.event_time.0)?;
+            }
+            self.keep_row(row, packed, before.is_none_or(|newest| newest < row))?;
         }
         self.advance(plan, now)?;
         if !plan.has_windows() {
@@ -215,6 +238,16 @@ impl Entity {
         let Some(middle) = kept.get(kept.len() / 2) else { return Ok(false) };
         self.keep_from(plan, *middle).ok_or(EntityError)?;
         Ok(true)
+    }
+
+    /// Gives up all of the history that is kept, up to now. Says whether there may have been any.
+    pub fn give_up_history(&mut self, plan: &Plan, now: Timestamp) -> Result<bool, EntityError> {
+        let end = self.newest.map_or(i64::MIN, |newest| newest.event_time.0).min(now.0);
+        let has_any = end > self.kept_from;
+        if has_any {
+            self.keep_from(plan, end).ok_or(EntityError)?;
+        }
+        Ok(has_any)
     }
 
     /// Compacts what has become old enough, and forgets rows and contributions that no read covers any more.
@@ -296,11 +329,9 @@ impl Entity {
                     }
                     TileCells::Stored(stored) => Reader(stored),
                 };
-                for (cell, planned) in cells.iter_mut().zip(&window.cells) {
-                    cell.merge(Cell::read(planned.shape, &mut reader)?);
-                }
-                Some(())
+                cells.iter_mut().zip(&window.cells).try_for_each(|(cell, planned)| cell.merge_stored(planned.shape, &mut reader))
             })?;
+            cells.iter_mut().for_each(|cell| cell.forget_before(window.first(at)));
         }
         let first: Vec<i64> = plan.windows.iter().map(|window| window.first(at)).collect();
         self.contributions.each(|version, values| {
@@ -319,62 +350,4 @@ impl Entity {
         })?;
         Some(finished)
     }
-}
-
-/// The values of an event by their column. The last one that was asked for is kept: there are many cells of one column.
-struct ByColumn<'v, F> {
-    value: F,
-    column: usize,
-    current: Option<Value<'v>>,
-}
-
-impl<'v, F: Fn(usize) -> Option<Value<'v>>> ByColumn<'v, F> {
-    fn new(value: F) -> ByColumn<'v, F> {
-        ByColumn { value, column: usize::MAX, current: None }
-    }
-
-    fn get(&mut self, column: usize) -> Option<&Value<'v>> {
-        if self.column != column {
-            (self.column, self.current) = (column, (self.value)(column));
-        }
-        self.current.as_ref()
-    }
-}
-
-/// The same of values that are all there already.
-fn of_all<'v>(values: &[Option<Value<'v>>]) -> ByColumn<'v, impl Fn(usize) -> Option<Value<'v>>> {
-    ByColumn::new(|column| values.get(column).copied().flatten())
-}
-
-/// Adds the values of an event to the cells of a tile.
-fn add<'v>(window: &Window, cells: &mut [Cell], version: Version, values: &mut ByColumn<'v, impl Fn(usize) -> Option<Value<'v>>>) {
-    for (planned, cell) in window.cells.iter().zip(cells) {
-        if let Some(value) = values.get(planned.column) {
-            cell.add(version, value);
-        }
-    }
-}
-
-/// A contribution as it is stored.
-pub(super) fn packed_contribution<'v>(version: Version, values: impl ExactSizeIterator<Item = Option<Value<'v>>>) -> Bytes {
-    let mut packed = Vec::with_capacity(VERSION_BYTES + values.len() * 9);
-    packed.extend_from_slice(&version.to_bytes());
-    for value in values {
-        packed.push(u8::from(value.is_some()));
-        if let Some(value) = value {
-            value.pack(&mut packed);
-        }
-    }
-    packed.into()
-}
-
-/// The inverse: the values of a packed contribution, for each column of the plan.
-pub(super) fn unpacked<'c>(plan: &Plan, packed: &'c [u8]) -> Option<Vec<Option<Value<'c>>>> {
-    let mut rest = packed.get(VERSION_BYTES..)?;
-    let value = |(_, kind): &(usize, crate::model::Kind)| {
-        let (is_some, after) = rest.split_first()?;
-        rest = after;
-        if *is_some == 0 { Some(None) } else { Value::unpack(*kind, &mut rest).map(Some) }
-    };
-    plan.columns.iter().map(value).collect()
 }

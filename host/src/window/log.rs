@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::wire::{Reader, number_bytes, push_number, push_run};
+use super::wire::{Reader, number_bytes, push_number, push_run, run_bytes};
 use crate::model::Version;
 
 /// See the module. Of values of one version, the one that came later stands later.
@@ -40,13 +40,22 @@ impl Log {
 
     pub(super) fn push(&self, out: &mut Vec<u8>) {
         push_number(out, (self.stored_many + self.rest.len()) as u64);
-        let rest: usize = self.rest.iter().map(|(_, value)| number_bytes(value.len() as u64) + value.len()).sum();
-        push_number(out, (self.stored.len() + rest) as u64);
+        push_number(out, self.value_bytes() as u64);
         out.extend_from_slice(&self.stored);
         self.rest.iter().for_each(|(_, value)| push_run(out, value));
     }
 
-    fn version(&self, value: &[u8]) -> Option<Version> {
+    /// How many bytes [`Log::push`] appends.
+    pub(super) fn bytes(&self) -> usize {
+        number_bytes((self.stored_many + self.rest.len()) as u64) + run_bytes(self.value_bytes())
+    }
+
+    fn value_bytes(&self) -> usize {
+        self.stored.len() + self.rest.iter().map(|(_, value)| run_bytes(value.len())).sum::<usize>()
+    }
+
+    /// The version of a value.
+    pub(super) fn version(&self, value: &[u8]) -> Option<Version> {
         Some(Version::from_bytes(*value.get(self.version_at..)?.first_chunk()?))
     }
 
@@ -95,6 +104,14 @@ impl Log {
     /// Adds one that is newer than all others.
     pub(super) fn push_newest(&mut self, version: Version, value: Bytes) {
         self.rest.push((version, value));
+    }
+
+    /// Forgets the newest if it is of this moment.
+    pub(super) fn drop_newest(&mut self, time: i64) -> Option<()> {
+        if self.newest_until(i64::MAX).is_some_and(|newest| self.version(&newest).is_some_and(|version| version.event_time.0 == time)) {
+            self.open()?.pop();
+        }
+        Some(())
     }
 
     /// Adds one behind those of its version.

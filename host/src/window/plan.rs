@@ -1,11 +1,12 @@
 //! What to keep for the aggregations of a view, and how its features come out of it.
 
 use super::cell::{Cell, Shape, ranked};
+use super::frequent::top;
 use super::wire::Reader;
 use crate::model::{Aggregate, Aggregation, Field, Kept, Kind, Value};
 
 /// Tiles in a window: the tail of a window is exact to one of them.
-const TILES: i64 = 60;
+pub(super) const TILES: i64 = 60;
 
 /// What a view keeps, resolved against its outputs. Immutable.
 #[derive(Debug)]
@@ -19,13 +20,16 @@ pub struct Plan {
     pub(super) exact: bool,
 }
 
-/// All aggregations over windows of one length.
+/// All aggregations over windows of one length, but for lists, which are apart.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     /// In microseconds; `None` since the first event.
     pub(super) length: Option<i64>,
     /// Length of a tile in microseconds: a sixtieth of the window, or nothing to round to.
     pub(super) tile: i64,
+    /// Whether these are lists of the newest values. A read sees the newest of what is kept and nothing beyond, so as many are kept as a list may have, each with its
+    /// moment: in one cell and no tiles.
+    pub(super) lists: bool,
     pub(super) cells: Vec<Planned>,
 }
 
@@ -68,9 +72,10 @@ impl Plan {
             self.columns.push((output, kind));
             self.columns.len() - 1
         });
-        let window = self.windows.iter().position(|known| known.length == length).unwrap_or_else(|| {
+        let lists = matches!(aggregation.function, Aggregate::LastValues(_));
+        let window = self.windows.iter().position(|known| (known.length, known.lists) == (length, lists)).unwrap_or_else(|| {
             let tile = length.filter(|_| !self.exact).map_or(1, |length| (length / TILES).max(1));
-            self.windows.push(Window { length, tile, cells: Vec::new() });
+            self.windows.push(Window { length, tile, lists, cells: Vec::new() });
             self.windows.len() - 1
         });
         // Cells are shared by functions of the same shape only: what is kept for one feature must not depend on which others there are, or it would
@@ -130,14 +135,19 @@ impl Window {
         self.length.is_none_or(|length| time > at.saturating_sub(length)) || time >= self.first(at)
     }
 
+    /// Whether there are tiles at all, and not one cell for everything.
+    pub(super) fn has_tiles(&self) -> bool {
+        self.length.is_some() && !self.lists
+    }
+
     /// The number of the tile that an event time falls into.
     pub(super) fn number(&self, time: i64) -> i64 {
-        if self.length.is_some() { time.div_euclid(self.tile) } else { 0 }
+        if self.has_tiles() { time.div_euclid(self.tile) } else { 0 }
     }
 
     /// Whether an event time falls into the tile of this number.
     pub(super) fn is_within(&self, number: i64, time: i64) -> bool {
-        self.length.is_none() || (time.wrapping_sub(number.wrapping_mul(self.tile)) as u64) < self.tile as u64
+        !self.has_tiles() || (time.wrapping_sub(number.wrapping_mul(self.tile)) as u64) < self.tile as u64
     }
 
     /// The cells of a tile that has nothing in it.
@@ -207,9 +217,7 @@ impl Feature {
                 push(Some(Value::List(self.kind, &joined(newest.values().take(many as usize)))));
             }
             (Aggregate::Top(many), Cell::Frequent(counts)) => {
-                let mut by_count: Vec<(&u64, &Vec<u8>)> = counts.iter().map(|(value, count)| (count, value)).collect();
-                by_count.sort_by(|(one, first), (other, second)| other.cmp(one).then_with(|| first.cmp(second)));
-                push(Some(Value::List(self.kind, &joined(by_count.iter().take(many as usize).map(|(_, value)| value.as_slice())))));
+                push(Some(Value::List(self.kind, &joined(top(counts, many as usize).into_iter()))));
             }
             _ => push(None),
         }

@@ -8,7 +8,7 @@
 
 use super::cell::Cell;
 use super::plan::Window;
-use super::wire::{Reader, push_number, push_run, push_signed};
+use super::wire::{Reader, number_bytes, push_number, push_run, push_signed, run_bytes, signed_bytes};
 
 /// See the module.
 #[derive(Clone, Default)]
@@ -106,6 +106,20 @@ impl Cells {
     }
 }
 
+impl Cells {
+    /// How many bytes [`Cells::push`] appends.
+    fn bytes(&self, scratch: &mut Vec<u8>) -> usize {
+        match self {
+            Cells::Stored(from, to) => run_bytes((to - from) as usize),
+            Cells::Open(cells) => {
+                scratch.clear();
+                cells.iter().for_each(|cell| cell.push(scratch));
+                run_bytes(scratch.len())
+            }
+        }
+    }
+}
+
 fn within(stored: &[u8], from: u32, to: u32) -> &[u8] {
     stored.get(from as usize..to as usize).unwrap_or_default()
 }
@@ -158,6 +172,27 @@ impl Tiles {
         push_number(out, (closed.len() + opened.len()) as u64);
         out.extend_from_slice(closed);
         out.extend_from_slice(&opened);
+    }
+
+    /// How many bytes [`Tiles::push`] appends; what is passed on as it is is not looked at.
+    pub(super) fn bytes(&self) -> usize {
+        let many = number_bytes(self.closed.many + self.open.len() as u64);
+        let Some((newest, others)) = self.open.split_last() else { return many };
+        let mut scratch = Vec::new();
+        let bytes = many + signed_bytes(newest.number) + newest.cells.bytes(&mut scratch);
+        let has_closed = self.closed.many > 0;
+        let first = others.first().map(|tile| tile.number);
+        let first = if has_closed { Some(self.closed.first) } else { first };
+        let Some(first) = first else { return bytes };
+        let last = others.last().map_or(self.closed.last, |tile| tile.number);
+        let steps = |from: i64, to: i64| number_bytes(to.wrapping_sub(from) as u64);
+        let (mut run, mut before) =
+            if has_closed { ((self.closed.to - self.closed.from) as usize, Some(self.closed.last)) } else { (0, None) };
+        for tile in others {
+            run += before.map_or(0, |before| steps(before, tile.number)) + tile.cells.bytes(&mut scratch);
+            before = Some(tile.number);
+        }
+        bytes + steps(first, newest.number) + steps(last, newest.number) + run_bytes(run)
     }
 
     /// The cells of the tile that this moment falls into, which is made if it is not there.

@@ -19,6 +19,16 @@ pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
     push_number(out, ((number << 1) ^ (number >> 63)) as u64);
 }
 
+/// How many bytes [`push_signed`] appends.
+pub(super) fn signed_bytes(number: i64) -> usize {
+    number_bytes(((number << 1) ^ (number >> 63)) as u64)
+}
+
+/// How many bytes [`push_run`] appends for so many.
+pub(super) fn run_bytes(bytes: usize) -> usize {
+    number_bytes(bytes as u64) + bytes
+}
+
 /// Appends bytes and before them how many.
 pub(super) fn push_run(out: &mut Vec<u8>, bytes: &[u8]) {
     push_number(out, bytes.len() as u64);

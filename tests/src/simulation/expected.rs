@@ -25,6 +25,8 @@ struct Expected {
     newest: BTreeMap<i64, (Version, i64, usize)>,
     windowed: BTreeMap<i64, Vec<oracle::Event>>,
     states: BTreeMap<i64, Tally>,
+    /// Of each entity the newest event time that the fold has seen, in microseconds.
+    seen: BTreeMap<i64, i64>,
     /// Of each entity what the fold returned, in the order of its entries.
     returned: BTreeMap<i64, BTreeMap<EntryId, Tally>>,
     letters: BTreeMap<(EntryId, &'static str), Reason>,
@@ -78,6 +80,10 @@ impl Expected {
     fn fold(&mut self, event: &Event, set: usize) -> Result<(), Reason> {
         let amount = event.amount.ok_or(Reason::Decode)? as f64;
         let version = 1 + set.min(1);
+        if version > 1 || event.action != Action::Reject {
+            let seen = self.seen.entry(event.key).or_insert(i64::MIN);
+            *seen = (*seen).max((event.id.ms * 1_000) as i64);
+        }
         match event.action {
             Action::Reject if version == 1 => return Err(Reason::Rejected),
             Action::Reset if version == 1 => {
@@ -243,11 +249,11 @@ async fn check_windowed(fixtures: &Fixtures, expected: &Expected, store: &Store,
 async fn check_tally(fixtures: &Fixtures, expected: &Expected, store: &Store, key: i64) -> Result<(), Wrong> {
     let name = Event::name(key);
     let key_of = || row_key("tally", [KeyPart::Bytes(name.as_bytes())]).expect("the key is short");
-    let state = read(store, state_key(&key_of())).await;
-    let state = state.map(|stored| {
-        let state = StoredState::read(&stored).expect("a state is whole");
-        (state.version.starts_with("2."), serde_json::from_slice::<Json>(state.bytes).expect("a state is JSON"))
-    });
+    let stored = read(store, state_key(&key_of())).await;
+    let ended = stored.as_ref().and_then(|stored| StoredState::ended(stored));
+    let state = stored.as_ref().filter(|_| ended.is_none()).map(|stored| StoredState::read(stored).expect("a state is whole"));
+    same("the newest event seen", ended.or(state.map(|state| state.newest)), expected.seen.get(&key).copied().map(Timestamp))?;
+    let state = state.map(|state| (state.version.starts_with("2."), serde_json::from_slice::<Json>(state.bytes).expect("a state is JSON")));
     let wanted = expected.states.get(&key).map(|tally| match tally.version {
         1 => (false, json!({"seen": tally.seen, "total": tally.total})),
         _ => (true, json!({"count": tally.seen, "sum": tally.total, "largest": tally.largest})),

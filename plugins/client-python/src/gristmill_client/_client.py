@@ -190,7 +190,8 @@ class Client:
         """Puts a component, its bytes or its file, into force under a name, while the host runs.
 
         How it is bound is said by `stream`, `group` and `start`, or `at="request"` with `inputs`, `fallback` and `fallback_values`; `settings`, `max_age_secs`,
-        `expire_secs`, `history_secs`, `aggregations` and `exact` are as in a host's configuration. What is left out stays as it is.
+        `expire_secs`, `history_secs`, `aggregations`, `exact`, `ahead_max_secs` and `entity_bytes_max` are as in a host's configuration. What is left out stays
+        as it is.
         """
         return self._run(steps.push(name, component, binding, timeout))
 

@@ -74,6 +74,8 @@ class Binding(TypedDict, total=False):
     history_secs: int
     aggregations: Sequence[Mapping[str, Any]]
     exact: bool
+    ahead_max_secs: int
+    entity_bytes_max: int
     inputs: Mapping[str, Mapping[str, Any]]
     fallback: Literal["error", "last", "values"]
     fallback_values: Mapping[str, Any]
