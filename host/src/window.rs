@@ -9,6 +9,7 @@
 //! far back as a window reaches. An event that no read can cover any more is too late.
 
 mod adapt;
+mod begun;
 mod cell;
 mod entity;
 mod log;
