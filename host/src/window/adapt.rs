@@ -74,7 +74,6 @@ impl Entity {
     fn begun_in(&self, from: Shape<'_>, to: Shape<'_>, unknown_until: i64) -> Begun {
         let mut begun = Begun::default();
         let Some(newest) = self.newest.map(|newest| newest.event_time.0) else { return begun };
-        let began = newest.min(self.kept_from.saturating_add(from.plan.history));
         for (position, output) in to.outputs.iter().enumerate() {
             let before = from.outputs.iter().position(|known| is_same(known, output));
             let since = before.map_or(Some(newest), |before| self.begun.output(before));
@@ -89,7 +88,7 @@ impl Entity {
                     // Of an entity that is no older than what is kept, all is known.
                     let of_rows = (self.born <= unknown_until).then_some(unknown_until);
                     let unknown_until = of_rows.max(output);
-                    unknown_until.map(|time| window.first_beyond(time).map_or(began, |complete| complete.min(began)))
+                    unknown_until.map(|time| window.first_beyond(time).map_or(newest, |complete| complete.min(newest)))
                 }
             };
             since.into_iter().for_each(|since| begun.with_feature(position, since));
