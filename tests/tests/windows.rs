@@ -572,7 +572,6 @@ fn outputs_may_move_among_themselves() {
 
 const ENTITIES: u64 = 12;
 const SHUFFLED: u64 = 12_000;
-const KILLS: u64 = 50;
 const HOUR: i64 = 3_600_000_000;
 
 /// Events of some entities over three days, out of order by up to an hour; one in fifty is up to a month late.
@@ -649,13 +648,13 @@ fn with_redis_store(config: &str, server: &RedisServer) -> String {
 }
 
 /// A stream that redelivers, a store that can or cannot acknowledge in the same step, kills: and then every function, window and moment.
-fn killed_and_compared(seed: u64, kept: Kept, is_stored_in_redis: bool) {
+fn killed_and_compared(seed: u64, kills: u64, kept: Kept, is_stored_in_redis: bool) {
     let (server, folder, events) = (RedisServer::start(), tempfile::tempdir().unwrap(), shuffled(seed));
     add(&server, &events);
     let config = orders(&server, &kept);
     let config = if is_stored_in_redis { with_redis_store(&config, &server) } else { config };
     let mut seeded = Seeded(seed);
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let host = Host::start(folder.path(), &config).unwrap();
         let aim = (32 * (1 + seeded.below(10))) as f64;
         wait_for("the host to come some batches further", || (host.metric("gristmill_entries_settled_total") >= aim).then_some(()));
@@ -695,12 +694,12 @@ fn killed_and_compared(seed: u64, kept: Kept, is_stored_in_redis: bool) {
 
 #[test]
 fn a_host_that_is_killed_serves_what_the_oracle_says_at_every_moment() {
-    killed_and_compared(1, Kept { aggregations: aggregations(Kind::Float), history_secs: 7_200, exact: false }, false);
+    killed_and_compared(1, 50, Kept { aggregations: aggregations(Kind::Float), history_secs: 7_200, exact: false }, false);
 }
 
 #[test]
 fn a_host_that_is_killed_over_redis_alone_serves_what_the_oracle_says_at_every_moment() {
-    killed_and_compared(4, Kept { aggregations: aggregations(Kind::Float), history_secs: 7_200, exact: false }, true);
+    killed_and_compared(4, 50, Kept { aggregations: aggregations(Kind::Float), history_secs: 7_200, exact: false }, true);
 }
 
 /// What nothing covers any more becomes a dead letter, once.
@@ -708,12 +707,12 @@ fn a_host_that_is_killed_over_redis_alone_serves_what_the_oracle_says_at_every_m
 fn a_host_that_is_killed_gives_up_what_is_too_late_and_nothing_else() {
     let of_a_day = |one: &Aggregation| one.window_ms.is_some_and(|ms| ms <= DAY);
     let aggregations = aggregations(Kind::Float).into_iter().filter(of_a_day).collect();
-    killed_and_compared(2, Kept { aggregations, history_secs: 86_400, exact: false }, false);
+    killed_and_compared(2, 10, Kept { aggregations, history_secs: 86_400, exact: false }, false);
 }
 
 #[test]
 fn a_host_that_is_killed_serves_exact_windows_as_the_oracle_says() {
-    killed_and_compared(3, Kept { aggregations: aggregations(Kind::Float), history_secs: 3_600, exact: true }, false);
+    killed_and_compared(3, 10, Kept { aggregations: aggregations(Kind::Float), history_secs: 3_600, exact: true }, false);
 }
 
 /// However many windows and however long: one look-up for each entity, all of them in one command.
