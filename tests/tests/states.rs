@@ -444,7 +444,8 @@ fn a_version_that_fails_on_stored_states_is_refused_whatever_its_number_says() {
             let answer = host.send("PUT", &format!("/v1/transforms/tally?stream=events{more}"), Some(component)).unwrap();
             (answer.status, String::from_utf8(answer.body).unwrap())
         };
-        let settled = |many: f64| wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == many).then_some(()));
+        let settled =
+            |many: f64| wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == many).then_some(()));
         assert_eq!(put(&broken_by_states("1.0.0", false), "").0, 200);
         // Nothing is stored yet that it could fail on.
         let (status, said) = put(&broken_by_states("1.0.1", true), "");
@@ -456,7 +457,10 @@ fn a_version_that_fails_on_stored_states_is_refused_whatever_its_number_says() {
         }
         let (status, said) = put(&broken_by_states("1.1.0", true), "");
         assert_eq!(status, 409, "{said}");
-        assert!(said.contains("on 3 of the newest 3 events of stream `events`") && said.contains("trap") && said.contains("migration"), "{said}");
+        assert!(
+            said.contains("on 3 of the newest 3 events of stream `events`") && said.contains("trap") && said.contains("migration"),
+            "{said}"
+        );
         assert_eq!(host.get("/v1/transforms/tally").unwrap().1["spec"]["version"], "1.0.2");
         host.post("/v1/streams/events/events", &json!({"key": 1}).to_string()).unwrap();
         settled(4.0);
@@ -643,8 +647,13 @@ fn the_command_line_shows_a_state_as_http_does() {
         let answer = host.send("PUT", &format!("/v1/transforms/{name}?stream=mystream{options}"), Some(&component("tutorial"))).unwrap();
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     }
-    assert_eq!(host.post("/v1/streams/mystream/events", &json!([{"id": "a", "value": 1}, {"id": "a", "value": 2}]).to_string()).unwrap().0, 200);
-    wait_for("the events to be served", || (host.get("/v1/features/kept?id=a").ok()?.1["results"][0]["statuses"][0] == "present").then_some(()));
+    assert_eq!(
+        host.post("/v1/streams/mystream/events", &json!([{"id": "a", "value": 1}, {"id": "a", "value": 2}]).to_string()).unwrap().0,
+        200
+    );
+    wait_for("the events to be served", || {
+        (host.get("/v1/features/kept?id=a").ok()?.1["results"][0]["statuses"][0] == "present").then_some(())
+    });
     let plain = host.get("/v1/states/plain?id=a").unwrap().1;
     assert_eq!([&plain["fold"], &plain["state"], &plain["kept"]], [&json!(false), &Value::Null, &Value::Null]);
     let (is_well, shown) = gristmill(&["state", "plain", "id=a"]);

@@ -111,8 +111,8 @@ impl Core {
         let is_free = |name: &String| !registry.active.contains_key(name);
         let next = (2..).map(|version| ViewName::stored(base, version)).find(is_free).unwrap_or_default();
         Err(anyhow::Error::new(Incompatible(format!(
-            "it is not what readers of view `{name}` know: {}; keep these as they are and give what is new a name of its own, or put it under `{next}`, \
-             as another version of the view that is served beside this one; if nobody reads the view, delete the transform first",
+            "it is not what readers of view `{name}` know: {}; keep these as they are, or put it under `{next}`, as another version of the view that is \
+             served beside this one, or give what is new a name of its own; if nobody reads the view, delete the transform first",
             all.join("; ")
         ))))
     }

@@ -85,14 +85,21 @@ fn keys(
     let by = view.partitioning.as_ref().map(|partitioning| partitioning.by.as_slice()).unwrap_or_default();
     let entities = Trial::new(transform, format.clone(), &options.inputs)?.entities(entries, by);
     let key = |(entity, text): (Vec<u8>, Vec<u8>)| {
-        let tag = view.partitioning.as_ref().map(|partitioning| partitioning.tag(partitioning.partition_of_text(&text))).unwrap_or_default();
+        let tag =
+            view.partitioning.as_ref().map(|partitioning| partitioning.tag(partitioning.partition_of_text(&text))).unwrap_or_default();
         let key = [tag.as_bytes(), view.name.as_bytes(), b":", &entity].concat();
         (entity, state_key(&key))
     };
     Ok(entities.into_iter().map(key).collect())
 }
 
-fn outcome(transform: &Transform, format: &Format, options: &BindingOptions, entries: &Entries, stored: &Stored) -> anyhow::Result<Outcome> {
+fn outcome(
+    transform: &Transform,
+    format: &Format,
+    options: &BindingOptions,
+    entries: &Entries,
+    stored: &Stored,
+) -> anyhow::Result<Outcome> {
     let mut trial = Trial::new(transform, format.clone(), &options.inputs)?.bounded(TRIAL_TIME_MAX);
     trial.begin_with(stored);
     trial.feed(entries).context("the trial on states that are stored failed")

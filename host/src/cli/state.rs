@@ -41,7 +41,9 @@ pub(super) fn state(arguments: &Arguments) -> Result<(), Failure> {
     }
     let missing = match (state.is_some() || kept.is_some(), answer.get("fold")) {
         (true, _) => return Ok(()),
-        (false, Some(Value::Bool(false))) => "the view is no fold, so it has no states; and nothing is kept of the entity for windows or history",
+        (false, Some(Value::Bool(false))) => {
+            "the view is no fold, so it has no states; and nothing is kept of the entity for windows or history"
+        }
         (false, _) => "the entity has no state",
     };
     Err(Failure::NotFound(anyhow!(missing)))

@@ -11,8 +11,8 @@ use super::collect::Origins;
 use super::fold::fold;
 use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{
-    Batch, Column, Entries, EntryId, FeatureRow, Format, InputBinding, Kind, Packed, Reason, SchemaId, StoredState, Timestamp, Values, Version,
-    pack_row,
+    Batch, Column, Entries, EntryId, FeatureRow, Format, InputBinding, Kind, Packed, Reason, SchemaId, StoredState, Timestamp, Values,
+    Version, pack_row,
 };
 use crate::transform::{Applied, Error, Output, Transform, World};
 
@@ -79,7 +79,9 @@ impl<'t> Trial<'t> {
         let mut others: BTreeMap<&str, (Vec<&Vec<u8>>, Packed)> = BTreeMap::new();
         for (entity, value) in stored {
             match StoredState::read(value) {
-                Some(state) if StoredState::is_compatible(state.version, own) => drop(self.states.insert(entity.clone(), state.bytes.to_vec())),
+                Some(state) if StoredState::is_compatible(state.version, own) => {
+                    drop(self.states.insert(entity.clone(), state.bytes.to_vec()))
+                }
                 Some(state) => {
                     let (entities, packed) = others.entry(state.version).or_default();
                     entities.push(entity);

@@ -37,7 +37,8 @@ impl Entity {
         let rows = std::mem::take(self.rows.open()?);
         let (contributions, unknown_until) = self.adapt_contributions(&rows, from, to)?;
         let begun = self.begun_in(from, to, unknown_until);
-        let rows: Option<Vec<_>> = rows.into_iter().map(|(version, row)| Some((version, adapt_row(row, from.outputs, to.outputs)?))).collect();
+        let rows: Option<Vec<_>> =
+            rows.into_iter().map(|(version, row)| Some((version, adapt_row(row, from.outputs, to.outputs)?))).collect();
         let (rows, contributions) = (self.rows.of_same(rows?), self.contributions.of_same(contributions));
         Some(Entity { rows, contributions, windows, begun, ..self })
     }

@@ -55,9 +55,7 @@ fn windows(all: &[(&str, &str, Option<&str>)]) -> String {
 /// Sends orders of these entities, each at its moment, and waits until all that was ever sent is settled.
 fn send(host: &Host, orders: &[(&str, i64)]) {
     let settled = host.metric("gristmill_entries_settled_total");
-    let order = |(id, at): &(&str, i64)| {
-        json!({"id": id, "price": 1.0, "qty": 1, "fee": 0.5, "ts": Timestamp(*at).to_string(), "country": "no", "flag": false})
-    };
+    let order = |(id, at): &(&str, i64)| json!({"id": id, "price": 1.0, "qty": 1, "fee": 0.5, "ts": Timestamp(*at).to_string(), "country": "no", "flag": false});
     let all: Vec<Value> = orders.iter().map(order).collect();
     assert_eq!(host.post("/v1/streams/orders/events", &json!(all).to_string()).unwrap().0, 200);
     let aim = settled + orders.len() as f64;
@@ -95,7 +93,8 @@ fn now() -> i64 {
 #[test]
 fn the_first_windows_of_a_view_begin_with_what_history_has_and_tell_nothing_from_before() {
     let server = RedisServer::start();
-    for store in ["type = \"embedded\"".to_owned(), "type = \"memory\"".to_owned(), format!("type = \"redis\"\nurl = \"{}\"", server.url())] {
+    for store in ["type = \"embedded\"".to_owned(), "type = \"memory\"".to_owned(), format!("type = \"redis\"\nurl = \"{}\"", server.url())]
+    {
         let (host, _folder) = host(&store);
         accepted(put(&host, &orders(), &[("history_secs", "3600")]));
         let now = now();
@@ -115,7 +114,10 @@ fn the_first_windows_of_a_view_begin_with_what_history_has_and_tell_nothing_from
         let check = || {
             // The same before any event came under the new version, and after.
             assert_eq!(told(&host, "new", &features, None), [json!(5), json!(5), json!(0), json!(7.5), json!([1.5, 1.5]), json!(1.5)]);
-            assert_eq!(told(&host, "new", &features, Some(ago(24))), [json!(3), json!(3), json!(0), json!(4.5), json!([1.5, 1.5]), json!(1.5)]);
+            assert_eq!(
+                told(&host, "new", &features, Some(ago(24))),
+                [json!(3), json!(3), json!(0), json!(4.5), json!([1.5, 1.5]), json!(1.5)]
+            );
             assert_eq!(told(&host, "new", &features, Some(ago(49))), [json!(1), json!(1), json!(1), json!(1.5), json!([1.5]), json!(1.5)]);
             assert_eq!(told(&host, "new", &["n", "total"], Some(ago(55))), [json!(0), json!("not_found")]);
             // What is counted since is told now, and as of each moment since the newest order before the change.
@@ -180,9 +182,15 @@ fn what_a_feature_is_computed_of_does_not_change_under_its_name() {
     send(&host, &[("a", now()), ("a", now())]);
     let of_hours = windows(&[("n", "count", Some("1h")), ("ever", "count", None)]).replace("total", "hour");
     for (options, difference) in [
-        (windows(&[("n", "count", Some("2h")), ("ever", "count", None)]), "feature `n` was integer, the count of `total` over 1h and is integer, the count of `total` over 2h"),
+        (
+            windows(&[("n", "count", Some("2h")), ("ever", "count", None)]),
+            "feature `n` was integer, the count of `total` over 1h and is integer, the count of `total` over 2h",
+        ),
         (windows(&[("n", "count", None), ("ever", "count", None)]), "and is integer, the count of `total` since the first event"),
-        (windows(&[("n", "count", Some("1h")), ("ever", "distinct", None)]), "feature `ever` was integer, the count of `total` since the first event and is integer, how many different"),
+        (
+            windows(&[("n", "count", Some("1h")), ("ever", "distinct", None)]),
+            "feature `ever` was integer, the count of `total` since the first event and is integer, how many different",
+        ),
         (of_hours, "the count of `hour` over 1h"),
         (windows(&[("n", "count", Some("1h"))]), "feature `ever`, integer, the count of `total` since the first event, is gone"),
     ] {
@@ -247,7 +255,9 @@ fn the_past_names_the_component_that_made_it() {
     send(&host, &[("a", ago(20))]);
     accepted(put(&host, &orders(), &[history, ("aggregations", &windows(&[("n", "count", None), ("sum", "sum", None)]))]));
     send(&host, &[("a", ago(10)), ("a", ago(15))]);
-    for (at, made_by) in [(Some(ago(29)), &first), (Some(ago(25)), &first), (Some(ago(18)), &second), (Some(ago(12)), &first), (None, &first)] {
+    for (at, made_by) in
+        [(Some(ago(29)), &first), (Some(ago(25)), &first), (Some(ago(18)), &second), (Some(ago(12)), &first), (None, &first)]
+    {
         assert_eq!(component(&result(&host, "a", &["total", "n"], at)), *made_by, "as of {at:?}");
     }
     // A late order of now stands beside the older ones.
@@ -276,7 +286,8 @@ fn what_has_expired_is_outside_history_with_and_without_a_max_age() {
         send(&host, &[("a", first)]);
         assert_eq!(told(&host, "a", &["n"], Some(first)), [json!(1)], "{store}");
         let outside = [json!("outside_history"), json!("outside_history")];
-        let is_gone = || host.get("/v1/features/orders?id=a&features=total").is_ok_and(|answer| answer.1["results"][0]["statuses"][0] == "not_found");
+        let is_gone =
+            || host.get("/v1/features/orders?id=a&features=total").is_ok_and(|answer| answer.1["results"][0]["statuses"][0] == "not_found");
         wait_for("the entity to expire", || is_gone().then_some(()));
         assert_eq!(told(&host, "a", &["n", "total"], Some(first)), outside, "{store}");
         assert_eq!(told(&host, "a", &["n", "total"], None), [json!(0), json!("not_found")], "{store}");
