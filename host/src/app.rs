@@ -22,6 +22,7 @@ mod stream_list;
 mod streams;
 mod swaps;
 mod transforms;
+mod tried_states;
 mod versions;
 mod view_versions;
 mod work;

@@ -95,7 +95,7 @@ enum Command {
     /// Read features from a running host
     #[command(after_help = "Example: gristmill get aircraft tailnum=N14228")]
     Get(get::Arguments),
-    /// Show the state that a fold keeps for an entity of a running host
+    /// Show the state that a fold keeps for an entity of a running host, and what windows and history take
     #[command(after_help = "Example: gristmill state sessions customer=ann")]
     State(state::Arguments),
     /// Make a token for a host that asks for them

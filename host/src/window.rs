@@ -9,6 +9,7 @@
 //! far back as a window reaches, and the newest of them in lists, as many as a list may have. An event that no read can cover any more is too late.
 
 mod adapt;
+mod begun;
 mod cell;
 mod contribution;
 mod entity;

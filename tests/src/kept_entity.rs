@@ -85,7 +85,7 @@ impl KeptEntity {
         let mut new = KeptEntity::new(self.output.kind, kept, self.now);
         let (from, to) = (std::slice::from_ref(&self.output), std::slice::from_ref(&new.output));
         let (from, to) = (Shape { outputs: from, plan: &self.plan }, Shape { outputs: to, plan: &new.plan });
-        let adapted = self.stored.is_some().then(|| self.entity().adapt(from, to, SchemaId(1)).unwrap());
+        let adapted = self.stored.is_some().then(|| self.entity().adapt(from, to).unwrap());
         adapted.into_iter().for_each(|mut adapted| new.store(&mut adapted));
         new
     }

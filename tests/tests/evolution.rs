@@ -91,7 +91,7 @@ fn a_feature_that_is_gone_or_is_something_else_is_refused_with_the_difference() 
     for (more, features, difference) in [
         ("", vec![a], "feature `f2`, integer, is gone"),
         ("", vec![a, ("f2", Kind::Float)], "feature `f2` was integer and is float"),
-        ("&aggregations=%5B%5D", vec![a, b], "feature `n`, integer, is gone"),
+        ("&aggregations=%5B%5D", vec![a, b], "feature `n`, integer, the count of `f1` since the first event, is gone"),
     ] {
         let (status, answer) = put(&host, more, &component(&features));
         let said = answer["error"]["message"].as_str().unwrap_or_default();

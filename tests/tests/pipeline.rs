@@ -131,6 +131,8 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         windows: aggregation::fields(&spec.outputs, &kept.aggregations).unwrap(),
         kept: kept.clone(),
         max_age_secs: None,
+        expire_secs: None,
+        fold: false,
         types: Default::default(),
         request: Vec::new(),
         uses: Vec::new(),

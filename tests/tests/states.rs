@@ -419,6 +419,60 @@ fn a_version_that_cannot_take_over_what_is_stored_is_refused_and_the_old_one_goe
     host.stop();
 }
 
+/// A fold whose numbers say that its states are those of before, and that fails on every one that is not empty.
+fn broken_by_states(version: &str, is_broken: bool) -> Vec<u8> {
+    let column = Column { values: Values::Integers(vec![14]), validity: None };
+    let answer = Output { batch: Batch { rows: 1, columns: vec![column.into()] }, origins: None, rejected: vec![] };
+    let mut guest = Guest::answering(spec(&[("double", Kind::Integer, false)]), answer);
+    let mut state = Packed::default();
+    state.push(b"four");
+    guest.states = Some(Column { values: Values::Blobs(state), validity: None });
+    guest.spec.version = version.into();
+    if is_broken {
+        // The ninth number that crosses is how many bytes all states have.
+        guest.apply = format!("(if (i32.ne (local.get 9) (i32.const 0)) (then unreachable)) {}", guest.apply);
+    }
+    guest.component().unwrap()
+}
+
+#[test]
+fn a_version_that_fails_on_stored_states_is_refused_whatever_its_number_says() {
+    for stream in ["", "partitions = 4\npartition_by = [\"key\"]\n"] {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::start(folder.path(), &format!("[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n{stream}")).unwrap();
+        let put = |component: &[u8], more: &str| {
+            let answer = host.send("PUT", &format!("/v1/transforms/tally?stream=events{more}"), Some(component)).unwrap();
+            (answer.status, String::from_utf8(answer.body).unwrap())
+        };
+        let settled =
+            |many: f64| wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == many).then_some(()));
+        assert_eq!(put(&broken_by_states("1.0.0", false), "").0, 200);
+        // Nothing is stored yet that it could fail on.
+        let (status, said) = put(&broken_by_states("1.0.1", true), "");
+        assert_eq!(status, 200, "{said}");
+        assert_eq!(put(&broken_by_states("1.0.2", false), "").0, 200);
+        for key in 1..=3 {
+            host.post("/v1/streams/events/events", &json!({"key": key}).to_string()).unwrap();
+            settled(f64::from(key));
+        }
+        let (status, said) = put(&broken_by_states("1.1.0", true), "");
+        assert_eq!(status, 409, "{said}");
+        assert!(
+            said.contains("on 3 of the newest 3 events of stream `events`") && said.contains("trap") && said.contains("migration"),
+            "{said}"
+        );
+        assert_eq!(host.get("/v1/transforms/tally").unwrap().1["spec"]["version"], "1.0.2");
+        host.post("/v1/streams/events/events", &json!({"key": 1}).to_string()).unwrap();
+        settled(4.0);
+        assert_eq!(dead_letters(&host), Vec::<Value>::new());
+        // One that can use them is welcome, and so is the other where it is asked for.
+        assert_eq!(put(&broken_by_states("1.2.0", false), "").0, 200);
+        let (status, said) = put(&broken_by_states("1.3.0", true), "&force=true");
+        assert_eq!(status, 200, "{said}");
+        host.stop();
+    }
+}
+
 #[test]
 fn hosts_that_compete_are_given_no_states_and_no_windows() {
     let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
@@ -588,6 +642,50 @@ fn the_command_line_shows_a_state_as_http_does() {
     assert!(is_well && shown.contains("{\"seen\":1,\"total\":2.5}"), "{shown}");
     let (is_well, shown) = gristmill(&["state", "tally", "id=nobody"]);
     assert!(!is_well && shown.contains("the entity has no state"), "{shown}");
+    // A view that is no fold says so, and one with windows or history what they take.
+    for (name, options) in [("plain", ""), ("kept", "&history_secs=3600")] {
+        let answer = host.send("PUT", &format!("/v1/transforms/{name}?stream=mystream{options}"), Some(&component("tutorial"))).unwrap();
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    }
+    assert_eq!(
+        host.post("/v1/streams/mystream/events", &json!([{"id": "a", "value": 1}, {"id": "a", "value": 2}]).to_string()).unwrap().0,
+        200
+    );
+    wait_for("the events to be served", || {
+        (host.get("/v1/features/kept?id=a").ok()?.1["results"][0]["statuses"][0] == "present").then_some(())
+    });
+    let plain = host.get("/v1/states/plain?id=a").unwrap().1;
+    assert_eq!([&plain["fold"], &plain["state"], &plain["kept"]], [&json!(false), &Value::Null, &Value::Null]);
+    let (is_well, shown) = gristmill(&["state", "plain", "id=a"]);
+    assert!(!is_well && shown.contains("the view is no fold"), "{shown}");
+    let kept = host.get("/v1/states/kept?id=a").unwrap().1["kept"].clone();
+    let newest = host.get("/v1/features/kept?id=a").unwrap().1["results"][0]["event_times"][0].clone();
+    assert_eq!(kept["newest_event_time"], newest);
+    let moment = |text: &Value| gristmill::model::Timestamp::parse(text.as_str().unwrap()).unwrap().0;
+    assert_eq!(moment(&kept["newest_event_time"]) - moment(&kept["kept_from"]), 3_600_000_000, "{kept}");
+    assert!(kept["bytes"].as_u64().unwrap() > 100, "{kept}");
+    let (is_well, shown) = gristmill(&["state", "kept", "id=a"]);
+    assert!(is_well && shown.contains(&format!("{} bytes are kept", kept["bytes"])), "{shown}");
+    host.stop();
+}
+
+/// What a guest keeps is bytes, and is not to drive a terminal.
+#[test]
+fn a_state_is_shown_without_what_drives_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n").unwrap();
+    let column = Column { values: Values::Integers(vec![14]), validity: None };
+    let answer = Output { batch: Batch { rows: 1, columns: vec![column.into()] }, origins: None, rejected: vec![] };
+    let mut guest = Guest::answering(spec(&[("double", Kind::Integer, false)]), answer);
+    let mut state = Packed::default();
+    state.push(b"red \x1b[31m\nnext");
+    guest.states = Some(Column { values: Values::Blobs(state), validity: None });
+    assert_eq!(host.send("PUT", "/v1/transforms/red", Some(&guest.component().unwrap())).unwrap().status, 200);
+    host.post("/v1/streams/events/events", &json!({"key": 7}).to_string()).unwrap();
+    wait_for("a state", || (!host.get("/v1/states/red?key=7").ok()?.1["state"].is_null()).then_some(()));
+    let mut command = std::process::Command::new(gristmill_tests::host::binary());
+    let output = command.args(["state", "red", "key=7", "--host", host.url()]).stdin(std::process::Stdio::null()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "red \\u{1b}[31m\\nnext\n");
     host.stop();
 }
 

@@ -1,6 +1,9 @@
 //! Windows and history against an oracle that computes everything anew from all events: every function, every kind of value and window, any order, late
 //! events, entities that are stored and read again in between, any moment of reading.
 
+#[path = "windows/changed.rs"]
+mod changed;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 
@@ -16,7 +19,9 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value as Json, json};
 
 const MINUTE: u64 = 60_000;
-const WINDOWS: [Option<u64>; 6] = [Some(1_000), Some(MINUTE), Some(61_007), Some(60 * MINUTE), Some(24 * 60 * MINUTE), None];
+const DAY: u64 = 24 * 60 * MINUTE;
+const WINDOWS: [Option<u64>; 9] =
+    [Some(1_000), Some(MINUTE), Some(61_007), Some(60 * MINUTE), Some(DAY), Some(7 * DAY), Some(30 * DAY), Some(90 * DAY), None];
 
 /// The functions that there are for a kind of value.
 fn functions(kind: Kind) -> Vec<Aggregate> {
@@ -89,10 +94,10 @@ fn odd_floats() -> impl Strategy<Value = Option<OwnedValue<'static>>> {
 /// Moments within some span of time, in no order; many of them where a tile or a window begins or ends, or next to it. Of today, of before 1970, around 1970, and
 /// where time itself ends.
 fn times() -> impl Strategy<Value = Vec<i64>> {
-    let span = prop::sample::select(vec![1_000_000_i64, 90_000_000, 4_000_000_000, 200_000_000_000]);
+    let span = prop::sample::select(vec![1_000_000_i64, 90_000_000, 4_000_000_000, 200_000_000_000, 20_000_000_000_000]);
     let begin = prop_oneof![
         4 => Just(1_700_000_000_000_000_i64),
-        1 => prop::sample::select(vec![-1_000_000_000_000_000, -3_600_000_000, 250_000_000_000_000_000, i64::MIN, i64::MIN + 1, i64::MAX - 200_000_000_000]),
+        1 => prop::sample::select(vec![-1_000_000_000_000_000, -3_600_000_000, 250_000_000_000_000_000, i64::MIN, i64::MIN + 1, i64::MAX - 20_000_000_000_000]),
     ];
     (begin, span).prop_flat_map(|(begin, span)| {
         let edge = (prop::sample::select(WINDOWS.iter().flatten().copied().collect::<Vec<u64>>()), 0..span, any::<bool>(), -1_i64..2);
@@ -149,7 +154,7 @@ impl Case {
         let mut moments = vec![newest, newest.saturating_add(1), newest.saturating_add(self.back), from];
         moments.push(from.saturating_add(self.back % newest.saturating_sub(from).saturating_add(1).max(1)));
         for event in self.events.iter().step_by(7) {
-            let window = WINDOWS[event.order as usize % 5].map_or(0, |ms| ms as i64 * 1_000);
+            let window = WINDOWS[event.order as usize % (WINDOWS.len() - 1)].map_or(0, |ms| ms as i64 * 1_000);
             let ends = event.time.saturating_add(window);
             moments.extend([event.time.saturating_sub(1), event.time, ends.saturating_sub(1), ends, ends.saturating_add(window / 60)]);
         }
@@ -160,7 +165,8 @@ impl Case {
 fn cases_of(kinds: impl Strategy<Value = Kind>) -> impl Strategy<Value = Case> {
     let history = prop::sample::select(vec![0_u64, 1, 90, 7_200, 400_000]);
     let kind_and_events = kinds.prop_flat_map(|kind| (Just(kind), events(kind)));
-    let case = (kind_and_events, 1_usize..20, history, any::<bool>(), 0_i64..200_000_000_000);
+    let back = prop_oneof![3 => 0_i64..200_000_000_000, 1 => 0_i64..10_000_000_000_000];
+    let case = (kind_and_events, 1_usize..20, history, any::<bool>(), back);
     case.prop_map(|((kind, events), batch, history_secs, exact, back)| Case { kind, events, batch, history_secs, exact, back })
 }
 
@@ -282,6 +288,27 @@ fn a_read_as_of_a_moment_is_what_a_read_at_that_moment_gave() {
     });
 }
 
+/// The same with events that come in any order, many of them later than moments that are asked about: what is answered as of a moment is what a view answered then that had
+/// been given exactly the events up to it. And whatever is missing says so.
+#[test]
+fn a_read_as_of_a_moment_counts_what_came_late_and_nothing_from_after() {
+    run(300, cases_of(kinds()), |case| {
+        let mut whole = case.entity(case.newest());
+        case.events.chunks(case.batch).for_each(|events| drop(whole.add(events)));
+        for at in case.moments(case.kept_from(case.newest())).into_iter().step_by(3) {
+            prop_assert!(whole.entity().answers(Timestamp(at)), "{} is within what is kept", at);
+            let mut then = case.entity(at);
+            let events: Vec<Event> = case.events.iter().filter(|event| event.time <= at).cloned().collect();
+            events.chunks(case.batch).for_each(|events| drop(then.add(events)));
+            for (one, other) in then.features(at).iter().zip(&whole.features(at)) {
+                let close = one.as_f64().zip(other.as_f64()).is_some_and(|(one, other)| (one - other).abs() <= one.abs() * f64::EPSILON);
+                prop_assert!(one == other || close, "as of {at}: {other} instead of {one}");
+            }
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn a_history_that_had_to_be_shortened_is_right_about_what_is_left() {
     run(500, cases_of(kinds()), |case| {
@@ -393,8 +420,8 @@ fn more_last_values_than_before_begin_with_those_that_are_known() {
 }
 
 /// What a view keeps for a while: nothing but rows, or windows, some or all of them, exact or not, and a history.
-fn phases() -> impl Strategy<Value = Vec<(Option<(u8, bool)>, u64)>> {
-    let windows = prop_oneof![1 => Just(None), 3 => (any::<u8>(), any::<bool>()).prop_map(Some)];
+fn phases() -> impl Strategy<Value = Vec<(Option<(u16, bool)>, u64)>> {
+    let windows = prop_oneof![1 => Just(None), 3 => (any::<u16>(), any::<bool>()).prop_map(Some)];
     prop::collection::vec((windows, prop::sample::select(vec![0_u64, 90, 7_200])), 2..6)
 }
 
@@ -402,7 +429,7 @@ fn phases() -> impl Strategy<Value = Vec<(Option<(u8, bool)>, u64)>> {
 /// none that it should not have, and all since it is there.
 #[test]
 fn an_entity_that_moves_between_shapes_keeps_what_they_have_in_common() {
-    let counts = |mask: u8| {
+    let counts = |mask: u16| {
         let all = aggregations(Kind::Integer).into_iter().filter(|one| one.function == Aggregate::Count).enumerate();
         all.filter(|(index, _)| mask >> index & 1 == 1).map(|(_, one)| one).collect::<Vec<_>>()
     };
@@ -412,6 +439,8 @@ fn an_entity_that_moves_between_shapes_keeps_what_they_have_in_common() {
         let mut before: Option<KeptEntity> = None;
         // The first phase in which each window is there, for those that are there until now; lasting ones do not care for what is exact.
         let mut since: Vec<(Option<u64>, bool, usize)> = Vec::new();
+        // The newest event before each phase.
+        let mut newest_before: Vec<i64> = Vec::new();
         // While a view keeps nothing but rows, what is not the newest changes nothing.
         let mut told: Vec<(usize, Event)> = Vec::new();
         for (number, ((windows, history_secs), events)) in phases.iter().zip(case.events.chunks(step)).enumerate() {
@@ -419,6 +448,7 @@ fn an_entity_that_moves_between_shapes_keeps_what_they_have_in_common() {
                 None => Kept { history_secs: *history_secs, ..Kept::default() },
                 Some((mask, exact)) => Kept { aggregations: counts(*mask), history_secs: *history_secs, exact: *exact },
             };
+            newest_before.push(told.iter().map(|(_, event)| event.time).max().unwrap_or(i64::MIN));
             let exact = kept.exact;
             since.retain(|(window, was_exact, _)| {
                 kept.aggregations.iter().any(|one| one.window_ms == *window) && (window.is_none() || *was_exact == exact)
@@ -456,7 +486,7 @@ fn an_entity_that_moves_between_shapes_keeps_what_they_have_in_common() {
                 row,
                 expected_row
             );
-            for (aggregation, answer) in entity.kept.aggregations.iter().zip(entity.features(at)) {
+            for (feature, (aggregation, answer)) in entity.kept.aggregations.iter().zip(entity.features(at)).enumerate() {
                 let count = |since: usize| {
                     let events: Vec<Event> = told.iter().filter(|(phase, _)| *phase >= since).map(|(_, event)| event.clone()).collect();
                     match expected(aggregation, entity.kept.exact, &events, at) {
@@ -468,6 +498,11 @@ fn an_entity_that_moves_between_shapes_keeps_what_they_have_in_common() {
                 let (all, least) = (count(0), count(begun));
                 let answer = answer.as_u64().unwrap();
                 prop_assert!((least..=all).contains(&answer), "{aggregation:?} as of {at}: {answer}, and {least} to {all} are right");
+                // As of a moment before a window was there it is told right or not at all, and later always.
+                let was_there = newest_before.get(begun).is_none_or(|newest| at >= *newest);
+                let is_told = read.tells(feature, Timestamp(at));
+                prop_assert!(is_told || !was_there, "{aggregation:?} is not told as of {at}");
+                prop_assert!(answer == all || !is_told || was_there, "{aggregation:?} as of {at}: {answer} instead of {all}");
             }
         }
         Ok(())
@@ -510,7 +545,7 @@ fn outputs_may_move_among_themselves() {
         }
         let (mut stored, shapes) = (Vec::new(), (Shape { outputs: &old, plan: &from }, Shape { outputs: &new, plan: &to }));
         entity.push(&from, &mut stored, SchemaId(1)).unwrap();
-        let mut entity = Entity::read(&stored.into(), &from).unwrap().adapt(shapes.0, shapes.1, SchemaId(2)).unwrap();
+        let mut entity = Entity::read(&stored.into(), &from).unwrap().adapt(shapes.0, shapes.1).unwrap();
         add(&mut entity, &to, 40, &[Some(Value::Integer(7)), Some(Value::Text("d")), Some(Value::Text("new")), None]);
         let mut stored = Vec::new();
         entity.push(&to, &mut stored, SchemaId(2)).unwrap();
@@ -536,8 +571,7 @@ fn outputs_may_move_among_themselves() {
 }
 
 const ENTITIES: u64 = 12;
-const SHUFFLED: u64 = 8_000;
-const KILLS: u64 = 5;
+const SHUFFLED: u64 = 12_000;
 const HOUR: i64 = 3_600_000_000;
 
 /// Events of some entities over three days, out of order by up to an hour; one in fifty is up to a month late.
@@ -607,15 +641,22 @@ fn left(server: &RedisServer) -> u64 {
     groups.groups.iter().map(|group| group.pending as u64 + group.lag.unwrap_or(0) as u64).sum()
 }
 
-/// A stream that redelivers, a store that cannot acknowledge in the same step, kills: and then every function, window and moment.
-fn killed_and_compared(seed: u64, kept: Kept) {
+/// The same with the store on the stream's server, which applies and acknowledges in one step.
+fn with_redis_store(config: &str, server: &RedisServer) -> String {
+    let store = format!("[store]\ntype = \"redis\"\nurl = \"{}\"\nlease_ms = 500\n\n[transforms", server.url());
+    config.replace("[transforms", &store)
+}
+
+/// A stream that redelivers, a store that can or cannot acknowledge in the same step, kills: and then every function, window and moment.
+fn killed_and_compared(seed: u64, kills: u64, kept: Kept, is_stored_in_redis: bool) {
     let (server, folder, events) = (RedisServer::start(), tempfile::tempdir().unwrap(), shuffled(seed));
     add(&server, &events);
     let config = orders(&server, &kept);
+    let config = if is_stored_in_redis { with_redis_store(&config, &server) } else { config };
     let mut seeded = Seeded(seed);
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         let host = Host::start(folder.path(), &config).unwrap();
-        let aim = (32 * (1 + seeded.below(20))) as f64;
+        let aim = (32 * (1 + seeded.below(10))) as f64;
         wait_for("the host to come some batches further", || (host.metric("gristmill_entries_settled_total") >= aim).then_some(()));
         host.kill();
     }
@@ -653,13 +694,25 @@ fn killed_and_compared(seed: u64, kept: Kept) {
 
 #[test]
 fn a_host_that_is_killed_serves_what_the_oracle_says_at_every_moment() {
-    let of_a_day = |one: &Aggregation| one.window_ms.is_some_and(|ms| ms <= 24 * 60 * MINUTE);
-    killed_and_compared(1, Kept { aggregations: aggregations(Kind::Float), history_secs: 7_200, exact: false });
-    killed_and_compared(
-        2,
-        Kept { aggregations: aggregations(Kind::Float).into_iter().filter(of_a_day).collect(), history_secs: 86_400, exact: false },
-    );
-    killed_and_compared(3, Kept { aggregations: aggregations(Kind::Float), history_secs: 3_600, exact: true });
+    killed_and_compared(1, 50, Kept { aggregations: aggregations(Kind::Float), history_secs: 7_200, exact: false }, false);
+}
+
+#[test]
+fn a_host_that_is_killed_over_redis_alone_serves_what_the_oracle_says_at_every_moment() {
+    killed_and_compared(4, 50, Kept { aggregations: aggregations(Kind::Float), history_secs: 7_200, exact: false }, true);
+}
+
+/// What nothing covers any more becomes a dead letter, once.
+#[test]
+fn a_host_that_is_killed_gives_up_what_is_too_late_and_nothing_else() {
+    let of_a_day = |one: &Aggregation| one.window_ms.is_some_and(|ms| ms <= DAY);
+    let aggregations = aggregations(Kind::Float).into_iter().filter(of_a_day).collect();
+    killed_and_compared(2, 10, Kept { aggregations, history_secs: 86_400, exact: false }, false);
+}
+
+#[test]
+fn a_host_that_is_killed_serves_exact_windows_as_the_oracle_says() {
+    killed_and_compared(3, 10, Kept { aggregations: aggregations(Kind::Float), history_secs: 3_600, exact: true }, false);
 }
 
 /// However many windows and however long: one look-up for each entity, all of them in one command.

@@ -312,6 +312,8 @@ pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOption
         windows,
         kept,
         max_age_secs: options.max_age_secs,
+        expire_secs: options.expire_secs(),
+        fold: transform.world().is_stateful(),
         request: Vec::new(),
         uses: Vec::new(),
         types: BTreeMap::new(),

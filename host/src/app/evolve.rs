@@ -14,18 +14,18 @@ use crate::serve::{Sample, SampleOutcome};
 use crate::transform::Transform;
 
 /// Entries that a new version is tried on.
-const SAMPLE_MAX: usize = 1_000;
+pub(super) const SAMPLE_MAX: usize = 1_000;
 /// Time to find the events at fault in them.
-const TRIAL_TIME_MAX: Duration = Duration::from_secs(2);
+pub(super) const TRIAL_TIME_MAX: Duration = Duration::from_secs(2);
 /// Reasons that are told.
-const REASONS_MAX: usize = 3;
+pub(super) const REASONS_MAX: usize = 3;
 
 /// A version is not what others rely on; the text says in what.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Incompatible(String);
+pub(super) struct Incompatible(pub(super) String);
 
-/// The parts of a version that readers of its view rely on.
+/// The parts of a version that readers of its view rely on. Its options must have been checked.
 struct Told {
     entity: Vec<Field>,
     /// Each with what it is.
@@ -45,7 +45,9 @@ impl Told {
             let element = spec.outputs.iter().find(|output| output.name == aggregation.column);
             let is_list = field.kind == crate::model::Kind::List;
             let kind = element.filter(|_| is_list).map_or_else(|| shown(field), |element| format!("a list of {}", shown(element)));
-            (field.name.clone(), kind)
+            // What it is computed from and how is as much a part of what it means as its kind. A window since the first event has one end.
+            let exactly = if kept.exact && aggregation.window_ms.is_some() { ", exact at both ends" } else { "" };
+            (field.name.clone(), format!("{kind}, {}{exactly}", aggregation.definition()))
         });
         Told { entity, features: features.chain(windows).collect() }
     }
@@ -81,7 +83,11 @@ impl Core {
         spec: &Spec,
         options: &BindingOptions,
         source: &Source,
-    ) -> Result<(), Incompatible> {
+    ) -> anyhow::Result<()> {
+        // What is wrong by itself is told as such, and not as a difference to what is in force.
+        if options.at == At::Stream {
+            aggregation::fields(&spec.outputs, &options.kept(spec).aggregations)?;
+        }
         let old = match registry.active.get(name) {
             Some(active) => Told::new(active.bound.transform().spec(), &active.options),
             None if matches!(source, Source::Resumed(_)) => return Ok(()),
@@ -104,11 +110,11 @@ impl Core {
         let base = ViewName::base_of(name);
         let is_free = |name: &String| !registry.active.contains_key(name);
         let next = (2..).map(|version| ViewName::stored(base, version)).find(is_free).unwrap_or_default();
-        Err(Incompatible(format!(
+        Err(anyhow::Error::new(Incompatible(format!(
             "it is not what readers of view `{name}` know: {}; keep these as they are, or put it under `{next}`, as another version of the view that is \
-             served beside this one; if nobody reads the view, delete the transform first",
+             served beside this one, or give what is new a name of its own; if nobody reads the view, delete the transform first",
             all.join("; ")
-        )))
+        ))))
     }
 
     /// Tries a version on the newest entries of its stream, beside the one in force, if it reads them in another way. Nothing is kept of it. Refuses one that
@@ -207,7 +213,11 @@ mod tests {
             (
                 vec![Field::plain("a", Kind::Float, false), b.clone(), vector(3)],
                 with("b"),
-                vec!["feature `a` was integer and is float", "feature `newest` was a list of integer and is a list of text"],
+                vec![
+                    "feature `a` was integer and is float",
+                    "feature `newest` was a list of integer, the last 3 of `a` since the first event and is a list of text, the last 3 of `b` since \
+                     the first event",
+                ],
             ),
             (
                 vec![a.clone(), vector(4)],
@@ -215,7 +225,7 @@ mod tests {
                 vec![
                     "feature `b`, text, is gone",
                     "feature `vector` was vector of 3 and is vector of 4",
-                    "feature `newest`, a list of integer, is gone",
+                    "feature `newest`, a list of integer, the last 3 of `a` since the first event, is gone",
                 ],
             ),
         ] {

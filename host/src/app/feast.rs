@@ -33,13 +33,18 @@ pub(super) async fn written(config: &Config, store: &dyn OnlineStore) -> anyhow:
         let written = Written {
             view: Arc::new(view),
             schema,
-            expire_secs: section.expire_secs.or(section.max_age_secs.map(|secs| secs.saturating_mul(2))),
+            expire_secs: expire_secs(section),
             push_source: section.push_source.clone().unwrap_or_else(|| name.clone()),
             timestamp_field: section.timestamp_field.clone().unwrap_or_else(|| TIMESTAMP_FIELD.to_owned()),
         };
         all.insert(name.clone(), Arc::new(written));
     }
     Ok(all)
+}
+
+/// How long rows are kept.
+fn expire_secs(section: &WrittenView) -> Option<u64> {
+    section.expire_secs.or(section.max_age_secs.map(|secs| secs.saturating_mul(2)))
 }
 
 fn view(name: &str, section: &WrittenView) -> View {
@@ -56,6 +61,8 @@ fn view(name: &str, section: &WrittenView) -> View {
         windows: Vec::new(),
         kept: Kept::default(),
         max_age_secs: section.max_age_secs,
+        expire_secs: expire_secs(section),
+        fold: false,
         request: Vec::new(),
         uses: Vec::new(),
         types: section.entity.iter().chain(&section.features).map(|(name, feast_type)| (name.clone(), *feast_type)).collect(),

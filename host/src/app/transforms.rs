@@ -208,7 +208,10 @@ impl Core {
         let (component, transform) = self.compile(name, component, &options).await?;
         self.check_features(&*self.registry.lock().await, name, transform.spec(), &options, source)?;
         let sample = match (source.is_tried(), &in_force) {
-            (Some(force), Some(active)) => self.try_sample(name, &transform, &options, active, force).await?,
+            (Some(force), Some(active)) => {
+                self.try_states(name, &transform, &options, active, force).await?;
+                self.try_sample(name, &transform, &options, active, force).await?
+            }
             (Some(_), None) | (None, _) => None,
         };
         let mut registry = self.registry.lock().await;

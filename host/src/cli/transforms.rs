@@ -7,8 +7,8 @@ use super::client::{Client, HostArgument, escape};
 use super::{Failure, print, read_component};
 use crate::model::one_line;
 
-/// Bytes of aggregations that fit into the address of a request, escaped.
-const AGGREGATIONS_BYTES_MAX: usize = 16 << 10;
+/// Bytes of options, escaped, that fit into the address of a request beside all else that a host takes as its head.
+const QUERY_BYTES_MAX: usize = 60 << 10;
 
 #[derive(clap::Args)]
 pub(super) struct PushArguments {
@@ -36,15 +36,18 @@ pub(super) struct PushArguments {
     /// Age in seconds beyond which a row is no answer
     #[arg(long, value_name = "N")]
     max_age_secs: Option<u64>,
+    /// Age in seconds beyond which a row is forgotten; twice --max-age-secs, or what it was, when absent
+    #[arg(long, value_name = "N")]
+    expire_secs: Option<u64>,
     /// How far back reads as of a moment are answered, in seconds
     #[arg(long, value_name = "N")]
     history_secs: Option<u64>,
-    /// Windowed features over the component's outputs, as [{"feature": "mean_1h", "column": "delay", "function": "mean", "window_ms": 3600000}]
+    /// Windowed features over the component's outputs, as [{"feature": "mean_1h", "column": "delay", "function": "mean", "window": "1h"}]
     #[arg(long, value_name = "JSON")]
     aggregations: Option<String>,
-    /// Keep the events of windows instead of tiles, so that both ends are exact
-    #[arg(long)]
-    exact: bool,
+    /// Keep the events of windows instead of tiles, so that both ends are exact; `--exact=false` for tiles again
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    exact: Option<bool>,
     /// How far ahead of the host's clock an event may be, in seconds, where states, windows or history are kept
     #[arg(long, value_name = "N")]
     ahead_max_secs: Option<u64>,
@@ -54,7 +57,8 @@ pub(super) struct PushArguments {
     /// Compute when an event comes (stream) or when somebody asks (request); stream, or what it was, when absent
     #[arg(long, value_name = "WHEN")]
     at: Option<String>,
-    /// An input that is found elsewhere than the component says: in the events, or with --at request `view:feature` for a stored feature
+    /// An input that is found elsewhere than the component says: in the events, or with --at request `view:feature` for a stored feature; or as
+    /// INPUT={"from": "place", "default": "0", "epoch": "seconds"}
     #[arg(long = "input", value_name = "INPUT=PLACE")]
     inputs: Vec<String>,
     /// With --at request: what is served when it cannot compute: error, last or values
@@ -63,7 +67,7 @@ pub(super) struct PushArguments {
     /// Those values, as {"feature": value}
     #[arg(long, value_name = "JSON")]
     fallback_values: Option<String>,
-    /// Put it into force even if it can use none of the newest events of its stream
+    /// Put it into force even if it can use none of the newest events of its stream, or fails on states that are stored
     #[arg(long)]
     force: bool,
     /// Print the result as JSON
@@ -125,7 +129,11 @@ pub(super) struct RollbackArguments {
 fn bindings(inputs: &[String]) -> Result<Option<String>, Failure> {
     let pair = |text: &String| {
         let (input, from) = text.split_once('=').ok_or_else(|| Failure::Wrong(anyhow!("--input {text}: write INPUT=PLACE")))?;
-        Ok((input.to_owned(), json!({"from": from})))
+        let binding = match from.strip_prefix('{') {
+            None => json!({"from": from}),
+            Some(_) => serde_json::from_str(from).map_err(|error| Failure::Wrong(anyhow!("--input {text}: {error}")))?,
+        };
+        Ok((input.to_owned(), binding))
     };
     let all = inputs.iter().map(pair).collect::<Result<Map<String, Value>, Failure>>()?;
     Ok((!all.is_empty()).then(|| Value::Object(all).to_string()))
@@ -147,20 +155,25 @@ pub(super) fn push(arguments: &PushArguments) -> Result<(), Failure> {
         ("fallback_values", arguments.fallback_values.clone()),
         ("settings", arguments.settings.clone()),
         ("max_age_secs", arguments.max_age_secs.map(|secs| secs.to_string())),
+        ("expire_secs", arguments.expire_secs.map(|secs| secs.to_string())),
         ("history_secs", arguments.history_secs.map(|secs| secs.to_string())),
         ("aggregations", arguments.aggregations.clone()),
         ("force", arguments.force.then(|| "true".to_owned())),
-        ("exact", arguments.exact.then(|| "true".to_owned())),
+        ("exact", arguments.exact.map(|is_exact| is_exact.to_string())),
         ("ahead_max_secs", arguments.ahead_max_secs.map(|secs| secs.to_string())),
         ("entity_bytes_max", arguments.entity_bytes_max.map(|bytes| bytes.to_string())),
     ];
     let query: Vec<String> = options.iter().filter_map(|(key, value)| Some(format!("{key}={}", escape(value.as_ref()?)))).collect();
-    if arguments.aggregations.as_ref().is_some_and(|text| text.len() > AGGREGATIONS_BYTES_MAX) {
-        let message =
-            "these are too many aggregations for a request; let the component declare them, or put them into the host's configuration";
-        return Err(Failure::Wrong(anyhow!(message)));
+    let query = query.join("&");
+    if query.len() > QUERY_BYTES_MAX {
+        let longest = options.iter().max_by_key(|(_, value)| value.as_ref().map_or(0, String::len)).map_or("", |(key, _)| key);
+        return Err(Failure::Wrong(anyhow!(
+            "the options are {} bytes long, escaped, and a request takes {QUERY_BYTES_MAX}, most of it `{longest}`: let the component declare its \
+             aggregations, or put the options into the host's configuration",
+            query.len()
+        )));
     }
-    let result = arguments.host.client()?.put(&format!("/v1/transforms/{}?{}", escape(&name), query.join("&")), &component)?;
+    let result = arguments.host.client()?.put(&format!("/v1/transforms/{}?{query}", escape(&name)), &component)?;
     say_in_force(&result, arguments.json);
     Ok(())
 }

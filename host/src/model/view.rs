@@ -132,6 +132,12 @@ pub struct View {
     pub kept: Kept,
     /// Age in seconds beyond which a row is no answer any more, by event time.
     pub max_age_secs: Option<u64>,
+    /// Age in seconds beyond which a row is forgotten; nothing for never. Windows and history may keep it longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_secs: Option<u64>,
+    /// Whether a state is kept for each entity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fold: bool,
     /// Of a view that is computed when it is asked for: what a request has to bring beside the entity.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub request: Vec<Field>,

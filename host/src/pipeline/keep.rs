@@ -225,6 +225,6 @@ fn entity(binding: &Binding, plan: &Plan, stored: &Stored, value: Option<Bytes>)
         return Ok(entity);
     }
     let to = Shape { outputs: &binding.view.features, plan };
-    let adapted = entity.adapt(Shape { outputs: &old.outputs, plan: &old.plan }, to, binding.schema);
+    let adapted = entity.adapt(Shape { outputs: &old.outputs, plan: &old.plan }, to);
     adapted.ok_or_else(|| Error::Corrupt("an entity that was stored under another schema".into()))
 }

@@ -1,15 +1,18 @@
 //! One transform over some events with neither a source nor a store: what data cases and the development loop see. Decoding, calling and finding the
 //! rows at fault are those of the event path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use super::collect::Origins;
 use super::fold::fold;
 use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{
-    Batch, Column, Entries, EntryId, FeatureRow, Format, InputBinding, Kind, Reason, SchemaId, Timestamp, Version, pack_row,
+    Batch, Column, Entries, EntryId, FeatureRow, Format, InputBinding, Kind, Packed, Reason, SchemaId, StoredState, Timestamp, Values,
+    Version, pack_row,
 };
 use crate::transform::{Applied, Error, Output, Transform, World};
 
@@ -52,6 +55,49 @@ impl<'t> Trial<'t> {
     /// The same with less time to find the rows at fault: what is then still mixed is given up together.
     pub fn bounded(self, bisect_time_max: Duration) -> Trial<'t> {
         Trial { bisect_time_max, ..self }
+    }
+
+    /// The entities of some entries, by their keys, each with the text of these inputs, as keys have it: what tells the partition.
+    pub fn entities(&self, entries: &Entries, by: &[String]) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let decoded = self.plan.decode(entries);
+        let faults: BTreeSet<u32> = decoded.iter().flat_map(|decoded| &decoded.faults).map(|fault| fault.row).collect();
+        let batch = Batch { rows: entries.len(), columns: decoded.into_iter().map(|decoded| decoded.column).collect() };
+        let inputs = &self.transform.spec().inputs;
+        let by: Vec<usize> = by.iter().filter_map(|name| inputs.iter().position(|field| field.name == *name)).collect();
+        let of = |entity: &[usize], row| {
+            let mut key = Vec::new();
+            Origins { prefix: b"", batch: &batch, entity, event_time: None, entries: &[], seen: &[] }.push_key(&mut key, row);
+            key
+        };
+        let rows = (0..batch.rows).filter(|row| !faults.contains(&(*row as u32)));
+        rows.map(|row| (of(&self.entity, row), of(&by, row))).collect()
+    }
+
+    /// Lets some entities begin with what is stored of them, as far as the transform can use it: as its own, or taken over.
+    pub fn begin_with(&mut self, stored: &[(Vec<u8>, Bytes)]) {
+        let own = &self.transform.spec().version;
+        let mut others: BTreeMap<&str, (Vec<&Vec<u8>>, Packed)> = BTreeMap::new();
+        for (entity, value) in stored {
+            match StoredState::read(value) {
+                Some(state) if StoredState::is_compatible(state.version, own) => {
+                    drop(self.states.insert(entity.clone(), state.bytes.to_vec()))
+                }
+                Some(state) => {
+                    let (entities, packed) = others.entry(state.version).or_default();
+                    entities.push(entity);
+                    packed.push(state.bytes);
+                }
+                None => {}
+            }
+        }
+        if self.transform.world() != World::MigratingTransform {
+            return;
+        }
+        for (version, (entities, packed)) in others {
+            let migrated = self.transform.migrate(version, &Column { values: Values::Blobs(packed), validity: None });
+            let Ok(Column { values: Values::Blobs(migrated), .. }) = migrated else { continue };
+            self.states.extend(entities.into_iter().enumerate().map(|(index, entity)| (entity.clone(), migrated.get(index).to_vec())));
+        }
     }
 
     /// Feeds some entries as one batch. States are those that the batches before have left.

@@ -26,6 +26,10 @@ pub(super) fn each(runs: &[Run], found: &[Looked], mut take: impl FnMut(usize, C
                 let values = values(row, mapping)?;
                 let positions = mapping.positions.get(run.columns.clone()).unwrap_or_default();
                 for (column, position) in run.columns.clone().zip(positions) {
+                    if found.get(run.view).is_some_and(|looked| looked.is_untold(run, column)) {
+                        take(column, Cell { made_by: None, ..absent(Status::OutsideHistory, None) })?;
+                        continue;
+                    }
                     let value = position.and_then(|position| *values.get(position)?);
                     let status = match value {
                         _ if is_fallback => Status::Fallback,

@@ -146,7 +146,7 @@ fn columns(
 }
 
 fn answer(view: &PlannedView, computed: &Computed, key: &[u8], outcome: Outcome, moment: Timestamp) -> Looked {
-    let found = |row, made_by| Looked { row, windows: Looking::Nothing, made_by };
+    let found = |row, made_by| Looked { row, made_by, ..Looked::default() };
     match outcome {
         Outcome::Nothing => Looked::default(),
         Outcome::Row(row) => {

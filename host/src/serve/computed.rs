@@ -106,6 +106,8 @@ impl Computed {
             windows: Vec::new(),
             kept: Default::default(),
             max_age_secs: None,
+            expire_secs: None,
+            fold: false,
             request: request.collect(),
             uses: uses.collect(),
             types: BTreeMap::new(),

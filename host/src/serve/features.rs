@@ -21,7 +21,7 @@ use super::compute::compute;
 use super::error::ApiError;
 use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, is_join_key, key};
 use super::look::{At, Looked, StoredSchema};
-use super::plan::{Mapping, Plan};
+use super::plan::{Mapping, Plan, PlannedView};
 use super::respond::ResultWriter;
 use super::room::AnswerRoom;
 use super::{Shared, arrow};
@@ -266,7 +266,7 @@ pub(super) async fn look(
             }
             looked.push(match again {
                 Some(again) => again,
-                None => view.entity(row.packed(), id, &*shared.schema(id).await?, at)?,
+                None => shared.entity(view, &row, at).await?,
             });
             continue;
         }
@@ -340,6 +340,16 @@ async fn read_stored(
 }
 
 impl Shared {
+    /// What there is of an entity that keeps more than its newest row.
+    async fn entity(&self, view: &PlannedView, stored: &FeatureRow, at: At) -> Result<Looked, ApiError> {
+        let id = stored.header.schema;
+        let (mut looked, made_under) = view.entity(stored.packed(), id, &*self.schema(id).await?, at)?;
+        if let (Some(made_by), Some(made_under)) = (&mut looked.made_by, made_under.filter(|made_under| *made_under != id)) {
+            made_by.component = self.schema(made_under).await?.schema.component;
+        }
+        Ok(looked)
+    }
+
     /// A stored schema; one that is not known yet was written by another host, or by this one a moment ago.
     pub(super) async fn schema(&self, id: SchemaId) -> Result<Arc<StoredSchema>, ApiError> {
         if let Some(schema) = self.schemas.load().get(&id) {
@@ -361,7 +371,7 @@ fn moment(as_of: Option<Result<Cow<'_, str>, &str>>) -> Result<At, ApiError> {
         let text = text.as_deref().unwrap_or_else(|text| text);
         let shown: String = text.chars().take(SHOWN_CHARS).collect();
         return Err(ApiError::unusable(format!(
-            "`as_of` is `{shown}`; expected a timestamp, RFC 3339 with an offset or seconds since 1970"
+            "`as_of` is `{shown}`; expected a timestamp, RFC 3339 with an offset or a number since 1970, in seconds, milli-, micro- or nanoseconds by its size"
         )));
     };
     if moment > now {

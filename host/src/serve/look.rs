@@ -30,6 +30,8 @@ impl At {
 pub(super) struct Looked {
     pub(super) row: Looking,
     pub(super) windows: Looking,
+    /// Which of the windowed features cannot be told as of that moment, by their positions; nobody where all can.
+    pub(super) untold: Option<Arc<[bool]>>,
     pub(super) made_by: Option<MadeBy>,
 }
 
@@ -73,6 +75,11 @@ impl StoredSchema {
     pub(super) fn new(schema: Schema) -> StoredSchema {
         StoredSchema { plan: Plan::new(&schema.features, &schema.kept), schema }
     }
+
+    /// An entity that was stored under it.
+    pub(super) fn entity(&self, stored: &Bytes) -> Result<Entity, ApiError> {
+        Entity::read(stored, &self.plan).map_err(|error| ApiError::internal(&error.to_string()))
+    }
 }
 
 impl Looked {
@@ -83,6 +90,14 @@ impl Looked {
             Looking::Found(_, _, Some(_)) | Looking::TooOld(_) => self.made_by,
             Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory | Looking::Fallback(..) | Looking::Error => None,
         }
+    }
+
+    /// Whether a column cannot be told, whatever there is of others of its run.
+    pub(super) fn is_untold(&self, run: &Run, column: usize) -> bool {
+        let Looking::Found(_, mapping, _) = &self.windows else { return false };
+        let untold = self.untold.as_ref().filter(|_| run.is_windowed);
+        let position = || mapping.positions.get(column).copied().flatten();
+        untold.is_some_and(|untold| position().and_then(|position| untold.get(position)).copied().unwrap_or(false))
     }
 
     /// The event time that is told once for the view: that of its values, whoever made them.
@@ -96,7 +111,7 @@ impl Looked {
     }
 
     fn outside_history() -> Looked {
-        Looked { row: Looking::OutsideHistory, windows: Looking::OutsideHistory, made_by: None }
+        Looked { row: Looking::OutsideHistory, windows: Looking::OutsideHistory, ..Looked::default() }
     }
 }
 
@@ -109,12 +124,12 @@ impl PlannedView {
         {
             return Looked::outside_history();
         }
-        Looked { row: Looking::Nothing, windows: self.windows_of_nothing(), made_by: None }
+        Looked { windows: self.windows_of_nothing(), ..Looked::default() }
     }
 
-    /// Whether entities of this view are forgotten some day.
+    /// Whether entities of this view are forgotten some day. What has windows since the first event is not, whatever it is told.
     fn forgets(&self) -> bool {
-        self.view.max_age_secs.is_some()
+        self.view.expire_secs.is_some() && (self.view.kept.is_nothing() || self.kept.reach().is_some())
     }
 
     fn windows_of_nothing(&self) -> Looking {
@@ -130,24 +145,28 @@ impl PlannedView {
             return Looked::outside_history();
         }
         let made_by = (mapping.component != Digest::NONE).then(|| MadeBy::stored(mapping.component, row.header.version));
-        Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing(), made_by }
+        Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing(), untold: None, made_by }
     }
 
-    /// For one that keeps more than its newest row.
-    pub(super) fn entity(&self, stored: &Bytes, schema: SchemaId, of: &StoredSchema, at: At) -> Result<Looked, ApiError> {
+    /// For one that keeps more than its newest row; and the schema that the row of that moment was made under, which may be an older one than the entity's.
+    pub(super) fn entity(
+        &self,
+        stored: &Bytes,
+        schema: SchemaId,
+        of: &StoredSchema,
+        at: At,
+    ) -> Result<(Looked, Option<SchemaId>), ApiError> {
         let corrupt = || ApiError::internal("a stored entity is not what its schema says");
-        let mut entity = Entity::read(stored, &of.plan).map_err(|error| ApiError::internal(&error.to_string()))?;
+        let mut entity = of.entity(stored)?;
         if of.schema.features != self.view.features || of.schema.kept != self.view.kept {
             let (from, to) = (&of.schema.features, &self.view.features);
             let (from, to) = (Shape { outputs: from, plan: &of.plan }, Shape { outputs: to, plan: &self.kept });
-            entity = entity.adapt(from, to, schema).ok_or_else(corrupt)?;
+            entity = entity.adapt(from, to).ok_or_else(corrupt)?;
         }
         let moment = match at {
             // Before its first event an entity was as one that nobody has heard of.
-            At::Past(moment, _) if moment < entity.born() => return Ok(self.absent(at)),
-            At::Past(moment, _) if !entity.answers(moment) => {
-                return Ok(Looked::outside_history());
-            }
+            At::Past(moment, _) if moment < entity.born() => return Ok((self.absent(at), None)),
+            At::Past(moment, _) if !entity.answers(moment) => return Ok((Looked::outside_history(), None)),
             At::Past(moment, _) => moment,
             // A clock that was set back is no reason to answer for a moment that is no longer kept.
             At::Now(now) => now.max(entity.kept_from()),
@@ -159,7 +178,12 @@ impl PlannedView {
         };
         let row = row.map(FeatureRow::new).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
+        let made_under = row.as_ref().map(|row| row.header.schema);
         let made_by = row.as_ref().map(|row| MadeBy::stored(of.schema.component, row.header.version));
+        let untold = match at {
+            At::Past(moment, _) => untold(&entity, &self.kept, moment),
+            At::Now(_) => None,
+        };
         let event_time = made_by.map(|made_by| made_by.event_time);
         let windows = if self.kept.has_windows() {
             let values = finish(&entity, &self.kept, moment, schema)?;
@@ -167,8 +191,15 @@ impl PlannedView {
         } else {
             Looking::Nothing
         };
-        Ok(Looked { row: row.map_or(Looking::Nothing, |row| aged(&self.view, row, Arc::clone(&self.rows), at)), windows, made_by })
+        let row = row.map_or(Looking::Nothing, |row| aged(&self.view, row, Arc::clone(&self.rows), at));
+        Ok((Looked { row, windows, untold, made_by }, made_under))
     }
+}
+
+/// Windowed features that an entity had before they began.
+fn untold(entity: &Entity, plan: &Plan, at: Timestamp) -> Option<Arc<[bool]>> {
+    let is_untold = |feature: usize| !entity.tells(feature, at);
+    (0..plan.features()).any(is_untold).then(|| (0..plan.features()).map(is_untold).collect())
 }
 
 fn aged(view: &View, row: FeatureRow, mapping: Arc<Mapping>, at: At) -> Looking {

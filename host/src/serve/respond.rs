@@ -64,8 +64,13 @@ impl<'p> ResultWriter<'p> {
         self.written.clear();
         let mut bytes = out.len() + entity.len();
         for run in &self.plan.runs {
-            let looking = found.get(run.view).map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
+            let looked = found.get(run.view);
+            let looking = looked.map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
+            let partly = looked.filter(|looked| run.is_windowed && looked.untold.is_some());
             let piece = match (looking, keys.get(run.view)) {
+                (Some(Looking::Found(row, mapping, time)), _) if partly.is_some() => {
+                    Arc::new(write_told(run, row, mapping, (*time, partly), (&mut *room, bytes))?)
+                }
                 (Some(Looking::Found(row, mapping, time)), Some(key)) if !run.is_fleeting => {
                     self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping, (*time, None), (&mut *room, bytes)))?
                 }
@@ -97,11 +102,11 @@ impl<'p> ResultWriter<'p> {
         push_joined(out, self.written.iter().map(|piece| piece.event_times()));
         if self.provenance {
             out.extend_from_slice(b"],\"provenance\":[");
-            let made_by = self
-                .plan
-                .runs
-                .iter()
-                .flat_map(|run| std::iter::repeat_n(found.get(run.view).and_then(|looked| looked.made(run)), run.columns.len()));
+            let made_by = self.plan.runs.iter().flat_map(|run| {
+                let looked = found.get(run.view);
+                let made_by = looked.and_then(|looked| looked.made(run));
+                run.columns.clone().map(move |column| made_by.filter(|_| !looked.is_some_and(|looked| looked.is_untold(run, column))))
+            });
             for (made_by, separator) in separated(made_by) {
                 out.extend_from_slice(separator);
                 push_made_by(out, made_by);
@@ -163,6 +168,46 @@ fn write_row(
             piece.count(Status::Present, columns - nulls);
             piece.count(Status::Null, nulls);
         }
+    }
+    Ok(piece)
+}
+
+/// A run of windowed features of which some cannot be told.
+fn write_told(
+    run: &Run,
+    row: &FeatureRow,
+    mapping: &Mapping,
+    (time, looked): (Option<Timestamp>, Option<&Looked>),
+    (room, bytes): (&mut AnswerRoom<'_>, usize),
+) -> Result<Piece, ApiError> {
+    let values = cells::values(row, mapping)?;
+    let is_untold = |column| looked.is_some_and(|looked| looked.is_untold(run, column));
+    let told = || {
+        run.columns.clone().map(|column| {
+            let value = mapping.positions.get(column).copied().flatten().and_then(|position| *values.get(position)?);
+            match value {
+                _ if is_untold(column) => (None, Status::OutsideHistory, None),
+                Some(value) => (Some(value), Status::Present, time),
+                None => (None, Status::Null, time),
+            }
+        })
+    };
+    let mut piece = Piece::with_capacity(run.columns.len() * 56);
+    for ((value, ..), separator) in separated(told()) {
+        room.written(bytes + piece.len())?;
+        piece.text_mut().extend_from_slice(separator);
+        push_value(piece.text_mut(), value);
+    }
+    piece.end_values();
+    for ((_, status, _), separator) in separated(told()) {
+        piece.text_mut().extend_from_slice(separator);
+        push_status(piece.text_mut(), status);
+        piece.count(status, 1);
+    }
+    piece.end_statuses();
+    for ((.., time), separator) in separated(told()) {
+        piece.text_mut().extend_from_slice(separator);
+        push_time(piece.text_mut(), time);
     }
     Ok(piece)
 }

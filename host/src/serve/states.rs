@@ -1,4 +1,4 @@
-//! States of folds, for people to look at.
+//! States of folds and what windows and history take, for people to look at.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::error::ApiError;
 use super::join_keys::{Given, check_known, key};
 use super::plan::view_of;
 use crate::model::json::push_value;
-use crate::model::{StoredState, Value, state_key};
+use crate::model::{FeatureRow, StoredState, Value, View, state_key};
 
-/// The state of one entity, as text where it is text, and as bytes.
+/// The state of one entity, as text where it is text, and as bytes; and figures of what is kept beside it.
 pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
@@ -29,16 +29,33 @@ pub(super) async fn show(
     let view = view_of(&catalog, &caller, &name)?;
     let label = || "the query".to_owned();
     check_known(&[&*view], members.keys().map(String::as_str), &label)?;
-    let key = state_key(&key(&view, &label, |name| Some(Given::Plain(members.get(name)?)))?);
-    let stored = shared.state.store.read(&[key]).await?.pop().flatten();
-    let Some(stored) = stored.filter(|stored| StoredState::ended(stored).is_none()) else {
-        return Ok(Json(json!({"view": name, "entity": members, "state": null})));
-    };
+    let key = key(&view, &label, |name| Some(Given::Plain(members.get(name)?)))?;
+    let (state, kept) = (state(&shared, &view, &key).await?, kept(&shared, &view, &key).await?);
+    Ok(Json(json!({"view": name, "entity": members, "fold": view.fold, "state": state, "kept": kept})))
+}
+
+/// The state of a fold.
+async fn state(shared: &Shared, view: &View, key: &[u8]) -> Result<Option<Json_>, ApiError> {
+    if !view.fold {
+        return Ok(None);
+    }
+    let stored = shared.state.store.read(&[state_key(key)]).await?.pop().flatten();
+    let Some(stored) = stored.filter(|stored| StoredState::ended(stored).is_none()) else { return Ok(None) };
     let state = StoredState::read(&stored).ok_or_else(|| ApiError::internal("a stored state is cut short"))?;
     let mut base64 = Vec::new();
     push_value(&mut base64, Some(Value::Bytes(state.bytes)));
     let base64: Json_ = serde_json::from_slice(&base64).map_err(|error| ApiError::internal(&error.to_string()))?;
     let text = std::str::from_utf8(state.bytes).ok();
-    let state = json!({"version": state.version, "bytes": state.bytes.len(), "text": text, "base64": base64});
-    Ok(Json(json!({"view": name, "entity": members, "state": state})))
+    Ok(Some(json!({"version": state.version, "bytes": state.bytes.len(), "text": text, "base64": base64})))
+}
+
+/// What is kept of an entity for windows and history, in figures.
+async fn kept(shared: &Shared, view: &View, key: &[u8]) -> Result<Option<Json_>, ApiError> {
+    let stored = if view.kept.is_nothing() { None } else { shared.state.store.read(&[key.to_vec()]).await?.pop().flatten() };
+    let Some(stored) = stored else { return Ok(None) };
+    let row = FeatureRow::new(stored).map_err(|error| ApiError::internal(&error.to_string()))?;
+    let newest = row.header.version.event_time;
+    // Otherwise nothing came of it since the view keeps more than the newest row.
+    let kept_from = if row.is_entity() { shared.schema(row.header.schema).await?.entity(row.packed())?.kept_from() } else { newest };
+    Ok(Some(json!({"bytes": row.packed().len(), "newest_event_time": newest.to_string(), "kept_from": kept_from.to_string()})))
 }

@@ -4,7 +4,7 @@
 //! byte  0       format, 4
 //!       1..29   as in a packed row: the newest version, and the schema
 //!       then    the moment from which reads are exact and the earliest event time of all (both signed), rows and contributions each as a log, and the tiles
-//!               of each window
+//!               of each window, and what has begun later than the entity
 //! log           how many, bytes of all of them, and each with its length before it
 //! contribution  version, and for each column that is aggregated: 1 and the packed value, or 0
 //! tiles         see there
@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 
+use super::begun::Begun;
 use super::cell::Cell;
 use super::contribution::{ByColumn, add, of_all};
 pub(super) use super::contribution::{packed_contribution, unpacked};
@@ -59,6 +60,8 @@ pub struct Entity {
     pub(super) contributions: Log,
     /// For each window.
     pub(super) windows: Vec<Tiles>,
+    /// What is not known from the entity's beginning on.
+    pub(super) begun: Begun,
 }
 
 impl Entity {
@@ -72,6 +75,7 @@ impl Entity {
             rows: Log::new(ROW_VERSION_AT),
             contributions: Log::new(CONTRIBUTION_VERSION_AT),
             windows: plan.windows.iter().map(|_| Tiles::default()).collect(),
+            begun: Begun::default(),
         }
     }
 
@@ -93,8 +97,9 @@ impl Entity {
         let rows = Log::read(ROW_VERSION_AT, &mut reader, stored)?;
         let contributions = Log::read(CONTRIBUTION_VERSION_AT, &mut reader, stored)?;
         let windows = plan.windows.iter().map(|_| Tiles::read(&mut reader, stored.len())).collect::<Option<Vec<_>>>()?;
+        let begun = Begun::read(&mut reader)?;
         let newest = (newest != Version::MIN).then_some(newest);
-        Some(Entity { stored: stored.clone(), newest, kept_from, born, rows, contributions, windows })
+        Some(Entity { stored: stored.clone(), newest, kept_from, born, rows, contributions, windows, begun })
     }
 
     /// Appends the stored form. What no read covers any more is left out.
@@ -109,6 +114,7 @@ impl Entity {
         self.rows.push(out);
         self.contributions.push(out);
         self.windows.iter().for_each(|tiles| tiles.push(out, &self.stored));
+        self.begun.push(out, self.kept_from);
         Ok(())
     }
 
@@ -116,7 +122,10 @@ impl Entity {
     pub fn bytes(&mut self, plan: &Plan) -> Result<usize, EntityError> {
         self.forget_tiles(plan)?;
         let tiles: usize = self.windows.iter().map(Tiles::bytes).sum();
-        Ok(HEADER_BYTES + signed_bytes(self.kept_from) + signed_bytes(self.born) + self.rows.bytes() + self.contributions.bytes() + tiles)
+        let mut begun = Vec::new();
+        self.begun.push(&mut begun, self.kept_from);
+        let logs = self.rows.bytes() + self.contributions.bytes();
+        Ok(HEADER_BYTES + signed_bytes(self.kept_from) + signed_bytes(self.born) + logs + tiles + begun.len())
     }
 
     /// Tiles that no read covers any more.
@@ -132,7 +141,7 @@ impl Entity {
         self.newest
     }
 
-    /// Adds a row that an event gave: its packed form, which replaces one of the same version, and the values of the columns that the plan names, by their
+    /// Adds a row that an event gave: its packed form, and the values of the columns that the plan names, by their
     /// position among the outputs. There need be no packed form where another row of the same batch takes its place at every moment that is answered. `now`
     /// bounds how far an event out of the future can push what is kept. The packed form may be of a newer version than the event: a row of a fold has what came before
     /// it in it. Windows count it at `version` all the same.
@@ -206,11 +215,15 @@ impl Entity {
         }
         let kept_from = self.kept_from;
         let rows = self.rows.open()?;
-        let at = rows.partition_point(|(known, _)| *known < version);
-        match rows.get_mut(at) {
-            Some(row) if row.0 == version => row.1 = packed,
-            // Older than the oldest that is kept, which is the newest row at the first moment that can be asked for.
-            Some((oldest, _)) if at == 0 && oldest.event_time.0 <= kept_from => {}
+        // Rows of one event stand in the order in which the transform returned them.
+        let at = rows.partition_point(|(known, _)| *known <= version);
+        let is_past = |version: &Version| version.event_time.0 <= kept_from;
+        // Of what is past only the newest row can still be asked for.
+        if at == 0 && rows.first().is_some_and(|(oldest, _)| is_past(oldest)) {
+            return Some(());
+        }
+        match rows.get_mut(..at)?.last_mut() {
+            Some(row) if row.0 == version && is_past(&version) => row.1 = packed,
             _ => rows.insert(at, (version, packed)),
         }
         Some(())
@@ -288,6 +301,12 @@ impl Entity {
     /// Whether a read as of this moment is exact.
     pub fn answers(&self, at: Timestamp) -> bool {
         at.0 >= self.kept_from
+    }
+
+    /// Whether a windowed feature, by its position in the plan, can be told as of this moment: one that began later than the entity cannot before it is complete, or
+    /// began.
+    pub fn tells(&self, feature: usize, at: Timestamp) -> bool {
+        self.begun.feature(feature).is_none_or(|from| at.0 >= from)
     }
 
     /// The earliest moment that is answered.

@@ -14,7 +14,7 @@ pub struct Plan {
     /// The outputs that are aggregated: position and kind.
     pub(super) columns: Vec<(usize, Kind)>,
     pub(super) windows: Vec<Window>,
-    features: Vec<Feature>,
+    pub(super) features: Vec<Feature>,
     /// How far back reads are answered, in microseconds.
     pub(super) history: i64,
     pub(super) exact: bool,
@@ -44,11 +44,19 @@ pub(super) struct Planned {
     pub(super) shape: Shape,
 }
 
+impl Planned {
+    /// Whether what is kept in this cell can go on in the other.
+    pub(super) fn goes_on(&self, other: &Planned) -> bool {
+        self.name == other.name && self.kind == other.kind && self.shape.answers_for(other.shape)
+    }
+}
+
+/// A windowed feature: which cell it comes out of, and how.
 #[derive(Debug)]
-struct Feature {
-    window: usize,
-    cell: usize,
-    function: Aggregate,
+pub(super) struct Feature {
+    pub(super) window: usize,
+    pub(super) cell: usize,
+    pub(super) function: Aggregate,
     /// Of the column.
     kind: Kind,
 }
@@ -148,6 +156,12 @@ impl Window {
     /// Whether an event time falls into the tile of this number.
     pub(super) fn is_within(&self, number: i64, time: i64) -> bool {
         !self.has_tiles() || (time.wrapping_sub(number.wrapping_mul(self.tile)) as u64) < self.tile as u64
+    }
+
+    /// The earliest moment at which a read covers nothing that is not later than this; `None` for never.
+    pub(super) fn first_beyond(&self, time: i64) -> Option<i64> {
+        let tile = time.saturating_add(1).saturating_add(self.tile - 1).div_euclid(self.tile);
+        Some(tile.saturating_mul(self.tile).saturating_add(self.length? - 1))
     }
 
     /// The cells of a tile that has nothing in it.
