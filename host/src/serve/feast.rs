@@ -105,7 +105,7 @@ pub(super) async fn get_online_features(
     let mut looked = look(&shared, &plan, at, &keys, &mut room).await?;
     if plan.computes() {
         // What Feast calls request data travels among the entities.
-        compute(&plan, at.moment(), None, &keys, &mut looked, &asked.entities)?;
+        compute(&plan, at, None, &keys, &mut looked, &asked.entities)?;
     }
     let write = || answer::write(&plan, &asked.layout, &asked.entities, &names, &looked, &mut room);
     let body = aside(looked.len(), &plan, write)?;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::timeout_at;
 
 use super::access::Caller;
 use super::body::{self, Whole};
@@ -58,7 +59,7 @@ struct Asked<'b> {
     /// What goes with the entities beside their join keys, for views that are computed.
     #[serde(borrow)]
     request: Option<&'b RawValue>,
-    /// Time to compute in, in milliseconds.
+    /// Time from the request's first byte until what is computed must be there, in milliseconds.
     deadline_ms: Option<u64>,
 }
 
@@ -84,8 +85,8 @@ struct Wanted {
     provenance: bool,
     /// Whether an answer in JSON says what its values are.
     kinds: bool,
-    /// Time to compute in.
-    time_max: Option<Duration>,
+    /// When what is computed must be there.
+    until: Option<Instant>,
 }
 
 /// Where queries come in.
@@ -109,6 +110,7 @@ pub(super) async fn query(
     wants_arrow: bool,
     body: impl HttpBody<Data = Bytes> + Unpin,
 ) -> Result<Response, ApiError> {
+    let came = Instant::now();
     let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.rooms).await?;
     let asked: Asked<'_> = body::object(&body)?;
     let as_of = asked.as_of.map(RawValue::get).filter(|as_of| *as_of != "null");
@@ -145,8 +147,8 @@ pub(super) async fn query(
         }
     }
     let layout = if wants_arrow { Layout::Arrow } else { asked.layout };
-    let time_max = asked.deadline_ms.map(Duration::from_millis);
-    let wanted = Wanted { at, layout, provenance: asked.provenance, kinds: asked.kinds, time_max };
+    let until = asked.deadline_ms.and_then(|ms| came.checked_add(Duration::from_millis(ms)));
+    let wanted = Wanted { at, layout, provenance: asked.provenance, kinds: asked.kinds, until };
     let brings = match (asked.request, plan.computes()) {
         (None, false) => None,
         (request, _) => Some(Brought::new(&plan, &asked.entities, request)?),
@@ -161,6 +163,7 @@ pub(super) async fn query_one(
     query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let came = Instant::now();
     let Path(view) = path?;
     let Query(mut members) = query?;
     let as_of = members.remove("as_of");
@@ -173,7 +176,8 @@ pub(super) async fn query_one(
     let layout = if wants_arrow(&headers) { Layout::Arrow } else { Layout::Rows };
     let time_max = members.remove("deadline_ms").map(|text| text.parse().map(Duration::from_millis)).transpose();
     let time_max = time_max.map_err(|_| ApiError::unusable("`deadline_ms` is a number of milliseconds"))?;
-    let wanted = Wanted { at, layout, provenance, kinds: false, time_max };
+    let until = time_max.and_then(|max| came.checked_add(max));
+    let wanted = Wanted { at, layout, provenance, kinds: false, until };
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
         None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &caller, &view))?,
@@ -206,9 +210,16 @@ async fn answer<'e>(
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
 ) -> Result<Response, ApiError> {
     let mut room = shared.rooms.answer();
-    let mut looked = look(shared, plan, wanted.at, keys, &mut room).await?;
+    let mut looked = match wanted.until.filter(|_| !plan.answers_stored()) {
+        None => look(shared, plan, wanted.at, keys, &mut room).await?,
+        // It is read to compute with alone, and what comes too late for that is not waited for.
+        Some(until) => match timeout_at(until.into(), Box::pin(look(shared, plan, wanted.at, keys, &mut room))).await {
+            Ok(looked) => looked?,
+            Err(_) => vec![Looked::default(); keys.len()],
+        },
+    };
     if let Some(brings) = brings {
-        compute(plan, wanted.at.moment(), wanted.time_max, keys, &mut looked, brings)?;
+        compute(plan, wanted.at, wanted.until, keys, &mut looked, brings)?;
     }
     let write = || {
         Ok::<(&str, Vec<u8>), ApiError>(match wanted.layout {

@@ -224,6 +224,11 @@ impl Plan {
         self.views.iter().any(|view| view.computed.is_some())
     }
 
+    /// Whether anything in it is answered as it is stored.
+    pub(super) fn answers_stored(&self) -> bool {
+        self.answered().any(|view| view.computed.is_none())
+    }
+
     /// What a view was asked for by.
     pub(super) fn view_name(&self, view: usize) -> &str {
         let of_view = self.columns.iter().zip(&self.names).find(|(column, _)| column.view == view);
