@@ -96,8 +96,12 @@ impl Core {
         let options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         let source = Source::Put { origin: Origin::Pushed, by, force: binding.force.unwrap_or_default() };
         let options = Self::with_binding(options, binding)?;
+        let before = self.streams.load_full();
         let active = self.install(name, component.into(), Some(options), source).await.map_err(|error| refused(&error))?;
-        Ok(TransformInfo { sample: active.sample, ..self.info(name).await? })
+        let info = self.info(name).await?;
+        // One that nothing read before a restart is opened anew and has entries.
+        let made_stream = info.stream.as_ref().is_some_and(|stream| !before.contains_key(stream) && self.is_empty_log(stream));
+        Ok(TransformInfo { sample: active.sample, made_stream, ..info })
     }
 
     /// A place among those who have something compiled.
@@ -135,7 +139,9 @@ impl Core {
     /// How a component is bound once a request has said what it wants otherwise.
     pub(super) fn with_binding(mut options: BindingOptions, binding: Binding) -> Result<BindingOptions, Refusal> {
         options.stream = binding.stream.or(options.stream);
-        options.group = binding.group.or(options.group);
+        if let Some(text) = binding.group {
+            options.group = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`group`: {error}")))?);
+        }
         if let Some(text) = binding.start {
             options.start = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`start`: {error}")))?);
         }
@@ -193,6 +199,7 @@ impl Core {
             origin: None,
             number: None,
             sample: None,
+            made_stream: false,
             unseen: Vec::new(),
             spec: None,
         });
@@ -218,7 +225,7 @@ impl Core {
                     let held: Vec<String> = worker.held().map(|index| index.to_string()).collect();
                     state = format!("{state}; {} of {} partitions here: {}", held.len(), worker.pipelines.len(), held.join(" "));
                 }
-                let is_shared = self.stream_config(&group.stream).group == group.name;
+                let is_shared = *self.stream_config(&group.stream).group == *group.name;
                 let of = if is_shared { String::new() } else { format!(" group {}", group.name) };
                 parts.push(PartState { part: format!("stream {}{of}", group.stream), ready, state });
             }
@@ -255,7 +262,7 @@ impl Core {
     async fn replays_of(&self, stream: &str, partition: Option<u32>, transform: &str) -> Result<mpsc::Sender<Replay>, Refusal> {
         let registry = self.registry.lock().await;
         let reading = registry.active.get(transform).and_then(|active| active.reading.as_ref());
-        let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group };
+        let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group.to_string() };
         let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
         let workers = self.workers.lock().await;
         let worker = workers.get(&group).ok_or_else(|| {
@@ -312,6 +319,7 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         origin: Some(active.origin.as_str()),
         number: Some(active.number),
         sample: None,
+        made_stream: false,
         unseen: Vec::new(),
         spec: Some(active.bound.transform().spec().as_ref().clone()),
     }

@@ -131,7 +131,7 @@ impl Core {
         let config = self.stream_config(stream);
         let own = standing.aside.get(name).cloned().or_else(|| options.own_group(name, &config.group));
         let start = options.start.filter(|_| own.is_some()).unwrap_or(config.start);
-        Reading { group: ConsumerGroup { stream: stream.to_owned(), name: own.unwrap_or(config.group) }, start }
+        Reading { group: ConsumerGroup { stream: stream.to_owned(), name: own.unwrap_or_else(|| config.group.to_string()) }, start }
     }
 
     /// The partitions that a group works on.

@@ -180,6 +180,9 @@ fn say_in_force(result: &Value, as_json: bool) {
     let [name, number, component] = ["/name", "/number", "/component"].map(|pointer| text(result, pointer));
     let place = result.get("stream").and_then(Value::as_str).map_or("for requests".to_owned(), |stream| format!("on stream `{stream}`"));
     print::line(&format!("{name} is in force {place}, version {number}, component {component}"));
+    if let (Some(true), Some(stream)) = (result.get("made_stream").and_then(Value::as_bool), result.get("stream").and_then(Value::as_str)) {
+        print::line(&format!("made the stream `{stream}`, which was not there before"));
+    }
     say_unseen(result);
     if let Some(sample) = result.get("sample").filter(|sample| !sample.is_null()) {
         let outcome = |side: &str| ["used", "rows", "rejected", "failed"].map(|count| text(sample, &format!("/{side}/{count}")));

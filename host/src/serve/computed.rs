@@ -143,7 +143,9 @@ impl Computed {
 
     /// What is served where nothing could be computed, and the moment it was computed for, if ever. The past does not know what was computed since.
     pub(super) fn instead(&self, key: &[u8], at: At) -> Option<(FeatureRow, Option<Timestamp>)> {
-        let last = || self.last.get(key).filter(|_| at.is_now()).map(|row| (Some(row.header.version.event_time), row)).map(|(time, row)| (row, time));
+        let last = || {
+            self.last.get(key).filter(|_| at.is_now()).map(|row| (Some(row.header.version.event_time), row)).map(|(time, row)| (row, time))
+        };
         match self.fallback {
             FallbackKind::Error => None,
             FallbackKind::Last => last().or_else(|| self.values.clone().map(|row| (row, None))),

@@ -85,7 +85,9 @@ impl Looked {
         let looking = if run.is_windowed { &self.windows } else { &self.row };
         match looking {
             Looking::Found(_, _, Some(_)) | Looking::Fallback(_, _, Some(_)) | Looking::TooOld(_) => self.made_by,
-            Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory | Looking::Fallback(_, _, None) | Looking::Error => None,
+            Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory | Looking::Fallback(_, _, None) | Looking::Error => {
+                None
+            }
         }
     }
 
