@@ -151,6 +151,7 @@ pub(super) async fn query(
         let members: Entity<'_> = serde_json::from_str(raw.get())
             .map_err(|error| ApiError::unusable(format!("entities[{index}] is not an object of join keys: {error}")))?;
         let label = || format!("entities[{index}]");
+        members.check_once(&label)?;
         check_known(&views, members.0.iter().map(|(name, _)| name.as_ref()), &label)?;
         for view in &views {
             keys.push(key(view, &label, |name| members.get(name))?);

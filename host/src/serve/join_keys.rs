@@ -21,7 +21,33 @@ pub(super) struct Entity<'b>(pub(super) Vec<(Cow<'b, str>, &'b RawValue)>);
 
 impl<'b> Entity<'b> {
     pub(super) fn get(&self, name: &str) -> Option<Given<'b>> {
-        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| Given::Json(value.get()))
+        self.0.iter().rev().find(|(member, _)| member == name).map(|(_, value)| Given::Json(value.get()))
+    }
+}
+
+impl Entity<'_> {
+    /// Refuses a member that stands twice: nobody could say which one was meant. (Feast's clients are read as Feast reads them, which takes the last.)
+    pub(super) fn check_once(&self, label: &impl Fn() -> String) -> Result<(), ApiError> {
+        let double = if self.0.len() <= FEW_MEMBERS {
+            self.0
+                .iter()
+                .enumerate()
+                .find(|(index, (name, _))| self.0.iter().take(*index).any(|(before, _)| before == name))
+                .map(|(_, one)| one)
+        } else {
+            let mut seen = HashSet::with_capacity(self.0.len());
+            self.0.iter().find(|member| {
+                let (name, _) = *member;
+                !seen.insert(name)
+            })
+        };
+        match double {
+            None => Ok(()),
+            Some((name, _)) => {
+                let shown: String = name.chars().take(SHOWN_CHARS).collect();
+                Err(ApiError::unusable(format!("{}: `{shown}` stands in it twice", label())))
+            }
+        }
     }
 }
 
@@ -38,19 +64,8 @@ impl<'de: 'b, 'b> Deserialize<'de> for Entity<'b> {
             fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 #[derive(Deserialize)]
                 struct Name<'n>(#[serde(borrow)] Cow<'n, str>);
-                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-                let mut known = HashSet::new();
+                let mut members = Vec::new();
                 while let Some(Name(name)) = map.next_key()? {
-                    // An object has few members as a rule, and a list of them is looked through sooner than a set is made.
-                    let is_few = members.len() < FEW_MEMBERS;
-                    if !is_few && known.is_empty() {
-                        known.extend(members.iter().map(|(name, _)| name.clone()));
-                    }
-                    let is_double = if is_few { members.iter().any(|(known, _)| *known == name) } else { !known.insert(name.clone()) };
-                    if is_double {
-                        let shown: String = name.chars().take(SHOWN_CHARS).collect();
-                        return Err(serde::de::Error::custom(format!("`{shown}` stands in it twice")));
-                    }
                     members.push((name, map.next_value()?));
                 }
                 Ok(Entity(members))
