@@ -2,6 +2,7 @@
 
 mod access;
 mod binding_options;
+mod book;
 mod bound;
 pub mod cases;
 mod chain;
@@ -11,15 +12,19 @@ mod demo;
 mod evolve;
 mod feast;
 mod folder;
+mod follow;
+mod replays;
 mod restart;
 mod services;
 mod shadow;
 mod standing;
+mod stream_list;
 mod streams;
 mod swaps;
 mod transforms;
 mod versions;
 mod view_versions;
+mod work;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +40,7 @@ use tokio::task::JoinHandle;
 use crate::changes::{self, Changes};
 use crate::config::{Config, Durability, Store};
 use crate::data_folder::{self, DataFolder};
+use crate::pipeline::Revisions;
 use crate::serve;
 use crate::serve::Catalog;
 use crate::source::embedded::Log;
@@ -42,15 +48,14 @@ use crate::telemetry::Telemetry;
 use crate::transform::{Engine, EngineOptions};
 
 pub use binding_options::BindingOptions;
+use book::Book;
 pub use check::{Checked, check};
 pub use demo::{DemoOptions, Progress, demo};
 use folder::FolderWatch;
-use services::ServiceBook;
+use follow::Following;
 use shadow::Shadows;
-use standing::StandingFile;
 use streams::OpenStore;
 use transforms::Registry;
-use versions::VersionBook;
 use workers::{ConsumerGroup, Worker};
 
 /// How often expired rows are looked for.
@@ -73,6 +78,12 @@ struct Core {
     streams: Arc<ArcSwap<BTreeMap<String, serve::Stream>>>,
     logs: std::sync::Mutex<BTreeMap<String, Log>>,
     registry: Mutex<Registry>,
+    /// How far this host is with the book of versions, for its pipelines.
+    revisions: Arc<Revisions>,
+    /// Whoever compares the book with the store's.
+    following: Mutex<Following>,
+    /// Why this host does not have in force what it should, if that is so.
+    behind: std::sync::Mutex<Option<String>>,
     /// Views that no transform computes.
     written: BTreeMap<String, Arc<serve::Written>>,
     workers: Mutex<BTreeMap<ConsumerGroup, Worker>>,
@@ -107,6 +118,7 @@ impl Host {
         let tls = access::tls(&config)?;
         let config = config.with_registry().map_err(anyhow::Error::msg)?;
         let core = Arc::new(Core::open(config).await?);
+        core.begin_to_follow().await;
         core.open_streams().await?;
         core.install_declared().await?;
         if let Some(folder) = core.config.host.transforms_folder.clone() {
@@ -114,10 +126,10 @@ impl Host {
         }
         core.resume_all().await;
         core.resume_shadows().await;
-        core.publish(&*core.registry.lock().await);
-        core.release_streams().await;
+        core.begin_to_work().await;
         core.keep_house();
         core.watch_switches();
+        core.follow();
         let listen = core.config.host.listen;
         let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr()?;
@@ -181,9 +193,8 @@ impl Core {
             memory_bytes_max: config.engine.memory_bytes_max,
             ..EngineOptions::default()
         })?;
-        let book = VersionBook::open(folder.components(), config.host.versions_max)?;
-        let services = ServiceBook::open(folder.components().join("services.json"), &config)?;
-        let standing = StandingFile::open(folder.components().join("standing.json"))?;
+        let revisions = Arc::new(Revisions::default());
+        let book = Book::open(folder.components(), config.host.versions_max, store.shared(), folder.host_id(), &revisions)?;
         let shadows = Shadows::open(folder.path().join("shadows"))?;
         let written = feast::written(&config, &*store.as_store()).await?;
         Ok(Core {
@@ -196,7 +207,10 @@ impl Core {
             catalog: Arc::default(),
             streams: Arc::default(),
             logs: std::sync::Mutex::default(),
-            registry: Mutex::new(Registry::new(book, services, standing, shadows)),
+            registry: Mutex::new(Registry::new(book, services::declared(&config), shadows)),
+            revisions,
+            following: Mutex::default(),
+            behind: std::sync::Mutex::default(),
             workers: Mutex::default(),
             held: watch::Sender::new(None),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),

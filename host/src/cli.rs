@@ -84,7 +84,7 @@ enum Command {
     #[command(after_help = "Example: gristmill rollback own")]
     Rollback(transforms::RollbackArguments),
     /// Show the streams of a running host: who reads them, where rows go on to, how far behind
-    #[command(after_help = "Example: gristmill streams")]
+    #[command(after_help = "Example: gristmill streams --partitions")]
     Streams(streams::Arguments),
     /// Try a new version behind the one in force, compare, and let it take over
     #[command(after_help = "Example: gristmill shadow put payment payment-2.wasm")]

@@ -22,7 +22,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 
 use log_end::LogEnds;
 pub use log_end::Retention;
-pub(crate) use log_end::{Appending, LogEnd};
+pub(crate) use log_end::{Appending, LogEnd, log_name};
 
 /// Version of the folder's layout that this host writes, and the greatest that it reads.
 const FORMAT: u32 = 1;

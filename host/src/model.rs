@@ -49,7 +49,7 @@ pub use group_name::GroupName;
 pub use input_binding::{Epoch, InputBinding};
 pub use one_line::one_line;
 pub use owned_value::OwnedValue;
-pub use partitioning::{PARTITIONS_MAX, Partitioning, cluster_slot};
+pub use partitioning::{PARTITIONS_MAX, Partitioning, cluster_slot, partition_tag};
 pub use service::{Service, ServiceName, Services};
 pub use shadow::{FeatureCounts, GivenUp, RowCounts, ShadowCounts, ShadowExample, ShadowGates, ShadowReport, SideCounts};
 pub use spec::{Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::model::{Commit, DeadLetter, DeadLetterQuery, Disposition, Location, Partition, Place, Schema, SchemaId};
+use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Disposition, EntryId, Location, Partition, Place, Schema, SchemaId};
 
 /// A store of feature rows.
 #[async_trait]
@@ -39,6 +39,15 @@ pub trait OnlineStore: Send + Sync {
         Ok(Some(attendant).filter(|attendant| attendant.remaining_ms > 0).into_iter().collect())
     }
 
+    /// How far partitions are applied, and who holds each, as the store knows it without taking any. A store that no other host can reach leaves it to this host's
+    /// pipelines, which know it.
+    async fn holdings(&self, partitions: &[Partition]) -> Result<Vec<Holding>, Error> {
+        Ok(vec![Holding::default(); partitions.len()])
+    }
+
+    /// How far each of these partitions is applied, by whatever host.
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error>;
+
     /// Whether the store answers.
     async fn check(&self) -> Result<(), Error>;
 
@@ -60,6 +69,12 @@ pub trait DeadLetters: Send + Sync {
 
     /// How many are kept, and how many were ever pushed out by newer ones because of the bound.
     async fn count(&self) -> Result<DeadLetterCount, Error>;
+
+    /// Leaves word for whoever holds a partition that some of its dead letters are to be tried again; see [`Writer::asked`]. False of a store that no other host
+    /// can reach: nobody would hear it.
+    async fn ask(&self, _partition: &Partition, _ids: &BTreeSet<DeadLetterId>) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 /// Dead letters kept and pushed out.
@@ -76,10 +91,17 @@ pub struct DeadLetterCount {
 pub struct Attendant {
     /// Its identity.
     pub host: String,
-    /// The transforms that it has for it.
-    pub transforms: BTreeSet<String>,
     /// For so long it is believed to be alive if it says nothing more.
     pub remaining_ms: u64,
+}
+
+/// How far a partition is applied, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holding {
+    /// The greatest entry id applied, where there is one.
+    pub last: Option<EntryId>,
+    /// The host whose lease it is, while there is one.
+    pub host: Option<String>,
 }
 
 /// Who may write to a partition.
@@ -119,6 +141,12 @@ pub trait Writer: Send {
 
     /// Keeps the lease while there is nothing to commit. To be called at least every third of the lease.
     async fn renew(&mut self) -> Result<(), Error>;
+
+    /// Dead letters of the partition that are to be tried again because some host was asked to that does not hold it; at most so many. What is told once is not
+    /// told again: a dead letter that is tried and brings the host down must not bring down the next one.
+    async fn asked(&mut self, _ids_max: usize) -> Result<BTreeSet<DeadLetterId>, Error> {
+        Ok(BTreeSet::new())
+    }
 
     /// Gives the lease up, so that another host need not wait for it to expire.
     async fn release(self: Box<Self>) -> Result<(), Error>;

@@ -29,6 +29,7 @@ mod keep;
 mod owed;
 mod read_ahead;
 mod replay;
+mod revision;
 mod shadow;
 mod share;
 mod states;
@@ -55,6 +56,7 @@ pub use emit::Emit;
 use owed::Owed;
 use read_ahead::ReadAhead;
 pub use replay::{Replay, Replayed};
+pub use revision::{Begin, Revisions};
 pub use shadow::{Shadow, difference};
 pub use share::{Sharing, Turn};
 
@@ -84,7 +86,7 @@ pub struct Pipeline {
     /// Where entries come from.
     pub open_source: OpenSource,
     /// The place to keep for a partition that has none yet, where it must outlive a restart before the first batch.
-    pub begin: Option<EntryId>,
+    pub begin: Option<Begin>,
     /// How events stand in the entries.
     pub format: Format,
     /// Entries in one batch, at most.
@@ -129,6 +131,8 @@ enum Stop {
     Interrupted(#[from] tokio::task::JoinError),
     #[error("the partition is another host's now")]
     NotOurs,
+    #[error("this host has not taken over yet what another one has worked by here; it does so as soon as it can")]
+    Behind,
     #[error("shutting down")]
     Shutdown,
 }
@@ -137,7 +141,7 @@ impl Pipeline {
     /// Works until `shutdown` turns true, and then finishes the batch in hand.
     pub async fn run(self, mut replays: mpsc::Receiver<Replay>, mut shutdown: watch::Receiver<bool>) {
         let pipeline = Arc::new(self);
-        let (mut backoff, mut turn) = (BACKOFF_MIN, pipeline.turn.clone());
+        let (mut backoff, mut turn, mut known) = (BACKOFF_MIN, pipeline.turn.clone(), Place::default());
         while !*shutdown.borrow() {
             if let Some(turn) = &mut turn {
                 turn.mark_unchanged();
@@ -149,10 +153,10 @@ impl Pipeline {
                 }
                 continue;
             }
-            match pipeline.session(&mut replays, &mut shutdown, &mut backoff).await {
+            match pipeline.session(&mut replays, &mut shutdown, (&mut backoff, &mut known)).await {
                 Ok(()) | Err(Stop::Shutdown) => break,
                 Err(stop) => {
-                    pipeline.report(&stop);
+                    pipeline.report(&stop, &mut known);
                     let mut standby = pipeline.standby(&stop);
                     let wait = pipeline.wait(standby.as_mut().unwrap_or(&mut backoff), &mut shutdown);
                     tokio::select! {
@@ -165,7 +169,12 @@ impl Pipeline {
         pipeline.health.send_replace(Health::Stopped);
     }
 
-    fn report(&self, stop: &Stop) {
+    fn report(&self, stop: &Stop, known: &mut Place) {
+        if let Stop::Behind = stop {
+            tracing::debug!(partition = %self.partition, "not taken: {stop}");
+            self.health.send_replace(Health::StandingBy(stop.to_string()));
+            return;
+        }
         if let Stop::NotOurs = stop {
             tracing::info!(partition = %self.partition, "given up: {stop}");
             self.health.send_replace(Health::StandingBy(stop.to_string()));
@@ -176,15 +185,18 @@ impl Pipeline {
             self.health.send_replace(Health::StandingBy(stop.to_string()));
             return;
         }
-        if let Stop::Store(online_store::Error::PlaceLost { .. }) | Stop::Source(source::Error::FellBack { .. }) = stop {
+        if let Stop::Store(online_store::Error::PlaceLost { .. })
+        | Stop::Source(source::Error::FellBack { .. } | source::Error::StoreFellBack { .. }) = stop
+        {
             self.telemetry.places_lost();
+            *known = Place::default();
         }
         tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
         self.telemetry.restarts(match stop {
             Stop::Source(_) => "source",
             Stop::Store(_) => "online_store",
             Stop::Build(error) => error.part(),
-            Stop::Interrupted(_) | Stop::NotOurs | Stop::Shutdown => "transform",
+            Stop::Interrupted(_) | Stop::NotOurs | Stop::Behind | Stop::Shutdown => "transform",
         });
         self.health.send_replace(Health::Waiting(stop.to_string()));
     }
@@ -194,14 +206,23 @@ impl Pipeline {
         self: &Arc<Self>,
         replays: &mut mpsc::Receiver<Replay>,
         shutdown: &mut watch::Receiver<bool>,
-        backoff: &mut Duration,
+        (backoff, known): (&mut Duration, &mut Place),
     ) -> Result<(), Stop> {
         let is_own = self.turn.as_ref().is_none_or(|turn| *turn.borrow() == Turn::Own);
         let mut given_up = std::pin::pin!(self.turn_is_over(is_own));
+        // Before it is asked for, so that who is behind keeps nobody from taking it.
+        self.check_revision().await?;
         let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
-        if let Some(begin) = self.begin.filter(|_| writer.place().last.is_none()) {
-            let number = writer.place().commits + 1;
-            writer.commit(&Commit { number, last: Some(begin), ..Commit::default() }).await?;
+        self.compare(known, writer.place());
+        let (mut swaps, mut transforms) = (Swaps::default(), self.transforms.load_full());
+        let begun = async {
+            self.check_revision().await?;
+            self.begin(&mut *writer).await?;
+            self.leave(&mut *writer, &mut swaps, &transforms).await
+        };
+        if let Err(stop) = begun.await {
+            self.release(writer).await;
+            return Err(stop);
         }
         let source = (self.open_source)(writer.place()).await?;
         self.progress.send_replace(writer.place().last);
@@ -211,7 +232,6 @@ impl Pipeline {
         // Before anything is read, so that nothing is on its way that has been applied.
         let is_kept = source.redelivers() && !writer.acknowledges() && self.writers != Writers::Competing;
         let mut owed = self.owed(is_kept, &*source).await?;
-        let mut swaps = Swaps::default();
         let mut read_ahead = ReadAhead::start(Arc::clone(&source), self);
         let mut renew = tokio::time::interval(self.renewal());
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -224,7 +244,14 @@ impl Pipeline {
                     if !owed.ids.is_empty() {
                         self.acknowledge(&*source, Vec::new(), &mut owed).await;
                     }
-                    self.renew(&mut *writer).await
+                    match self.renew(&mut *writer).await {
+                        Ok(()) => self.replay_asked(&mut *writer, shutdown).await,
+                        stop => stop,
+                    }
+                }
+                () = transforms.replaced() => {
+                    transforms = self.transforms.load_full();
+                    self.leave(&mut *writer, &mut swaps, &transforms).await
                 }
                 Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
                 delivery = read_ahead.next() => match delivery {
@@ -240,10 +267,25 @@ impl Pipeline {
         // Entries read ahead and not yet committed are simply forgotten: they are still in the stream.
         drop(read_ahead);
         self.telemetry.holds(false);
+        *known = writer.place();
+        self.release(writer).await;
+        ended
+    }
+
+    async fn release(&self, writer: Box<dyn Writer>) {
         if let Err(error) = writer.release().await {
             tracing::debug!(partition = %self.partition, "could not give up the lease: {error}");
         }
-        ended
+    }
+
+    /// A place only ever goes on, whoever works on the partition. One that is behind what this host has seen of it belongs to a store that has less than it had, and the session
+    /// before may have ended for another reason before it noticed.
+    fn compare(&self, known: &mut Place, found: Place) {
+        let known = std::mem::replace(known, found);
+        if self.writers != Writers::Competing && (found.commits < known.commits || found.last < known.last) {
+            tracing::warn!(partition = %self.partition, ?known, ?found, "the store has less than it had: it was emptied, or restored from an earlier moment");
+            self.telemetry.places_lost();
+        }
     }
 
     /// The loop's body: what was delivered is decoded, applied, committed and settled.
@@ -267,11 +309,13 @@ impl Pipeline {
         let transforms = self.transforms.load_full();
         let oldest = delivery.entries.ids().min().unwrap_or_default();
         let delivery = Arc::new(delivery);
+        self.leave(writer, swaps, &transforms).await?;
         let cuts = self.cuts(swaps, &transforms, writer.place().last).await?;
         let complete = |commit: &mut Commit| {
             cuts.puts.iter().for_each(|put| commit.puts.push(put.clone()));
             commit.acknowledge = delivery.entries.ids().collect();
             commit.last = commit.acknowledge.iter().max().copied();
+            commit.passed = delivery.passed;
             if owed.is_kept {
                 commit.puts.push(owed.put(&self.partition, &commit.acknowledge));
             }

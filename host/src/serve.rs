@@ -63,8 +63,8 @@ pub use access::{AccessOptions, Token};
 pub use audit::AUDIT;
 pub use catalog::Catalog;
 pub use command::{
-    Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, StreamGroup,
-    StreamInfo, StreamReader, TransformChange, TransformInfo,
+    Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, TransformChange,
+    TransformInfo,
 };
 pub use computed::Computed;
 use cors::Cors;
@@ -72,6 +72,7 @@ use edge::Edge;
 pub use feast::{FeastOptions, Written};
 use pieces::Pieces;
 use plan::Plans;
+pub use streams::{StreamGroup, StreamInfo, StreamPartition, StreamReader};
 pub use tls::{Tls, TlsError, TlsFiles};
 pub use versions::{CutInfo, MadeBy, PartitionCuts, Unseen, VersionInfo, Versions};
 

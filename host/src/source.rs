@@ -21,6 +21,8 @@ pub struct Delivery {
     pub exhausted: Vec<EntryId>,
     /// Entries known to have been lost since the last delivery, never to be read: trimmed while pending or before they were read.
     pub lost: u64,
+    /// Entries of the stream's whole history up to the last of these, where the source knows and can tell by it, when it is opened again, what was trimmed meanwhile.
+    pub passed: Option<u64>,
 }
 
 /// How far a source is ahead of what was read from it.
@@ -41,6 +43,11 @@ pub trait Source: Send + Sync {
 
     /// Acknowledges entries that a commit has settled. Not called when the store acknowledges within its own commit.
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Error>;
+
+    /// Makes known where reading begins, so that what is trimmed from there on before it is read can be counted.
+    async fn begin(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// How far behind the reader is.
     async fn lag(&self) -> Result<Lag, Error>;
@@ -95,6 +102,19 @@ pub enum Error {
         /// The stream's key.
         stream: String,
     },
+    /// The store has less than it had: a replica has taken its server's place, a backup was restored, or its disk had not written everything.
+    #[error(
+        "the store's place in the stream `{stream}` is {place}, and entries up to {acknowledged} were acknowledged because it had them; what it has lost is read again, as far \
+         as it is still in the stream"
+    )]
+    StoreFellBack {
+        /// The stream's key.
+        stream: String,
+        /// Where the store is now.
+        place: EntryId,
+        /// Where it was.
+        acknowledged: EntryId,
+    },
     /// Another host reads the stream now.
     #[error("another host reads the stream `{stream}` with the group `{group}` now; this one stands by")]
     TakenOver {
@@ -119,9 +139,12 @@ impl Error {
     pub fn disposition(&self) -> Disposition {
         match self {
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Protocol(_) => Disposition::Retry,
-            Error::GroupGone { .. } | Error::FellBack { .. } | Error::TakenOver { .. } | Error::Log(_) | Error::Config(_) => {
-                Disposition::Stop
-            }
+            Error::GroupGone { .. }
+            | Error::FellBack { .. }
+            | Error::StoreFellBack { .. }
+            | Error::TakenOver { .. }
+            | Error::Log(_)
+            | Error::Config(_) => Disposition::Stop,
         }
     }
 }

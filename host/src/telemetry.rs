@@ -38,7 +38,15 @@ pub struct Telemetry {
     registry: Registry,
     families: Families,
     totals: Arc<Totals>,
+    /// How far behind each group is, for all handles of it.
+    behind: Mutex<Groups>,
 }
+
+/// By stream and group.
+type Groups = BTreeMap<(String, String), Arc<Mutex<Partitions>>>;
+
+/// How far behind this host is on each partition that it works on.
+type Partitions = BTreeMap<u32, Behind>;
 
 /// The metrics of one consumer group of one stream.
 #[derive(Clone)]
@@ -57,7 +65,7 @@ pub struct StreamTelemetry {
     settled_until: Arc<AtomicI64>,
     /// The partition that this handle is for, and how far behind this host is on all that it works on.
     partition: u32,
-    behind: Arc<Mutex<BTreeMap<u32, Behind>>>,
+    behind: Arc<Mutex<Partitions>>,
     partitions_held: Gauge,
 }
 
@@ -127,7 +135,7 @@ impl Telemetry {
         let families = Families::new();
         let mut registry = Registry::with_prefix("gristmill");
         families.register(&mut registry);
-        Telemetry { registry, families, totals: Arc::default() }
+        Telemetry { registry, families, totals: Arc::default(), behind: Mutex::default() }
     }
 
     /// Everything in the OpenMetrics text format.
@@ -143,6 +151,8 @@ impl Telemetry {
         let labels = StreamLabels { stream: stream.to_owned(), group: group.to_owned() };
         let families = &self.families;
         let StreamLabels { stream, group } = &labels;
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = Arc::clone(behind.entry((stream.clone(), group.clone())).or_default());
         let stage = |stage| families.stage.get_or_create_owned(&StageLabels { stream: stream.clone(), group: group.clone(), stage });
         StreamTelemetry {
             entries_read: families.entries_read.get_or_create_owned(&labels),
@@ -155,7 +165,7 @@ impl Telemetry {
             pending: families.pending.get_or_create_owned(&labels),
             settled_until: Arc::default(),
             partition: 0,
-            behind: Arc::default(),
+            behind,
             partitions_held: families.partitions_held.get_or_create_owned(&labels),
             families: families.clone(),
             totals: Arc::clone(&self.totals),
@@ -234,7 +244,9 @@ impl StreamTelemetry {
             self.partitions_held.inc();
         } else {
             self.partitions_held.dec();
-            self.behind.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.partition);
+            let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+            behind.remove(&self.partition);
+            self.show(&behind);
         }
     }
 
@@ -308,6 +320,11 @@ impl StreamTelemetry {
         let seconds = if behind { Timestamp::now().0.saturating_sub(settled_until) as f64 / 1e6 } else { 0.0 };
         let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
         behind.insert(self.partition, Behind { entries, pending, seconds });
+        self.show(&behind)
+    }
+
+    /// Sets the gauges for all partitions together. Returns the seconds.
+    fn show(&self, behind: &Partitions) -> f64 {
         let all = || behind.values();
         // Unknown if it is for any of them.
         let entries = all().map(|behind| behind.entries).sum::<Option<u64>>();
@@ -319,9 +336,10 @@ impl StreamTelemetry {
         seconds
     }
 
-    /// How far behind the reader was when it was last looked at: entries not yet read, as far as known, and entries not acknowledged.
-    pub fn known_lag(&self) -> (Option<u64>, u64) {
-        (u64::try_from(self.lag_entries.get()).ok(), u64::try_from(self.pending.get()).unwrap_or(0))
+    /// How far behind the reader of this handle's partition was when it was last looked at: entries not yet read, as far as known, and entries not acknowledged.
+    /// None where this host does not read it.
+    pub fn known_lag(&self) -> Option<(Option<u64>, u64)> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).get(&self.partition).map(|behind| (behind.entries, behind.pending))
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod config_cases;
+pub mod fault_checks;
 pub mod fault_world;
 pub mod flights;
 pub mod flood;

@@ -1,7 +1,7 @@
 //! Events for a transform of each kind at once (rows of which the newest wins, and a fold with windows over what it returns), and what must come of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -35,6 +35,11 @@ pub fn events(seeded: &mut Seeded, first: u64, count: u64) -> Vec<Mixed> {
 }
 
 impl Mixed {
+    /// The same with one entity for both: everything of it can stand in one partition.
+    pub fn by_carrier(self) -> Mixed {
+        Mixed { id: self.flight.carrier.clone(), ..self }
+    }
+
     /// As fields of an entry.
     pub fn fields(&self) -> Vec<(&'static str, String)> {
         let mut fields = self.flight.fields().to_vec();
@@ -54,18 +59,51 @@ impl Mixed {
 
 /// The configuration of a host with both transforms on the stream `events`; `store` and `stream` are the rest of their sections.
 pub fn config(store: &str, stream: &str) -> String {
-    let tally = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("target/components/conformance-tally.wasm");
+    config_with(store, stream, "")
+}
+
+/// The same over a stream that is split by carrier, which then is the entity of both.
+pub fn partitioned_config(store: &str, stream: &str, count: u32) -> String {
+    config_with(store, &format!("{stream}\npartitions = {count}\npartition_by = [\"carrier\"]"), "inputs.id.from = \"carrier\"\n")
+}
+
+/// The same with the stream `counts`, described by `counts`, to which the fold emits what it returns, and a second fold over that, which is keyed by the count: how many
+/// entities have come to it.
+pub fn chained_config(store: &str, stream: &str, counts: &str) -> String {
+    let config = config_with(store, stream, "emit = \"counts\"\n");
+    format!(
+        "{config}\n[streams.counts]\nbatch_events_max = 32\n{counts}\n\n[transforms.by_count]\nstream = \"counts\"\ncomponent = \"{}\"\n\
+         limits = {{ deadline_ms = 10000 }}\ninputs.id.from = \"seen\"\ninputs.amount.from = \"total\"\n\
+         aggregations = [{{ feature = \"n\", column = \"seen\", function = \"count\" }}]\n",
+        tally("conformance-tally").display()
+    )
+}
+
+/// The fold's file, in its first or second version.
+pub fn tally(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join(format!("target/components/{name}.wasm"))
+}
+
+/// A component with a section that means nothing: another version that does the same.
+pub fn version(transform: &str, number: u8) -> Vec<u8> {
+    let file = if transform == "carrier" { flights::component() } else { tally("conformance-tally") };
+    let mut bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}; `make plugins` builds it", file.display()));
+    bytes.extend_from_slice(&[0, 3, 1, b'v', number]);
+    bytes
+}
+
+fn config_with(store: &str, stream: &str, of_tally: &str) -> String {
     format!(
         "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n\n[store]\n{store}\n\n[streams.events]\nbatch_events_max = 32\n{stream}\n\n\
          [transforms.carrier]\nstream = \"events\"\ncomponent = \"{}\"\nlimits = {{ deadline_ms = 10000 }}\n\n\
-         [transforms.tally]\nstream = \"events\"\ncomponent = \"{}\"\nlimits = {{ deadline_ms = 10000 }}\naggregations = [\n\
+         [transforms.tally]\nstream = \"events\"\ncomponent = \"{}\"\n{of_tally}limits = {{ deadline_ms = 10000 }}\naggregations = [\n\
          {{ feature = \"n\", column = \"seen\", function = \"count\" }},\n\
          {{ feature = \"n_10y\", column = \"seen\", function = \"count\", window_ms = 315360000000 }},\n\
          {{ feature = \"sum\", column = \"seen\", function = \"sum\" }},\n\
          {{ feature = \"most\", column = \"total\", function = \"max\" }},\n\
          {{ feature = \"last\", column = \"total\", function = {{ \"last_values\" = 3 }} }},\n]\n",
         flights::component().display(),
-        tally.display()
+        tally("conformance-tally").display()
     )
 }
 

@@ -209,7 +209,7 @@ pub fn agrees(expected: &Expected, answer: &Json) -> bool {
     };
     match expected {
         Expected::Null => answer.is_null(),
-        Expected::Exactly(text) => answer.to_string() == *text,
+        Expected::Exactly(text) => answer.to_string().as_str() == text.as_str(),
         Expected::Within(value, slack) => number().is_some_and(|answer| answer == *value || (answer - value).abs() <= *slack),
         Expected::Frequencies(frequencies, counts) => answer.as_array().is_some_and(|values| {
             let values: Vec<String> = values.iter().map(Json::to_string).collect();

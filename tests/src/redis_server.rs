@@ -48,6 +48,11 @@ impl RedisServer {
         self.child.id()
     }
 
+    /// Where it keeps its journal, if it is persistent.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// A connection of its own for the test.
     pub fn connection(&self) -> redis::Connection {
         redis::Client::open(self.url()).and_then(|client| client.get_connection()).expect("the server answers")

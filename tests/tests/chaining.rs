@@ -1,5 +1,8 @@
 //! Transforms that emit their rows to another stream: whatever is killed and whenever, each row goes on exactly once; and what cannot be is refused.
 
+#[path = "chaining/partitions.rs"]
+mod partitions;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -329,7 +332,9 @@ fn circles_and_names_that_clash_are_refused_and_what_is_in_force_goes_on() {
     refused("/v1/transforms/g?emit=d", &guest("event_time", Kind::Timestamp), "where an emitted event has the time of its row");
     refused("/v1/transforms/g?emit=d", &guest("image", Kind::Bytes), "are JSON, which has none");
     assert_eq!(host.get("/v1/transforms/one").unwrap().1["stream"], "a");
-    let group = json!([{"name": "gristmill", "state": "running", "lag_entries": 0, "pending_entries": 0}]);
+    let host_id = std::fs::read_to_string(folder.path().join("gristmill-data/host_id")).unwrap();
+    let whole = json!([{"partition": 0, "place": null, "lag_entries": 0, "pending_entries": 0, "held_by": host_id.trim(), "here": true}]);
+    let group = json!([{"name": "gristmill", "state": "running", "lag_entries": 0, "pending_entries": 0, "partitions": whole}]);
     let expected = json!({"streams": [
         {"name": "a", "type": "embedded", "transforms": [{"name": "one", "emit": "b"}], "emitted_by": [], "groups": group},
         {"name": "b", "type": "embedded", "transforms": [{"name": "two", "emit": "c"}], "emitted_by": ["one"], "groups": group},
@@ -371,7 +376,7 @@ async fn a_commit_that_is_sent_twice_or_too_late_emits_once() {
     let mut writer = store.writer(&partition(0), &single()).await.unwrap();
     let commit = |number: u64| {
         let mut commit = Commit { number, ..Commit::default() };
-        commit.emits.to("to").push(EntryId::ZERO, [(&b"n"[..], number.to_string().as_bytes())]);
+        commit.emits.to("to", None).push(EntryId::ZERO, [(&b"n"[..], number.to_string().as_bytes())]);
         commit
     };
     fenced.commit(&commit(1)).await.unwrap_err();
@@ -388,7 +393,7 @@ async fn a_commit_that_is_sent_twice_or_too_late_emits_once() {
     assert_eq!(log.len(), 3);
     assert_eq!(log.last().unwrap().seq, 4);
     let mut elsewhere = Commit { number: 4, ..Commit::default() };
-    elsewhere.emits.to("closed").push(EntryId::ZERO, [(&b"n"[..], &b"4"[..])]);
+    elsewhere.emits.to("closed", None).push(EntryId::ZERO, [(&b"n"[..], &b"4"[..])]);
     let error = writer.commit(&elsewhere).await.unwrap_err().to_string();
     assert!(error.contains("the log of stream `closed` is not open"), "{error}");
 }

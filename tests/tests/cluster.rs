@@ -80,10 +80,17 @@ fn a_slot_moves_to_another_node_while_its_partition_is_worked_on() {
 fn a_stream_without_partitions_has_no_place_on_a_cluster() {
     let cluster = RedisCluster::start();
     let folder = tempfile::tempdir().unwrap();
-    let host = Host::start(folder.path(), &on_cluster(&cluster, "acknowledge", 2)).unwrap();
+    let more =
+        format!("partitions = 2\npartition_by = [\"carrier\"]\ntype = \"redis_streams\"\nurl = \"{}\"\ncluster = true", cluster.url());
+    let config = format!("{}\n[streams.more]\n{more}\n", on_cluster(&cluster, "acknowledge", 2));
+    let host = Host::start(folder.path(), &config).unwrap();
     let component = std::fs::read(gristmill_tests::flights::component()).unwrap();
     let (status, answer) = host.put("/v1/transforms/other?stream=elsewhere", &component).unwrap();
     assert_eq!(status, 422, "{answer}");
     assert!(answer.to_string().contains("commit reaches no further than a partition"), "{answer}");
+    // Nor is there a transaction from one partition to another.
+    let (status, answer) = host.put("/v1/transforms/other?stream=flights&emit=more", &component).unwrap();
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer.to_string().contains("reaches no further than the slot of its own partition, where stream `more` is not"), "{answer}");
     host.stop();
 }

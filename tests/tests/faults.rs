@@ -1,5 +1,7 @@
 //! Whatever is killed, cut, destroyed or emptied: the features equal those of a run without faults, or the loss is counted.
 
+use std::collections::BTreeMap;
+
 use gristmill_tests::flights::{Flight, Seeded, flights, oracle};
 use gristmill_tests::flood::{add, broken, config, dead, features, group, redis_store, redis_stream, settle};
 use gristmill_tests::host::{Host, wait_for};
@@ -162,6 +164,87 @@ fn entries_trimmed_while_pending_are_counted_as_lost() {
     let host = Host::start(folder.path(), &config).unwrap();
     wait_for("the rest to be settled", || (group(&server, "lag")? == "0" && group(&server, "pending")? == "0").then_some(()));
     wait_for("the loss to be counted", || (host.metric("gristmill_entries_lost_total") == pending as f64).then_some(()));
+    host.stop();
+}
+
+/// Nobody was there to read them, so nobody saw them go.
+#[test]
+fn entries_trimmed_while_the_host_was_down_are_counted_as_lost() {
+    for (place, is_one) in [("acknowledge", true), ("acknowledge", false), ("checkpoint", true), ("checkpoint", false)] {
+        let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+        let store = if is_one { redis_store(&server) } else { "type = \"embedded\"".into() };
+        let config = config(&store, &redis_stream(&server, place));
+        let all = flights(20, 400);
+        let host = Host::start(folder.path(), &config).unwrap();
+        add(&server, &all[..100]);
+        wait_for("the first entries", || (host.metric("gristmill_entries_settled_total") == 100.0).then_some(()));
+        // What the host is counted by is written with the commit, or right after it.
+        wait_for("the group to be moved along", || (group(&server, "lag")? == "0").then_some(()));
+        host.kill();
+        add(&server, &all[100..]);
+        assert_eq!(server.run::<u64>(&["XTRIM", "flights", "MAXLEN", "50"]), 350);
+        let host = Host::start(folder.path(), &config).unwrap();
+        wait_for("the loss to be counted", || (host.metric("gristmill_entries_lost_total") > 0.0).then_some(()));
+        assert_eq!(host.metric("gristmill_entries_lost_total"), 250.0, "{place}, one server: {is_one}");
+        wait_for("what is left", || (host.metric("gristmill_entries_settled_total") == 50.0).then_some(()));
+        host.stop();
+    }
+}
+
+/// The same for one transform alone, which was paused.
+#[test]
+fn entries_trimmed_while_a_transform_is_paused_are_counted_as_lost() {
+    for place in ["acknowledge", "checkpoint"] {
+        let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());
+        let other = format!("\n[transforms.other]\ncomponent = \"{}\"\n", gristmill_tests::flights::component().display());
+        let config = config(&redis_store(&server), &redis_stream(&server, place)) + &other;
+        let all = flights(20, 400);
+        let host = Host::start(folder.path(), &config).unwrap();
+        add(&server, &all[..100]);
+        wait_for("the first entries", || (host.metric("gristmill_entries_settled_total") == 100.0).then_some(()));
+        assert_eq!(host.post("/v1/transforms/other/pause", "").unwrap().0, 200);
+        add(&server, &all[100..]);
+        wait_for("all entries", || (host.metric("gristmill_entries_settled_total") == 400.0).then_some(()));
+        assert_eq!(server.run::<u64>(&["XTRIM", "flights", "MAXLEN", "50"]), 350);
+        host.kill();
+        let host = Host::start(folder.path(), &config).unwrap();
+        assert_eq!(host.post("/v1/transforms/other/resume", "").unwrap().0, 200);
+        wait_for("what is left", || (host.metric("gristmill_entries_settled_total") == 50.0).then_some(()));
+        assert_eq!(host.metric("gristmill_entries_lost_total"), 250.0, "{place}");
+        host.stop();
+    }
+}
+
+/// As when a replica takes a server's place that has not heard of them, while rows are elsewhere: nothing else may get their numbers.
+#[test]
+fn schemas_that_the_server_has_lost_are_put_back_and_rows_are_read_as_what_they_are() {
+    let server = RedisServer::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = config(&redis_store(&server), &redis_stream(&server, "acknowledge"));
+    let (before, host) = (flights(18, 1_000), Host::start(folders[0].path(), &config).unwrap());
+    add(&server, &before);
+    settle(&host, &before);
+    let schemas: BTreeMap<String, String> = server.run(&["HGETALL", "gristmill:schemas"]);
+    assert_eq!(server.run::<u64>(&["DEL", "gristmill:schemas", "gristmill:schema_ids"]), 2);
+    // Before they are put back another host comes with a schema of its own.
+    let other =
+        Host::start(folders[1].path(), &format!("[host]\nlisten = \"127.0.0.1:0\"\n\n[store]\n{}\n", redis_store(&server))).unwrap();
+    let tutorial = std::fs::read(gristmill_tests::flights::prebuilt("tutorial")).unwrap();
+    let (status, answer) = other.put("/v1/transforms/tutorial", &tutorial).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    wait_for("the schemas to be put back", || {
+        let now: BTreeMap<String, String> = server.run(&["HGETALL", "gristmill:schemas"]);
+        schemas.iter().all(|(number, schema)| now.get(number) == Some(schema)).then_some(())
+    });
+    let after = flights(19, 1_000);
+    add(&server, &after);
+    let all: Vec<Flight> = before.into_iter().chain(after).collect();
+    settle(&host, &all);
+    host.stop();
+    // Whoever has never seen them reads rows as what they are.
+    let host = Host::start(folders[0].path(), &config).unwrap();
+    settle(&host, &all);
+    other.stop();
     host.stop();
 }
 

@@ -78,6 +78,24 @@ fn a_standby_takes_over_from_a_killed_host() {
 }
 
 #[test]
+fn a_standby_has_dead_letters_replayed_by_the_host_at_work() {
+    let server = RedisServer::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = config(&redis_store(&server), &redis_stream(&server, "acknowledge"));
+    let hosts = folders.each_ref().map(|folder| Host::start(folder.path(), &config).unwrap());
+    add(&server, &[Flight { number: 1, carrier: "C1".into(), sched_dep: 1_357_000_000, broken: true }]);
+    wait_for("the dead letter", || (dead(&hosts[0]).len() == 1 && dead(&hosts[1]).len() == 1).then_some(()));
+    let told = hosts.each_ref().map(|host| host.get("/v1/streams").unwrap().1["streams"][0]["groups"][0]["partitions"][0].clone());
+    assert!(told[0]["held_by"].is_string() && told[0]["held_by"] == told[1]["held_by"], "{told:?}");
+    assert_ne!(told[0]["here"], told[1]["here"]);
+    for host in &hosts {
+        let answer = host.post("/v1/dead-letters/replay", "{}").unwrap();
+        assert_eq!(answer, (200, serde_json::json!({"replayed": 1, "settled": 0, "still_dead": 1})));
+    }
+    hosts.into_iter().for_each(Host::stop);
+}
+
+#[test]
 fn competing_hosts_finish_what_a_killed_one_left() {
     one_of_two_is_killed(11, "consumers = \"competing\"\nclaim_idle_ms = 500", |second| {
         wait_for("the second host to work", || (second.get("/readyz").ok()?.0 == 200).then_some(()));

@@ -1,9 +1,11 @@
 //! Plugins in every language: from an empty folder to a served feature, and the conformance cases through the real engine.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use gristmill_tests::host::{Host, binary, wait_for};
+use gristmill_tests::redis_server::RedisServer;
 use gristmill_tests::tools;
 use serde_json::{Value, json};
 
@@ -56,8 +58,7 @@ fn from_an_empty_folder_to_a_served_feature(language: &str) {
         let served: Value =
             serde_json::from_str(&out(&folder, &["get", "spending", &format!("customer={customer}"), "--host", host.url(), "--json"]))
                 .unwrap();
-        let text = served.to_string();
-        assert!(text.contains(&total.to_string()) && text.contains(&discounted.to_string()), "{text}");
+        assert_eq!(served["results"][0]["values"], json!([total, discounted]), "{served}");
     }
 }
 
@@ -91,12 +92,58 @@ fn conformance(language: &str, sets: &[&str]) {
             out(&root, &["build", &format!("{language}/{plugin}"), "--out", &component]);
         }
         settings_are_read_or_refused(&component, plugin == "reference");
-        let mut arguments = vec!["test".to_owned(), "--component".to_owned(), component];
+        let mut arguments = vec!["test".to_owned(), "--component".to_owned(), component.clone()];
         arguments.extend(sets.iter().flat_map(|set| ["--cases".to_owned(), root.join("cases").join(set).display().to_string()]));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let said = out(&root, &arguments);
         assert!(said.contains(" passed"), "{said}");
+        if plugin == "reference" && language != "rust" {
+            stores_what_rust_stores(&component, sets);
+        }
     }
+}
+
+/// The events of all cases through a host with Rust's component and this one: what lies in the store afterwards is the same, byte for byte.
+fn stores_what_rust_stores(component: &str, sets: &[&str]) {
+    let (redis, temp) = (RedisServer::start(), tempfile::tempdir().unwrap());
+    let host = Host::start(temp.path(), &format!("{CONFIG}[store]\ntype = \"redis\"\nurl = \"{}\"\n", redis.url())).unwrap();
+    let of_rust = repository().join("target/components/conformance-reference.wasm").display().to_string();
+    for (name, component) in [("ours", of_rust.as_str()), ("theirs", component)] {
+        out(temp.path(), &["push", component, "--name", name, "--host", host.url()]);
+    }
+    let mut sent = 0;
+    for set in sets {
+        for case in std::fs::read_dir(repository().join("plugins/conformance/cases").join(set)).unwrap() {
+            let path = case.unwrap().path();
+            let mut case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            let mut events = Vec::new();
+            for event in case["events"].as_array_mut().unwrap() {
+                // Cases have the same ids; here each is to have rows of its own.
+                if let Some(id) = event["id"].as_str() {
+                    event["id"] = json!(format!("{set}/{}/{id}", path.file_stem().unwrap().display()));
+                }
+                events.push(event.to_string());
+            }
+            if !events.is_empty() {
+                let (status, answer) = host.post("/v1/streams/reference/events", &events.join("\n")).unwrap();
+                assert_eq!(status, 200, "{answer}");
+                sent += events.len();
+            }
+        }
+    }
+    wait_for("all events to be settled", || (host.metric("gristmill_entries_settled_total") >= sent as f64).then_some(()));
+    let rows = |view: &str| -> BTreeMap<String, Vec<u8>> {
+        let prefix = format!("gristmill:row:{view}:");
+        let keys: Vec<String> = redis.run(&["KEYS", &format!("{prefix}*")]);
+        let row = |key: &String| redis::cmd("GET").arg(key).query::<Vec<u8>>(&mut redis.connection()).unwrap();
+        keys.iter().map(|key| (key[prefix.len()..].to_owned(), row(key))).collect()
+    };
+    // A row's header has the time, the entry, and the number of the view's schema, which is another one for each view.
+    let schema = 25..29;
+    let (mut ours, mut theirs) = (rows("ours"), rows("theirs"));
+    assert!(ours.len() > 60, "{} rows", ours.len());
+    ours.values_mut().chain(theirs.values_mut()).for_each(|row| drop(row.drain(schema.clone())));
+    assert_eq!(ours, theirs);
 }
 
 /// Windows and migrations of a language: its `windows` says of itself what Rust's says, and its `tally-2` goes on from the states of its `tally`.
@@ -308,7 +355,7 @@ fn the_program_carries_the_whole_of_each_sdk() {
         }
         let is_for_users = |file: &&str| {
             let name = file.rsplit('/').next().unwrap();
-            let kept_back = ["README.md", "pyproject.toml", "tsconfig.json", "stub-wasip1.wat"];
+            let kept_back = ["pyproject.toml", "tsconfig.json", "stub-wasip1.wat"];
             file.starts_with(sdk)
                 && !file.contains("/tests/")
                 && !name.contains("test_")
@@ -384,11 +431,16 @@ fn unit_tests_need_no_host() {
         shell(&plugins.join("sdk-c"), &script);
     }
 
+    let modules = "mkdir node_modules && ln -s ../sdk/plugins/sdk-js node_modules/gristmill";
+    let tools = tools::folder().canonicalize().unwrap();
     for (language, script) in [
+        // As the README of the folder says it, but for where the toolchains are.
+        ("rust", &format!("CARGO_TARGET_DIR={} cargo test --offline --quiet", repository().join("target/guests/own").display())[..]),
+        ("typescript", &format!("{modules} && ln -s {0}/* {0}/.bin node_modules && npm test", tools.join("node_modules").display())[..]),
         ("go", "go test ."),
         ("zig", "python-zig test --cache-dir target --dep gristmill -Mroot=transform.zig -Mgristmill=sdk/plugins/sdk-zig/gristmill.zig"),
         ("python", "PYTHONPATH=sdk/plugins/sdk-python/src python3 -m unittest"),
-        ("javascript", "mkdir node_modules && ln -s ../sdk/plugins/sdk-js node_modules/gristmill && node --test"),
+        ("javascript", &format!("{modules} && npm test")[..]),
         ("c", "mkdir target && cc -std=c11 -Wall -I sdk/plugins/sdk-c test_transform.c -o target/test && target/test"),
     ] {
         let name = format!("own_{language}");
@@ -413,6 +465,40 @@ fn python_that_lets_go_of_its_lock_is_called_back() {
         json!({"events": [{"customer": "ann"}, {"customer": "berta"}], "rows": [{"event": 0, "answer": 6}, {"event": 1, "answer": 8}]});
     std::fs::write(folder.join("cases/basic.json"), case.to_string()).unwrap();
     assert!(out(&folder, &["test"]).contains("1 case passed"));
+}
+
+/// What rows must not depend on is not there, whatever name the author has given it.
+#[test]
+fn python_has_neither_a_clock_nor_randomness() {
+    let temp = tempfile::tempdir().unwrap();
+    out(temp.path(), &["new", "asking", "--lang", "python"]);
+    let folder = temp.path().join("asking");
+    let asked = [
+        ("random.random()", "a transform has no randomness"),
+        ("pick([1, 2])", "a transform has no randomness"),
+        ("random.SystemRandom().random()", "unreachable"),
+        ("time.time()", "unreachable"),
+        ("uuid.uuid4()", "unreachable"),
+        ("secrets.token_hex()", "unreachable"),
+        ("open('/etc/passwd').read()", "unreachable"),
+    ];
+    let cases: Vec<String> = asked.iter().map(|(call, _)| format!("    if customer == \"{call}\":\n        {call}\n")).collect();
+    let source = format!(
+        "import random\nimport secrets\nimport time\nimport uuid\nfrom random import choice as pick\nfrom typing import TypedDict\n\
+         from gristmill import transform\n\nclass Answer(TypedDict):\n    answer: float\n\n\
+         @transform(entity=\"customer\", stream=\"orders\")\ndef asking(customer: str) -> Answer:\n{}    return {{\"answer\": random.Random(7).random()}}\n",
+        cases.concat()
+    );
+    std::fs::write(folder.join("transform.py"), source).unwrap();
+    let events: Vec<Value> = asked.iter().map(|(call, _)| json!({"customer": call})).chain([json!({"customer": "ann"})]).collect();
+    std::fs::write(folder.join("cases/basic.json"), json!({"events": events}).to_string()).unwrap();
+    out(&folder, &["test", "--record"]);
+    let recorded: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("cases/basic.json")).unwrap()).unwrap();
+    assert_eq!(recorded["rows"], json!([{"event": asked.len(), "answer": 0.32383276483316237}]));
+    for (event, (call, expected)) in asked.iter().enumerate() {
+        let rejected = recorded["rejected"].as_array().unwrap().iter().find(|rejected| rejected["event"] == event).expect(call);
+        assert!(rejected["reason"].as_str().unwrap().contains(expected), "{call}: {rejected}");
+    }
 }
 
 /// Builds a new plugin after a change of its source; what went wrong.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use gristmill_tests::flights::{Seeded, component, flights, oracle};
+use gristmill_tests::flights::{Flight, Seeded, component, flights, oracle};
 use gristmill_tests::flood::{features, redis_store, redis_stream};
-use gristmill_tests::host::{Host, wait_for};
+use gristmill_tests::host::{Host, binary, wait_for};
 use gristmill_tests::partitions::{add_at_once, config, counts, held, partition_of, settle, wait_for_shares};
 use gristmill_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
@@ -53,7 +53,8 @@ fn all_keys_have_tags(server: &RedisServer) {
     let keys: Vec<String> = server.run(&["KEYS", "gristmill:*"]);
     assert!(keys.len() > 40, "{keys:?}");
     for key in keys {
-        let is_common = ["gristmill:schemas", "gristmill:schema_ids", "gristmill:hosts:flights/group"].contains(&key.as_str());
+        let is_common = ["gristmill:schemas", "gristmill:schema_ids", "gristmill:hosts:flights/group"].contains(&key.as_str())
+            || key.starts_with("gristmill:{book}");
         let tagged = (0..3).any(|index| key.contains(&format!("{{flights:{index}}}")));
         assert!(is_common || tagged, "{key}");
     }
@@ -138,9 +139,9 @@ fn a_view_that_would_be_split_or_left_behind_is_refused() {
     assert_eq!(status, 422, "{answer}");
     assert!(answer.to_string().contains("left behind"), "{answer}");
     let other = std::fs::read(component()).unwrap();
-    let (status, answer) = host.put("/v1/transforms/third?stream=whole&emit=flights", &other).unwrap();
+    let (status, answer) = host.put("/v1/transforms/third?stream=whole&emit=routes", &other).unwrap();
     assert_eq!(status, 422, "{answer}");
-    assert!(answer.to_string().contains("stream `flights` is in partitions, which no commit appends to yet"), "{answer}");
+    assert!(answer.to_string().contains("stream `routes` is partitioned by `route`, and its events would have no `route`"), "{answer}");
     assert_eq!(host.put("/v1/transforms/other?stream=flights", &other).unwrap().0, 200);
     host.stop();
     let host = Host::start(folder.path(), &streams(3)).unwrap();
@@ -260,28 +261,131 @@ fn a_host_that_stops_hands_its_partitions_over_at_once() {
     staying.stop();
 }
 
-#[test]
-fn dead_letters_are_replayed_by_the_host_that_works_on_their_partition() {
-    let server = RedisServer::start();
-    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let config = config(&short_lease(&server), &redis_stream(&server, "acknowledge"), 2);
+/// Two hosts that share two partitions, one each, and broken flights of many carriers in both: two dead letters each, for two transforms.
+fn two_hosts_with_dead_letters(server: &RedisServer, folders: &[tempfile::TempDir; 2]) -> ([Host; 2], Vec<Flight>) {
+    let config = config(&short_lease(server), &redis_stream(server, "acknowledge"), 2);
     let hosts = folders.each_ref().map(|folder| Host::start(folder.path(), &config).unwrap());
     wait_for_shares(&[&hosts[0], &hosts[1]], &[1.0, 1.0]);
-    let id: String =
-        server.run(&["XADD", "{flights:0}", "*", "carrier", "C1", "dep_delay", "late", "sched_dep", "1357000000", "arr_delay", "1"]);
-    let path = format!("/v1/dead-letters/flights/{id}@0/carrier");
-    wait_for("the dead letter", || (hosts[0].get(&path).ok()?.0 == 200).then_some(()));
-    let replay = json!({"ids": [format!("flights/{id}@0/carrier")]}).to_string();
-    let mut answers = hosts.each_ref().map(|host| host.post("/v1/dead-letters/replay", &replay).unwrap());
-    answers.sort_by_key(|(status, _)| *status);
-    assert_eq!((answers[0].0, &answers[0].1["replayed"]), (200, &json!(1)), "{answers:?}");
-    assert_eq!(answers[1].0, 503, "{answers:?}");
-    assert!(answers[1].1.to_string().contains("another host works on partition 0"), "{answers:?}");
+    let broken: Vec<Flight> = flights(29, 60).into_iter().map(|flight| Flight { broken: true, ..flight }).collect();
+    add_at_once(&mut server.connection(), &broken, 2);
+    wait_for("the dead letters", || (hosts[0].metric("gristmill_dead_letters_kept") == 120.0).then_some(()));
+    (hosts, broken)
+}
+
+/// The dead letters of one transform, as a host lists them.
+fn letters(host: &Host, transform: &str) -> Vec<Value> {
+    let (status, answer) = host.get(&format!("/v1/dead-letters?limit=1000&transform={transform}")).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    answer["dead_letters"].as_array().unwrap().clone()
+}
+
+fn replay(host: &Host, wanted: &Value) -> Value {
+    let (status, answer) = host.post("/v1/dead-letters/replay", &wanted.to_string()).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    answer
+}
+
+/// A component that finds the delay elsewhere, where it is a number.
+fn mend(host: &Host, transform: &str) {
+    let put = format!("/v1/transforms/{transform}?inputs=%7B%22dep_delay%22%3A%7B%22from%22%3A%22arr_delay%22%7D%7D");
+    let (status, answer) = host.put(&put, &std::fs::read(component()).unwrap()).unwrap();
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Two hosts with a partition each say the same of them, whichever is asked.
+fn both_tell_of_both_partitions(hosts: &[Host; 2]) {
+    let told = hosts.each_ref().map(|host| {
+        wait_for("everything to be read", || {
+            let (_, answer) = host.get("/v1/streams").ok()?;
+            let stream = &answer["streams"][0];
+            assert_eq!((&stream["partitions"], &stream["partition_by"]), (&json!(2), &json!(["carrier"])), "{answer}");
+            let is_done = |of: &Value| (&of["lag_entries"], &of["pending_entries"]) == (&json!(0), &json!(0));
+            let group = &stream["groups"][0];
+            let partitions = group["partitions"].as_array()?.clone();
+            (is_done(group) && partitions.iter().all(is_done)).then_some(partitions)
+        })
+    });
+    for index in 0..2 {
+        let [one, other] = told.each_ref().map(|partitions| &partitions[index]);
+        assert_eq!(one["partition"], json!(index));
+        assert!(one["held_by"].is_string() && one["place"].is_string(), "{one}");
+        assert_eq!((&one["held_by"], &one["place"]), (&other["held_by"], &other["place"]));
+        assert_ne!(one["here"], other["here"], "{one} {other}");
+    }
+    assert_ne!(told[0][0]["held_by"], told[0][1]["held_by"]);
+    let shown = std::process::Command::new(binary()).args(["streams", "--partitions", "--host", hosts[0].url()]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.lines().any(|line| line.starts_with("flights ") && line.contains("2 by carrier")), "{shown}");
+    for partition in &told[0] {
+        let is_shown = |line: &str| {
+            let here = line.ends_with("(this host)") == partition["here"].as_bool().unwrap();
+            here && ["held_by", "place"].iter().all(|member| line.contains(partition[*member].as_str().unwrap()))
+        };
+        assert!(shown.lines().any(is_shown), "{shown}");
+    }
+}
+
+#[test]
+fn any_host_lists_and_replays_the_dead_letters_of_all_partitions() {
+    let server = RedisServer::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (hosts, broken) = two_hosts_with_dead_letters(&server, &folders);
+    both_tell_of_both_partitions(&hosts);
+    for host in &hosts {
+        let partitions: Vec<u64> = letters(host, "counted").iter().map(|letter| letter["partition"].as_u64().unwrap()).collect();
+        assert!(partitions.len() == 60 && partitions.contains(&0) && partitions.contains(&1), "{partitions:?}");
+        assert_eq!(replay(host, &json!({"transform": "counted"})), json!({"replayed": 60, "settled": 0, "still_dead": 60}));
+    }
+    hosts.iter().for_each(|host| mend(host, "counted"));
+    // By their names, as they are listed by the command line.
+    let listed =
+        std::process::Command::new(binary()).args(["dead-letters", "list", "--transform", "counted", "--host", hosts[0].url()]).output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    let ids: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).filter(|id| id.starts_with("flights/")).collect();
+    assert_eq!(ids.len(), 60, "{listed}");
+    assert_eq!(replay(&hosts[1], &json!({"ids": ids[..20]})), json!({"replayed": 20, "settled": 20, "still_dead": 0}));
+    // The rest is asked for by several clients at the same time, of both hosts.
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..6)
+            .map(|client| {
+                scope.spawn({
+                    let host = &hosts[client % 2];
+                    move || replay(host, &json!({"transform": "counted"}))
+                })
+            })
+            .collect();
+        for answer in asked {
+            assert_eq!(answer.join().unwrap()["still_dead"], json!(0));
+        }
+    });
+    let flown = counts(&broken.iter().map(|flight| Flight { broken: false, ..flight.clone() }).collect::<Vec<_>>());
+    for host in &hosts {
+        assert!(letters(host, "counted").is_empty());
+        assert_eq!(gristmill_tests::partitions::counted(host, &flown), flown, "each counts once");
+        assert_eq!(letters(host, "carrier").len(), 60);
+    }
     hosts.into_iter().for_each(Host::stop);
 }
 
 #[test]
-fn a_host_that_lacks_a_transform_works_on_nothing() {
+fn what_is_asked_of_one_host_is_done_by_whoever_holds_the_partition_next() {
+    let server = RedisServer::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (hosts, _) = two_hosts_with_dead_letters(&server, &folders);
+    hosts.iter().for_each(|host| mend(host, "carrier"));
+    let [frozen, other] = &hosts;
+    frozen.signal("STOP");
+    // Its partition is still its own for a lease; then the other one has both. Nobody need ask again.
+    let answer = replay(other, &json!({"transform": "carrier"}));
+    let count = |member: &str| answer[member].as_u64().unwrap_or(0);
+    assert_eq!((count("settled") + count("waiting"), count("still_dead")), (60, 0), "{answer}");
+    wait_for("those of the frozen host's partition too", || letters(other, "carrier").is_empty().then_some(()));
+    frozen.signal("CONT");
+    hosts.into_iter().for_each(Host::stop);
+}
+
+#[test]
+fn a_host_whose_configuration_lacks_a_transform_has_it_from_the_others() {
     let server = RedisServer::start();
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let config = config(&short_lease(&server), &redis_stream(&server, "acknowledge"), 4);
@@ -289,17 +393,12 @@ fn a_host_that_lacks_a_transform_works_on_nothing() {
     let lacking = Host::start(folders[0].path(), without).unwrap();
     wait_for_shares(&[&lacking], &[4.0]);
     let complete = Host::start(folders[1].path(), &config).unwrap();
-    wait_for_shares(&[&complete], &[4.0]);
-    assert_eq!(held(&[&lacking]), [0.0]);
-    let (status, ready) = lacking.get("/readyz").unwrap();
-    assert!(status == 200 && ready.to_string().contains("transforms for this stream that this one has not"), "{ready}");
+    wait_for_shares(&[&lacking, &complete], &[2.0, 2.0]);
+    wait_for("it to be there", || (lacking.get("/v1/transforms/counted").ok()?.0 == 200).then_some(()));
+    let log = std::fs::read_to_string(folders[0].path().join("log")).unwrap();
+    assert!(log.contains("declared by the configuration of another host"), "{log}");
     let all = flights(28, 2_000);
     add_at_once(&mut server.connection(), &all, 4);
     settle(&complete, &all);
-    let aggregations = "%5B%7B%22feature%22%3A%22flown%22%2C%22column%22%3A%22dep_delay_min%22%2C%22function%22%3A%22count%22%7D%5D";
-    let put = format!("/v1/transforms/counted?stream=flights&aggregations={aggregations}");
-    let (status, answer) = lacking.put(&put, &std::fs::read(component()).unwrap()).unwrap();
-    assert_eq!(status, 200, "{answer}");
-    wait_for_shares(&[&lacking, &complete], &[2.0, 2.0]);
     [lacking, complete].into_iter().for_each(Host::stop);
 }

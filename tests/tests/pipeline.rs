@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use gristmill::conformance::guest::Guest;
+use gristmill::decode::Route;
 use gristmill::model::{Aggregate, Aggregation, Value, aggregation};
 use gristmill::model::{
-    DeadLetterId, DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Maker, Partition, Reason, Schema, View, row_key,
+    DeadLetterId, DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Maker, Partition, Partitioning, Reason, Schema, View, row_key,
 };
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
-use gristmill::pipeline::{Binding, Health, OtherStates, Pipeline, Replay, Replayed, Transforms};
+use gristmill::pipeline::{Binding, Emit, Health, OtherStates, Pipeline, Replay, Replayed, Transforms};
 use gristmill::source::scripted::{Script, ScriptedSource};
 use gristmill::source::{Delivery, Error, Source};
 use gristmill::telemetry::Telemetry;
@@ -40,9 +41,14 @@ impl Work {
 
     /// With a view that keeps more than the newest row.
     async fn keeping(guest: &Guest, kept: Kept) -> Work {
+        Work::emitting(guest, kept, None).await
+    }
+
+    /// Whose rows go on.
+    async fn emitting(guest: &Guest, kept: Kept, emit: Option<Emit>) -> Work {
         let engine = Engine::new(EngineOptions { instances_max: 8, instances_per_transform_max: 2, ..EngineOptions::default() }).unwrap();
         let (store, telemetry) = (Arc::new(MemoryStore::new(100)), Telemetry::new());
-        let transforms = Arc::new(ArcSwap::from_pointee(bound(&engine, &store, &telemetry, guest, kept).await));
+        let transforms = Arc::new(ArcSwap::from_pointee(bound(&engine, &store, &telemetry, guest, kept, emit).await));
         let (source, script) = ScriptedSource::new([]);
         // A script is followed once; a source that is opened again goes on where the last one stopped.
         let source: Arc<dyn Source> = Arc::new(source);
@@ -109,7 +115,7 @@ impl Work {
     }
 }
 
-async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, guest: &Guest, kept: Kept) -> Transforms {
+async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, guest: &Guest, kept: Kept, emit: Option<Emit>) -> Transforms {
     let transform = engine.load("view", &guest.component().unwrap(), "", Limits::default()).unwrap();
     let spec = transform.spec();
     let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
@@ -149,7 +155,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         inputs: Vec::new(),
         others: OtherStates::default(),
         kept: plan,
-        emit: None,
+        emit,
         expire_secs: None,
         bisect_ms_max: 1_000,
         shadow: Default::default(),
@@ -243,7 +249,7 @@ async fn entries_delivered_too_often_become_dead_letters_untried_and_losses_are_
     let work = Work::start(&Guest::doubling()).await;
     let entries = entries((1..=3).map(|key| (key, key.to_string())));
     let ids: Vec<EntryId> = entries.ids().collect();
-    work.script.add(Ok(Delivery { entries, redelivered: true, exhausted: vec![ids[1]], lost: 7 }));
+    work.script.add(Ok(Delivery { entries, redelivered: true, exhausted: vec![ids[1]], lost: 7, ..Delivery::default() }));
     assert_eq!(work.acknowledged(3).await, ids);
     assert_eq!(work.letters().await, [(ids[1], Reason::Deliveries)]);
     assert!(work.has_row(1).await && !work.has_row(2).await && work.has_row(3).await);
@@ -256,7 +262,7 @@ async fn a_replay_settles_what_a_mended_transform_can_use_and_keeps_the_rest() {
     work.script.add(Ok(Delivery { entries: entries([(1, "1".into()), (2, "two".into()), (3, "3".into())]), ..Delivery::default() }));
     let ids = work.acknowledged(3).await;
     assert_eq!(work.letters().await.len(), 3);
-    work.transforms.store(Arc::new(bound(&work.engine, &work.store, &work.telemetry, &Guest::doubling(), Kept::default()).await));
+    work.transforms.store(Arc::new(bound(&work.engine, &work.store, &work.telemetry, &Guest::doubling(), Kept::default(), None).await));
     let all = DeadLetterQuery { transform: None, stream: None, ids: None, reach: None, limit: 100, bytes_max: None };
     let letters: BTreeSet<DeadLetterId> = work.store.dead_letters().list(&all).await.unwrap().into_iter().map(|letter| letter.id).collect();
     // The second finds what the first has left.
@@ -267,4 +273,26 @@ async fn a_replay_settles_what_a_mended_transform_can_use_and_keeps_the_rest() {
     }
     assert!(work.has_row(1).await && work.has_row(3).await);
     assert_eq!(work.letters().await, [(ids[1], Reason::Decode)]);
+}
+
+/// The check at load leaves no way to this; should there be one all the same, nothing is lost on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_rows_have_no_partition_to_go_on_to_is_a_dead_letter_and_counts_nowhere() {
+    let count =
+        Aggregation { feature: "n".into(), column: "double".into(), function: Aggregate::Count, window_ms: None, doc: String::new() };
+    for kept in [Kept::default(), Kept { aggregations: vec![count], ..Kept::default() }] {
+        let route = Route::new(FORMAT, Partitioning { key: "on".into(), count: 4, by: vec!["absent".into()] });
+        let emit = Emit { stream: "on".into(), format: FORMAT, route: Some(Arc::new(route)) };
+        let work = Work::emitting(&Guest::doubling(), kept, Some(emit)).await;
+        let ids = work.deliver(1..=3);
+        assert_eq!(work.acknowledged(3).await, ids);
+        let letters = work.letters().await;
+        assert_eq!(letters.len(), 3);
+        for (id, reason) in letters {
+            assert!(ids.contains(&id) && reason == Reason::Unroutable, "{id} {reason:?}");
+        }
+        for key in 1..=3 {
+            assert!(!work.has_row(key).await, "the event of {key} is a dead letter, and cannot be a row too");
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! The Redis store and source against a real server, and what they do when it misbehaves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gristmill::model::{Commit, Disposition, Entries, EntryId, Partition, Rows, Timestamp};
+use gristmill::model::{Commit, DeadLetterId, Disposition, Entries, EntryId, Partition, Rows, Timestamp};
 use gristmill::online_store::redis::{self as redis_store, Acknowledgement, RedisStore};
 use gristmill::online_store::{Attendant, Error, OnlineStore, Writers};
 use gristmill::source::redis_streams::{Options, RedisAppender, RedisStreams, Start};
@@ -607,19 +607,38 @@ async fn who_waits_for_a_lease_takes_it_when_nobody_has_held_it_for_as_long_as_i
 async fn hosts_that_say_nothing_any_more_are_forgotten() {
     let server = RedisServer::start();
     let store = open_store(&server, None);
-    let say = async |host: &str, transforms: &[&str], remaining_ms| {
-        let transforms = transforms.iter().map(|name| (*name).to_owned()).collect();
-        let all = store.attend("s/g", Attendant { host: host.into(), transforms, remaining_ms }).await.unwrap();
-        all.into_iter().map(|one| (one.host, one.transforms.into_iter().collect::<Vec<_>>().join(" "))).collect::<Vec<_>>()
+    let say = async |host: &str, remaining_ms| {
+        let all = store.attend("s/g", Attendant { host: host.into(), remaining_ms }).await.unwrap();
+        all.into_iter().map(|one| one.host).collect::<Vec<_>>()
     };
-    let pair = |host: &str, transforms: &str| (host.to_owned(), transforms.to_owned());
-    assert_eq!(say("b", &["y", "x"], 60_000).await, [pair("b", "x y")]);
-    assert_eq!(say("a", &[], 200).await, [pair("a", ""), pair("b", "x y")]);
-    assert_eq!(say("b", &["x"], 60_000).await, [pair("a", ""), pair("b", "x")], "what was said before is replaced");
+    assert_eq!(say("b", 60_000).await, ["b"]);
+    assert_eq!(say("a", 200).await, ["a", "b"]);
+    assert_eq!(say("b", 60_000).await, ["a", "b"], "a host is there once");
     let started = Instant::now();
-    while say("b", &["x"], 60_000).await.len() > 1 {
+    while say("b", 60_000).await.len() > 1 {
         assert!(started.elapsed() < Duration::from_secs(30));
     }
-    assert_eq!(say("c", &["x"], 60_000).await, [pair("b", "x"), pair("c", "x")]);
-    assert_eq!(say("b", &["x"], 0).await, [pair("c", "x")], "who goes says so");
+    assert_eq!(say("c", 60_000).await, ["b", "c"]);
+    assert_eq!(say("b", 0).await, ["c"], "who goes says so");
+}
+
+#[tokio::test]
+async fn what_is_to_be_tried_again_is_told_once_and_to_the_holder_of_the_lease() {
+    let server = RedisServer::start();
+    let store = open_store(&server, None);
+    let ids: BTreeSet<DeadLetterId> = (0..150).map(|seq| format!("s/1-{seq}/t").parse().unwrap()).collect();
+    let mut fenced = store.writer(&partition(0), &single()).await.unwrap();
+    assert!(store.dead_letters().ask(&partition(0), &ids).await.unwrap());
+    assert!(store.dead_letters().ask(&partition(1), &["s/2-0/t".parse().unwrap()].into()).await.unwrap());
+    let mut writer = store.writer(&partition(0), &single()).await.unwrap();
+    assert!(fenced.asked(1_000).await.unwrap().is_empty(), "it does not hold the partition any more");
+    let mut told = BTreeSet::new();
+    for many in [100, 50, 0] {
+        let some = writer.asked(100).await.unwrap();
+        assert_eq!(some.len(), many);
+        told.extend(some);
+    }
+    assert_eq!(told, ids);
+    let ttl: i64 = server.run(&["TTL", "gm:asked:s/g/1"]);
+    assert!((1..=86_400).contains(&ttl), "what nobody takes is forgotten: {ttl}");
 }

@@ -208,3 +208,35 @@ fn every_guarantee_has_its_tests() {
     }
     assert_eq!(named_tests("`a_b` says `appendfsync always`, shown by `it_is_so`"), ["it_is_so"]);
 }
+
+/// The rows of the bench of languages: how it is written in tables, and nanoseconds a row for numbers and texts.
+fn measured_languages(figures: &str) -> Vec<(&'static str, String)> {
+    let section = figures.split("## languages").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
+    let number = |cell: &str| {
+        let digits = cell.trim().split(' ').next().unwrap_or_default();
+        if digits.len() > 3 { format!("{},{}", &digits[..digits.len() - 3], &digits[digits.len() - 3..]) } else { digits.to_owned() }
+    };
+    let named = [("rust", "Rust"), ("c", "C"), ("zig", "Zig"), ("go", "Go"), ("typescript", "TypeScript"), ("python", "Python")];
+    let row = |language: &str| {
+        section.lines().find(|line| line.starts_with(&format!("| {language} |"))).map(|line| line.split('|').collect::<Vec<_>>())
+    };
+    named
+        .into_iter()
+        .filter_map(|(language, name)| row(language).map(|cells| (name, format!("| {} / {} |", number(cells[2]), number(cells[4])))))
+        .collect()
+}
+
+#[test]
+fn tables_of_languages_say_what_was_measured() {
+    let figures = std::fs::read_to_string(root().join("tests/benches/figures.md")).unwrap();
+    let measured = measured_languages(&figures);
+    assert_eq!(measured.len(), 6, "{measured:?}");
+    for page in ["README.md", "plugins/README.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        for (name, cell) in &measured {
+            let is_its_row = |line: &&str| line.trim_start_matches(['|', ' ', '[']).starts_with(name) && line.contains(" / ");
+            let row = text.lines().find(is_its_row).unwrap_or_else(|| panic!("{page} has no row for {name}"));
+            assert!(row.contains(cell.as_str()), "{page}: {row}\nmeasured: {cell}");
+        }
+    }
+}

@@ -69,7 +69,7 @@ impl Core {
             At::Stream => Bound::Stream(Arc::new(self.bind_to_stream(name, transform, options, may_go_back, registry).await?)),
             At::Request => Bound::Requests(Arc::new(computed(transform, options, self.telemetry.transform(name))?)),
         };
-        let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.standing));
+        let reading = bound.stream().map(|stream| self.reading(name, stream, options, &registry.book.standing));
         if let Some(reading) = &reading {
             check_start(name, reading, registry)?;
         }
@@ -243,7 +243,8 @@ fn partitioning_of(stream: &str, of_stream: Partitioning, spec: &Spec, options: 
         let Some(field) = spec.entity.iter().filter_map(input_of).find(|field| from(field) == *wanted) else {
             bail!(
                 "stream `{stream}` is partitioned by {}, and the entity ({}) has no `{wanted}`: an entity's events would stand in several partitions. Put \
-                 `{wanted}` into the entity, or send the events to another stream too, with a `partition_by` of fields of this entity",
+                 `{wanted}` into the entity, or read a stream with a `partition_by` of fields of this entity: a transform of `{stream}` can emit to it (`emit`), \
+                 or the events are sent there too",
                 of_stream.by.join(", "),
                 spec.entity.join(", ")
             )

@@ -1,17 +1,17 @@
 //! Transforms whose rows go on to another stream: where that can be done in one step with the commit, and that nothing goes round in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{anyhow, bail};
 
 use super::Core;
-use super::commands::describe;
 use super::transforms::{Active, Registry};
 use crate::config::{Config, Consumers, Secret, Store, StreamSource};
+use crate::decode::Route;
 use crate::model::{Location, Spec, ViewName};
 use crate::pipeline::Emit;
 use crate::resp::Address;
-use crate::serve::{StreamGroup, StreamInfo, StreamReader};
 
 /// A transform that leads from one stream to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,9 @@ pub(super) struct Link {
 
 /// Where a transform of the stream `from` emits to, or why it cannot.
 pub(super) fn emit(config: &Config, spec: &Spec, from: &str, to: &str) -> anyhow::Result<Emit> {
-    let emit = Emit { stream: to.to_owned(), format: config.streams.get(to).cloned().unwrap_or_default().format() };
+    let target = config.streams.get(to).cloned().unwrap_or_default();
+    let route = target.partitioning(to).map(|partitioning| Arc::new(Route::new(target.format(), partitioning)));
+    let emit = Emit { stream: to.to_owned(), format: target.format(), route };
     emit.check(spec).map_err(|error| anyhow!("emit: {error}"))?;
     if config
         .streams
@@ -42,8 +44,11 @@ pub(super) fn emit(config: &Config, spec: &Spec, from: &str, to: &str) -> anyhow
 /// Whether a commit to the store can append to this stream in the same step.
 fn lies_with_the_store(config: &Config, to: &str) -> Result<(), String> {
     let stream = config.streams.get(to).cloned().unwrap_or_default();
-    if stream.partitions.is_some() {
-        return Err(format!("stream `{to}` is in partitions, which no commit appends to yet: emit to a stream without `partitions`"));
+    if config.store.redis().is_some_and(|redis| redis.cluster) || (stream.source == StreamSource::RedisStreams && stream.cluster) {
+        return Err(format!(
+            "on a Redis Cluster a commit reaches no further than the slot of its own partition, where stream `{to}` is not: keep the store and the \
+             streams on a single server, or have the producer send its events to a stream of the other key too"
+        ));
     }
     match (&config.store, stream.source) {
         (Store::Memory, _) => {
@@ -76,14 +81,20 @@ fn location(url: &Secret) -> Option<Location> {
     Address::parse(url.reveal()).ok().map(|address| address.location())
 }
 
-/// What a stream is beneath its name: two names of one key are one stream.
+/// What a stream is beneath its name: two names of one key are one stream, and who reads the key of a partition reads the stream.
 fn identity(config: &Config, stream: &str) -> String {
     let configured = config.streams.get(stream).filter(|configured| configured.source == StreamSource::RedisStreams);
     let Some(configured) = configured else { return format!("log {stream}") };
     match location(&configured.url) {
-        Some(Location::Redis(at)) => format!("redis {at} {}", configured.key(stream)),
+        Some(Location::Redis(at)) => format!("redis {at} {}", without_tag(configured.key(stream))),
         Some(Location::Memory | Location::Folder(_)) | None => format!("stream {stream}"),
     }
+}
+
+/// The key of the stream that a partition with this key would be of, or the key itself.
+fn without_tag(key: &str) -> &str {
+    let inner = key.strip_prefix('{').and_then(|key| key.strip_suffix('}')).and_then(|key| key.rsplit_once(':'));
+    inner.filter(|(_, index)| index.parse::<u32>().is_ok()).map_or(key, |(key, _)| key)
 }
 
 /// Refuses links by which an event would come back to the stream that it came from.
@@ -129,33 +140,6 @@ impl Core {
         self.open_stream(to)?;
         Ok(emit)
     }
-
-    /// All streams that are open, and how transforms lead from one to another.
-    pub(super) async fn list_streams(&self) -> Vec<StreamInfo> {
-        let registry = self.registry.lock().await;
-        let workers = self.workers.lock().await;
-        let info = |name: &String| {
-            let config = self.config.streams.get(name).cloned().unwrap_or_default();
-            let readers = registry.active.iter().filter(|(_, active)| active.bound.stream() == Some(name));
-            let reader = |(name, active): (&String, &Active)| StreamReader { name: name.clone(), emit: active.options.emit.clone() };
-            let emits = |active: &Active| active.bound.stream().is_some() && active.options.emit.as_ref() == Some(name);
-            let groups = workers.iter().filter(|(group, _)| group.stream == *name).map(|(group, worker)| {
-                let (lag_entries, pending_entries) = self.telemetry.stream(name, &group.name).known_lag();
-                StreamGroup { name: group.name.clone(), state: describe(&worker.health()).0, lag_entries, pending_entries }
-            });
-            StreamInfo {
-                name: name.clone(),
-                source: match config.source {
-                    StreamSource::Embedded => "embedded",
-                    StreamSource::RedisStreams => "redis_streams",
-                },
-                transforms: readers.map(reader).collect(),
-                emitted_by: registry.active.iter().filter(|(_, active)| emits(active)).map(|(name, _)| name.clone()).collect(),
-                groups: groups.collect(),
-            }
-        };
-        self.streams.load().keys().map(info).collect()
-    }
 }
 
 impl Registry {
@@ -191,5 +175,10 @@ mod tests {
         assert!(error.contains("`a` → t1 → `b` → t"), "{error}");
         assert!(error.contains("`e` → t6 → `same`"), "{error}");
         check_acyclic(&config, &[link("t", "x", "x")]).unwrap_err();
+        // A partition under a name of its own.
+        let text = "[streams.a]\ntype = \"redis_streams\"\nurl = \"redis://localhost\"\nkey = \"k\"\npartitions = 4\npartition_by = [\"f\"]\n\
+                    [streams.part]\ntype = \"redis_streams\"\nurl = \"redis://localhost\"\nkey = \"{k:3}\"\n";
+        let config = Config::parse(text, "test", Path::new("")).unwrap();
+        check_acyclic(&config, &[link("t", "part", "a")]).unwrap_err();
     }
 }

@@ -1,22 +1,22 @@
 //! What requests want done to the host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{SemaphorePermit, mpsc};
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::book::{Outdated, is_of_store};
 use super::evolve::Incompatible;
 use super::standing::Standing;
-use super::transforms::{Active, Source};
+use super::transforms::{Active, Source, TURNS_MAX};
 use super::versions::Origin;
-use super::workers::{ConsumerGroup, Worker};
+use super::workers::Worker;
 use crate::model::aggregation::FUNCTIONS;
-use crate::model::{DeadLetter, DeadLetterId, DeadLetterQuery};
-use crate::pipeline::{self, Health, Replay};
-use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, TransformChange, TransformInfo};
+use crate::pipeline::Health;
+use crate::serve::{Binding, Command, PartState, Readiness, Refusal, RefusalKind, TransformChange, TransformInfo};
 
 /// Carries out commands until nobody can send any; each in a task of its own, because compiling takes its time.
 pub(super) fn start(core: &Arc<Core>, mut commands: mpsc::Receiver<Command>) {
@@ -29,6 +29,10 @@ pub(super) fn start(core: &Arc<Core>, mut commands: mpsc::Receiver<Command>) {
 }
 
 async fn carry_out(core: Arc<Core>, command: Command) {
+    if changes(&command) {
+        // What cannot be compared now cannot be changed either, and then that is the answer.
+        let _ = core.refresh().await;
+    }
     // A client that has gone away does not need its answer.
     match command {
         Command::PutTransform { name, component, binding, by, reply } => {
@@ -47,7 +51,7 @@ async fn carry_out(core: Arc<Core>, command: Command) {
             let _ = reply.send(core.change(&name, change).await);
         }
         Command::PutShadow { name, component, binding, reply } => {
-            let _ = reply.send(core.put_shadow(&name, component.into(), binding).await);
+            let _ = reply.send(core.put_shadow(&name, component, binding).await);
         }
         Command::ShowShadow { name, reply } => {
             let _ = reply.send(core.shadow_report(&name).await);
@@ -59,7 +63,7 @@ async fn carry_out(core: Arc<Core>, command: Command) {
             let _ = reply.send(core.delete_shadow(&name).await);
         }
         Command::ListTransforms { reply } => {
-            let _ = reply.send(core.list().await);
+            let _ = reply.send(core.list_all().await);
         }
         Command::ListStreams { reply } => {
             let _ = reply.send(core.list_streams().await);
@@ -79,9 +83,34 @@ async fn carry_out(core: Arc<Core>, command: Command) {
     }
 }
 
+/// Whether a command changes what is in force, which another host may have changed a moment ago.
+fn changes(command: &Command) -> bool {
+    match command {
+        Command::PutTransform { .. }
+        | Command::Activate { .. }
+        | Command::DeleteTransform { .. }
+        | Command::ChangeTransform { .. }
+        | Command::PutShadow { .. }
+        | Command::PromoteShadow { .. }
+        | Command::PutService { .. }
+        | Command::DeleteService { .. } => true,
+        Command::Versions { .. }
+        | Command::ShowShadow { .. }
+        | Command::DeleteShadow { .. }
+        | Command::ListTransforms { .. }
+        | Command::ListStreams { .. }
+        | Command::Replay { .. }
+        | Command::Ready { .. } => false,
+    }
+}
+
 /// A component that was not put into force.
 pub(super) fn refused(error: &anyhow::Error) -> Refusal {
-    let kind = if error.is::<Incompatible>() { RefusalKind::Conflict } else { RefusalKind::Unusable };
+    let kind = match error {
+        error if error.is::<Incompatible>() || error.is::<Outdated>() => RefusalKind::Conflict,
+        error if is_of_store(error) => RefusalKind::Unavailable,
+        _ => RefusalKind::Unusable,
+    };
     Refusal { kind, message: format!("{error:#}") }
 }
 
@@ -92,12 +121,21 @@ fn unusable(error: &anyhow::Error) -> Refusal {
 impl Core {
     async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding, by: String) -> Result<TransformInfo, Refusal> {
         let _place = self.place_to_compile()?;
-        let known = self.known_options(name).await;
-        let options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         let source = Source::Put { origin: Origin::Pushed, by, force: binding.force.unwrap_or_default() };
-        let options = Self::with_binding(options, binding)?;
         let before = self.streams.load_full();
-        let active = self.install(name, component.into(), Some(options), source).await.map_err(|error| refused(&error))?;
+        let mut turns = 0;
+        let installed = loop {
+            // What is not said is as it was before, whoever has changed that meanwhile.
+            let known = self.known_options(name).await;
+            let options = known.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
+            let options = Self::with_binding(options, binding.clone())?;
+            match self.install_once(name, component.clone(), Some(options), &source).await {
+                Err(error) if error.is::<Outdated>() && turns < TURNS_MAX => turns += 1,
+                installed => break installed,
+            }
+            self.refresh().await.map_err(|error| refused(&error))?;
+        };
+        let active = installed.map_err(|error| refused(&error))?;
         let info = self.info(name).await?;
         // One that nothing read before a restart is opened anew and has entries.
         let made_stream = info.stream.as_ref().is_some_and(|stream| !before.contains_key(stream) && self.is_empty_log(stream));
@@ -113,7 +151,16 @@ impl Core {
     /// A transform that is in force.
     pub(super) async fn info(&self, name: &str) -> Result<TransformInfo, Refusal> {
         let gone = || Refusal { kind: RefusalKind::Conflict, message: format!("transform `{name}` was removed at the same time") };
-        self.list().await.into_iter().find(|transform| transform.name == name).ok_or_else(gone)
+        self.list_all().await.into_iter().find(|transform| transform.name == name).ok_or_else(gone)
+    }
+
+    /// All transforms, and where those that are paused have not been left yet.
+    async fn list_all(&self) -> Vec<TransformInfo> {
+        let mut all = self.list().await;
+        for transform in all.iter_mut().filter(|transform| transform.state == "paused") {
+            transform.leaving = self.still_to_leave(&transform.name).await;
+        }
+        all
     }
 
     /// What a component put under this name is bound like where the request says nothing: like the one before, or like the current version of its view,
@@ -123,7 +170,7 @@ impl Core {
         if let Some(active) = registry.active.get(name) {
             return Some(active.options.clone());
         }
-        let current = registry.active.get(registry.standing.current(name))?;
+        let current = registry.active.get(registry.book.standing.current(name))?;
         Some(BindingOptions { group: None, start: None, emit: None, ..current.options.clone() })
     }
 
@@ -182,7 +229,7 @@ impl Core {
         let workers = self.workers.lock().await;
         let running = registry.active.iter().map(|(name, active)| {
             let worker = active.reading.as_ref().map(|reading| workers.get(&reading.group));
-            info(name, active, &registry.standing, worker)
+            info(name, active, &registry.book.standing, worker)
         });
         let refused = registry.refused.iter().map(|(name, reason)| TransformInfo {
             name: name.clone(),
@@ -192,7 +239,7 @@ impl Core {
             stream: None,
             group: None,
             places: BTreeMap::new(),
-            current: registry.standing.current(name) == name,
+            current: registry.book.standing.current(name) == name,
             switching: false,
             emit: None,
             component: None,
@@ -201,6 +248,7 @@ impl Core {
             sample: None,
             made_stream: false,
             unseen: Vec::new(),
+            leaving: Vec::new(),
             spec: None,
         });
         let mut all: Vec<TransformInfo> = running.chain(refused).collect();
@@ -215,6 +263,9 @@ impl Core {
             Err(error) => (false, error.to_string()),
         };
         parts.push(PartState { part: "store".into(), ready, state });
+        if let Some(reason) = self.behind.lock().ok().and_then(|behind| behind.clone()) {
+            parts.push(PartState { part: "versions".into(), ready: false, state: format!("not compared with the store: {reason}") });
+        }
         {
             let workers = self.workers.lock().await;
             for (group, worker) in workers.iter() {
@@ -236,62 +287,6 @@ impl Core {
             parts.push(PartState { part: format!("transform {}", transform.name), ready, state });
         }
         Readiness { ready: parts.iter().all(|part| part.ready), parts }
-    }
-
-    async fn replay(&self, wanted: ReplayWanted) -> Result<Replayed, Refusal> {
-        let mut groups: BTreeMap<(String, Option<u32>, String), BTreeSet<DeadLetterId>> = BTreeMap::new();
-        for letter in self.letters(wanted).await? {
-            groups.entry((letter.id.stream.clone(), letter.id.partition, letter.id.transform.clone())).or_default().insert(letter.id);
-        }
-        let mut outcome = Replayed::default();
-        for ((stream, partition, transform), ids) in groups {
-            let unavailable = |message: String| Refusal { kind: RefusalKind::Unavailable, message };
-            let sender = self.replays_of(&stream, partition, &transform).await?;
-            let (reply, answer) = oneshot::channel();
-            let gone = |_| unavailable(format!("stream `{stream}` is starting over; try again"));
-            sender.send(Replay { ids, reply }).await.map_err(|_| gone(()))?;
-            let pipeline::Replayed { tried, settled } = answer.await.map_err(|_| gone(()))?.map_err(unavailable)?;
-            outcome.replayed += tried;
-            outcome.settled += settled;
-            outcome.still_dead += tried - settled.min(tried);
-        }
-        Ok(outcome)
-    }
-
-    /// Where the pipeline listens that a transform runs in; of a stream where it does not run, that of the stream's own group, which says so.
-    async fn replays_of(&self, stream: &str, partition: Option<u32>, transform: &str) -> Result<mpsc::Sender<Replay>, Refusal> {
-        let registry = self.registry.lock().await;
-        let reading = registry.active.get(transform).and_then(|active| active.reading.as_ref());
-        let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group.to_string() };
-        let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
-        let workers = self.workers.lock().await;
-        let worker = workers.get(&group).ok_or_else(|| {
-            let message = format!("nothing runs on stream `{stream}`; load transform `{transform}` first");
-            Refusal { kind: RefusalKind::Conflict, message }
-        })?;
-        worker.replays(partition).map_err(|message| Refusal { kind: RefusalKind::Unavailable, message })
-    }
-
-    async fn letters(&self, wanted: ReplayWanted) -> Result<Vec<DeadLetter>, Refusal> {
-        let store = self.store.as_store();
-        let list = async |query: DeadLetterQuery| {
-            let found = store.dead_letters().list(&query).await;
-            found.map_err(|error| Refusal { kind: RefusalKind::Unavailable, message: error.to_string() })
-        };
-        match wanted {
-            ReplayWanted::Matching(query) => list(query).await,
-            ReplayWanted::Ids(ids) => {
-                let all =
-                    list(DeadLetterQuery { ids: Some(ids.iter().cloned().collect()), limit: usize::MAX, ..DeadLetterQuery::default() })
-                        .await?;
-                let found: BTreeMap<_, _> = all.into_iter().map(|letter| (letter.id.clone(), letter)).collect();
-                let pick = |id| {
-                    let missing = || Refusal { kind: RefusalKind::NotFound, message: format!("there is no dead letter {id}") };
-                    found.get(&id).cloned().ok_or_else(missing)
-                };
-                ids.into_iter().map(pick).collect()
-            }
-        }
     }
 }
 
@@ -321,6 +316,7 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         sample: None,
         made_stream: false,
         unseen: Vec::new(),
+        leaving: Vec::new(),
         spec: Some(active.bound.transform().spec().as_ref().clone()),
     }
 }

@@ -85,7 +85,7 @@ impl Core {
         let old = match registry.active.get(name) {
             Some(active) => Told::new(active.bound.transform().spec(), &active.options),
             None if matches!(source, Source::Resumed(_)) => return Ok(()),
-            None => match registry.book.history(name).and_then(|history| history.active()) {
+            None => match registry.book.versions.history(name).and_then(|history| history.active()) {
                 Some(version) => Told::new(&version.spec, &version.options),
                 None => return Ok(()),
             },

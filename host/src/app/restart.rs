@@ -8,7 +8,7 @@ use super::Core;
 use super::binding_options::BindingOptions;
 use super::evolve::Incompatible;
 use super::transforms::{Active, Source};
-use super::versions::{Declaration, Origin, Version, digest};
+use super::versions::{Declaration, Declared, Origin, Version, digest};
 
 impl Core {
     /// Puts the configured transforms into force. One that is refused stops the start: a configuration is either right or not used.
@@ -33,10 +33,19 @@ impl Core {
         let declaration = Declaration { digest: digest(&component), options: options.clone() };
         let before = {
             let registry = self.registry.lock().await;
-            let history = registry.book.history(name).filter(|_| !registry.active.contains_key(name));
-            history.filter(|history| history.declared.as_ref() == Some(&declaration)).and_then(|history| history.active().cloned())
+            let history = registry.book.versions.history(name).filter(|_| !registry.active.contains_key(name));
+            let known = history.filter(|history| history.is_known(&declaration, self.folder.host_id()));
+            if known.is_some_and(|history| history.declared.as_ref() != Some(&declaration)) {
+                tracing::warn!(
+                    transform = name,
+                    "another host has declared it otherwise since; that is in force, and not what is declared here"
+                );
+            }
+            known.and_then(|history| history.active().cloned())
         };
         if let Some(version) = before {
+            let declared = Declared { declaration: &declaration, host: self.folder.host_id() };
+            self.change_book(|pages| pages.versions.declare_again(name, declared)).await?;
             match self.reinstate(name, &version).await {
                 Ok(active) => return Ok(active),
                 Err(error) => tracing::error!(
@@ -52,7 +61,7 @@ impl Core {
         // Whoever reads the view is not to pay for what has been declared: the version of the last stop goes on, and tells what was refused.
         let kept = {
             let registry = self.registry.lock().await;
-            let history = registry.book.history(name).filter(|_| !registry.active.contains_key(name));
+            let history = registry.book.versions.history(name).filter(|_| !registry.active.contains_key(name));
             history.and_then(|history| history.active().cloned())
         };
         match kept {
@@ -65,16 +74,15 @@ impl Core {
     pub(super) async fn resume_all(self: &Arc<Core>) {
         let all: Vec<(String, Version)> = {
             let registry = self.registry.lock().await;
-            let missing = registry.book.active().filter(|(name, _)| !registry.active.contains_key(*name));
+            let missing = registry.book.versions.active().filter(|(name, _)| !registry.active.contains_key(*name));
             missing.map(|(name, version)| (name.to_owned(), version.clone())).collect()
         };
         for (name, version) in all {
             let is_undeclared = {
                 let registry = self.registry.lock().await;
-                registry.book.follows_declaration(&name) && !registry.refused.contains_key(&name)
+                registry.book.versions.follows_declaration(&name) && !registry.refused.contains_key(&name)
             };
-            if is_undeclared {
-                self.forget_undeclared(&name).await;
+            if is_undeclared && self.undeclare(&name).await {
                 continue;
             }
             let Err(error) = self.reinstate(&name, &version).await else { continue };
@@ -86,21 +94,30 @@ impl Core {
         }
     }
 
-    /// What came with a declaration goes with it.
-    async fn forget_undeclared(&self, name: &str) {
-        tracing::info!(transform = name, "the transform is not declared any more, and ends; its versions are kept");
-        if let Err(error) = self.registry.lock().await.book.deactivate(name) {
-            tracing::warn!(transform = name, "cannot write down that the transform has ended: {error:#}");
+    /// What came with a declaration goes with it, once no host has one any more. Says whether it has gone.
+    async fn undeclare(self: &Arc<Core>, name: &str) -> bool {
+        let versions_max = self.config.host.versions_max;
+        match self.change_book(|pages| pages.versions.undeclare(name, self.folder.host_id(), versions_max)).await {
+            Ok(true) => {
+                tracing::info!(transform = name, "the transform is not declared any more, and ends; its versions are kept");
+                true
+            }
+            Ok(false) => {
+                tracing::warn!(transform = name, "the transform is not declared here any more, but by other hosts, and goes on");
+                false
+            }
+            Err(error) => {
+                tracing::warn!(transform = name, "cannot write down that the transform is not declared any more: {error:#}");
+                false
+            }
         }
     }
 
     /// Puts the version into force that was in force at the last stop. What was offered since and refused is still told.
     async fn reinstate(self: &Arc<Core>, name: &str, version: &Version) -> anyhow::Result<Active> {
-        let (component, refused) = {
-            let registry = self.registry.lock().await;
-            (registry.book.read(version.digest), registry.refused.get(name).cloned())
-        };
-        let active = self.install(name, component?, Some(version.options.clone()), Source::Resumed(version.number)).await?;
+        let component = self.component(version.digest).await?;
+        let refused = self.registry.lock().await.refused.get(name).cloned();
+        let active = self.install(name, component, Some(version.options.clone()), Source::Resumed(version.number)).await?;
         if let (Some(reason), Some(active)) = (refused, self.registry.lock().await.active.get_mut(name)) {
             active.refused = Some(reason);
         }

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::book::write_aside;
 use super::bound::{Bound, maker, view_of};
 use super::commands;
 use super::transforms::{Registry, Source};
-use super::versions::{Origin, digest, write_aside};
+use super::versions::{Origin, digest};
 use crate::model::{Digest, SchemaId, ShadowGates, ShadowReport, Timestamp, View};
 use crate::pipeline::{Binding, OtherStates, Shadow, difference};
 use crate::serve::{self, Refusal, RefusalKind, TransformInfo};
@@ -103,7 +105,7 @@ impl Core {
     pub(super) async fn put_shadow(
         self: &Arc<Core>,
         name: &str,
-        component: Vec<u8>,
+        component: Bytes,
         binding: serve::Binding,
     ) -> Result<ShadowReport, Refusal> {
         let busy = |_| refused(RefusalKind::Unavailable, "other components are being compiled; try again");
@@ -140,7 +142,7 @@ impl Core {
         }
     }
 
-    async fn make_shadow(&self, name: &str, component: Vec<u8>, kept: &Kept) -> anyhow::Result<(Vec<u8>, Shadow, View)> {
+    async fn make_shadow(&self, name: &str, component: Bytes, kept: &Kept) -> anyhow::Result<(Bytes, Shadow, View)> {
         let hidden = format!("{name}@shadow-{}", kept.number);
         let (component, transform) = self.compile(&format!("{name}@shadow"), component, &kept.options).await?;
         let (view, stream) = view_of(name, &transform, &kept.options, &self.config)?;
@@ -188,7 +190,7 @@ impl Core {
         else {
             return Ok(());
         };
-        if registry.standing.is_paused(name) {
+        if registry.book.standing.is_paused(name) {
             return Ok(());
         }
         self.set_transforms(reading, self.transforms_of(registry, &reading.group, name, Some(binding))?).await
@@ -266,7 +268,7 @@ impl Core {
             bail!("another version is in force than it stood behind");
         }
         let component = self.registry.lock().await.shadows.read(name)?;
-        let (_, shadow, view) = self.make_shadow(name, component, &kept).await?;
+        let (_, shadow, view) = self.make_shadow(name, component.into(), &kept).await?;
         let mut registry = self.registry.lock().await;
         self.run_shadow(&mut registry, name, shadow, Running { kept, since: Timestamp::now(), view }).await
     }

@@ -1,13 +1,10 @@
-//! What was said over HTTP about transforms beside their components, kept in the data folder: which version of a view is current, and which transforms
-//! have left the group of their stream because they were paused.
+//! What was said over HTTP about transforms beside their components: which version of a view is current, and which transforms have left the group of
+//! their stream because they were paused.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use super::versions::write_aside;
 use crate::model::ViewName;
 
 /// What stands, whatever components come and go.
@@ -20,44 +17,10 @@ pub(super) struct Standing {
     pub(super) switching: Vec<String>,
     /// Transforms that have left the group they were in, and the one that each has had of its own since.
     pub(super) aside: BTreeMap<String, String>,
+    /// Such groups, and the one that each has left and goes on from.
+    pub(super) left: BTreeMap<String, String>,
     /// Transforms that read nothing until they are resumed.
     pub(super) paused: Vec<String>,
-}
-
-/// Where it is kept.
-pub(super) struct StandingFile {
-    file: PathBuf,
-    standing: Standing,
-}
-
-impl StandingFile {
-    pub(super) fn open(file: PathBuf) -> anyhow::Result<StandingFile> {
-        let standing = match std::fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged; restore or remove it", file.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Standing::default(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-        };
-        Ok(StandingFile { file, standing })
-    }
-
-    /// Changes it, on disk first.
-    pub(super) fn change(&mut self, change: impl FnOnce(&mut Standing)) -> anyhow::Result<()> {
-        let mut changed = self.standing.clone();
-        change(&mut changed);
-        if changed != self.standing {
-            write_aside(&self.file, &serde_json::to_vec_pretty(&changed)?)?;
-            self.standing = changed;
-        }
-        Ok(())
-    }
-}
-
-impl std::ops::Deref for StandingFile {
-    type Target = Standing;
-
-    fn deref(&self) -> &Standing {
-        &self.standing
-    }
 }
 
 impl Standing {
@@ -74,7 +37,9 @@ impl Standing {
 
     /// Forgets everything about a transform.
     pub(super) fn forget(&mut self, name: &str) {
-        self.aside.remove(name);
+        if let Some(own) = self.aside.remove(name) {
+            self.left.remove(&own);
+        }
         self.paused.retain(|paused| paused != name);
         self.switching.retain(|switching| switching != name);
         self.current.retain(|_, current| current != name);

@@ -8,9 +8,9 @@ use anyhow::Context;
 use super::Core;
 use super::workers::ConsumerGroup;
 use crate::config::{self, Config, Consumers, FeastRedisStore, PlaceKept, Start, Store, StreamSource};
-use crate::data_folder::DataFolder;
+use crate::data_folder::{DataFolder, log_name};
 use crate::decode::Route;
-use crate::model::{EntryId, Format, Partitioning, Place, Timestamp};
+use crate::model::{EntryId, Format, Place, Timestamp};
 use crate::online_store::embedded::{self, EmbeddedStore};
 use crate::online_store::memory::MemoryStore;
 use crate::online_store::redis::{self, Acknowledgement, FeastLayout, RedisStore};
@@ -20,7 +20,7 @@ use crate::resp::Site;
 use crate::serve;
 use crate::source::embedded::{Log, Retention};
 use crate::source::partitioned::Partitioned;
-use crate::source::redis_streams::{self, RedisAppender, RedisStreams};
+use crate::source::redis_streams::{self, Onlooker, RedisAppender, RedisStreams};
 use crate::source::{self, Appender, Source};
 
 /// The store that the configuration names.
@@ -56,6 +56,14 @@ impl OpenStore {
             OpenStore::Embedded(store) => while store.sweep(Timestamp::now(), ROWS).await? == ROWS {},
         }
         Ok(())
+    }
+
+    /// The store, if other hosts may be there too.
+    pub(super) fn shared(&self) -> Option<Arc<RedisStore>> {
+        match self {
+            OpenStore::Memory(_) | OpenStore::Embedded(_) => None,
+            OpenStore::Redis(store) => Some(Arc::clone(store)),
+        }
     }
 
     pub(super) fn as_store(&self) -> Arc<dyn OnlineStore> {
@@ -100,7 +108,7 @@ impl Core {
         let indexes = 0..partitioning.as_ref().map_or(1, |partitioning| partitioning.count);
         let mut parts: Vec<Arc<dyn Appender>> = match config.source {
             StreamSource::Embedded => {
-                let open = |index: u32| self.open_log(&log_name(name, partitioning.as_ref(), index), &config);
+                let open = |index: u32| self.open_log(&log_name(name, partitioning.as_ref().map(|_| index)), &config);
                 indexes.map(|index| Ok(Arc::new(open(index)?) as Arc<dyn Appender>)).collect::<anyhow::Result<_>>()?
             }
             StreamSource::RedisStreams => {
@@ -152,7 +160,7 @@ impl Core {
     /// The end of an embedded log as it is when the host takes the stream up. A Redis stream's end is kept by its group.
     pub(super) fn begin(&self, name: &str, index: u32, start: Start, config: &config::Stream) -> Option<EntryId> {
         let is_end_of_log = config.source == StreamSource::Embedded && start == Start::End;
-        let name = log_name(name, config.partitioning(name).as_ref(), index);
+        let name = log_name(name, config.partitions.map(|_| index));
         let log = self.logs.lock().ok()?.get(&name).filter(|_| is_end_of_log).cloned()?;
         Some(log.last().unwrap_or_default())
     }
@@ -167,7 +175,7 @@ impl Core {
         let name = group.stream.as_str();
         match config.source {
             StreamSource::Embedded => {
-                let name = log_name(name, config.partitioning(name).as_ref(), index);
+                let name = log_name(name, config.partitions.map(|_| index));
                 let log = self.logs.lock().ok().and_then(|logs| logs.get(&name).cloned()).context("the stream's log is not open")?;
                 Ok(Box::new(move |place: Place| {
                     let reader = match (place.last, start) {
@@ -180,22 +188,7 @@ impl Core {
                 }))
             }
             StreamSource::RedisStreams => {
-                let options = redis_streams::Options {
-                    key: stream_key(name, config, index),
-                    group: group.name.clone(),
-                    consumer: self.folder.host_id().to_owned(),
-                    checkpoint: config.place == PlaceKept::Checkpoint,
-                    competing: config.consumers == Consumers::Competing,
-                    start: match start {
-                        Start::Beginning => redis_streams::Start::Beginning,
-                        Start::End => redis_streams::Start::End,
-                        Start::After(id) => redis_streams::Start::After(id),
-                    },
-                    place: None,
-                    claim_idle_ms: config.claim_idle_ms,
-                    deliveries_max: config.deliveries_max,
-                    block_ms: config.block_ms,
-                };
+                let options = self.redis_options(group, index, start, config);
                 let site = stream_site(config)?;
                 Ok(Box::new(move |place: Place| {
                     let options = redis_streams::Options { place: place.last, ..options.clone() };
@@ -204,6 +197,35 @@ impl Core {
                 }))
             }
         }
+    }
+}
+
+impl Core {
+    fn redis_options(&self, group: &ConsumerGroup, index: u32, start: Start, config: &config::Stream) -> redis_streams::Options {
+        redis_streams::Options {
+            key: stream_key(&group.stream, config, index),
+            group: group.name.clone(),
+            consumer: self.folder.host_id().to_owned(),
+            checkpoint: config.place == PlaceKept::Checkpoint,
+            competing: config.consumers == Consumers::Competing,
+            start: match start {
+                Start::Beginning => redis_streams::Start::Beginning,
+                Start::End => redis_streams::Start::End,
+                Start::After(id) => redis_streams::Start::After(id),
+            },
+            place: None,
+            claim_idle_ms: config.claim_idle_ms,
+            deliveries_max: config.deliveries_max,
+            block_ms: config.block_ms,
+        }
+    }
+
+    /// What tells how far behind a group is on partitions that other hosts work on; none of a stream that is this host's alone.
+    pub(super) fn onlooker(&self, group: &ConsumerGroup, start: Start, config: &config::Stream) -> anyhow::Result<Option<Onlooker>> {
+        if config.source == StreamSource::Embedded {
+            return Ok(None);
+        }
+        Ok(Some(Onlooker::at(&stream_site(config)?, &self.redis_options(group, 0, start, config))?))
     }
 }
 
@@ -224,13 +246,8 @@ fn stream_site(stream: &config::Stream) -> anyhow::Result<Site> {
 }
 
 /// The key of a Redis stream, or of one of its partitions.
-fn stream_key(stream: &str, config: &config::Stream, index: u32) -> String {
+pub(super) fn stream_key(stream: &str, config: &config::Stream, index: u32) -> String {
     config.partitioning(stream).map_or(config.key(stream).to_owned(), |partitioning| partitioning.tag(index))
-}
-
-/// The embedded log of a stream, or of one of its partitions: the blank is in no stream's name.
-fn log_name(stream: &str, partitioning: Option<&Partitioning>, index: u32) -> String {
-    partitioning.map_or(stream.to_owned(), |_| format!("{stream} {index}"))
 }
 
 /// The streams on the store's own server and database: their entries are acknowledged by the commit itself.

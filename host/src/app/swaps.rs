@@ -21,18 +21,17 @@ impl Core {
     /// Puts a version into force that was accepted before.
     pub(super) async fn activate(self: &Arc<Core>, name: &str, number: u32, wish: Again) -> Result<TransformInfo, Refusal> {
         let _place = self.place_to_compile()?;
-        let (version, component) = {
+        let version = {
             let registry = self.registry.lock().await;
-            let history = registry.book.history(name);
+            let history = registry.book.versions.history(name);
             if wish == Again::Back && history.and_then(History::back).is_none_or(|back| back.number != number) {
                 return Err(conflict(format!("transform `{name}` has been changed at the same time; look at its versions and try again")));
             }
             let version = history.and_then(|history| history.version(number)).cloned();
             let missing = || not_found(format!("transform `{name}` has no version {number}; see /v1/transforms/{name}/versions"));
-            let version = version.ok_or_else(missing)?;
-            let component = registry.book.read(version.digest).map_err(|error| conflict(format!("{error:#}")))?;
-            (version, component)
+            version.ok_or_else(missing)?
         };
+        let component = self.component(version.digest).await.map_err(|error| conflict(format!("{error:#}")))?;
         let source = match wish {
             Again::Back => Source::RolledBack(number),
             Again::ByNumber { force } => Source::Activated { number, force },
@@ -46,7 +45,7 @@ impl Core {
     pub(super) async fn versions(&self, name: &str) -> Result<Versions, Refusal> {
         let (history, active) = {
             let registry = self.registry.lock().await;
-            let history = registry.book.history(name).filter(|history| !history.versions.is_empty()).cloned();
+            let history = registry.book.versions.history(name).filter(|history| !history.versions.is_empty()).cloned();
             let active = registry.active.get(name).cloned();
             (history.ok_or_else(|| not_found(format!("there is no transform `{name}`")))?, active)
         };
@@ -66,7 +65,7 @@ impl Core {
             let registry = self.registry.lock().await;
             let groups = |version: &Version| -> Vec<ConsumerGroup> {
                 let Some(stream) = &version.stream else { return Vec::new() };
-                let standings = [&registry.standing as &Standing, &Standing::default()];
+                let standings = [&registry.book.standing as &Standing, &Standing::default()];
                 standings.map(|standing| self.reading(name, stream, &version.options, standing).group).into()
             };
             let groups: BTreeSet<ConsumerGroup> = history.versions.iter().flat_map(groups).collect();

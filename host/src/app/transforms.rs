@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::book::{Book, Outdated, Pages};
 use super::bound::Bound;
-use super::services::ServiceBook;
 use super::shadow::Shadows;
-use super::standing::StandingFile;
-use super::versions::{Change, Declaration, Origin, Version, VersionBook, digest};
-use super::workers::{ConsumerGroup, Reading};
-use crate::model::{Timestamp, ViewName};
-use crate::pipeline::{Binding, Transforms};
+use super::versions::{Change, Declaration, Declared, Origin, Version, digest};
+use super::workers::Reading;
+use crate::model::{Services, Timestamp, ViewName};
 use crate::serve::{Catalog, Sample};
 use crate::transform::Transform;
+
+/// Times that a change is tried again because another host has changed something meanwhile: many may start at the same time.
+pub(super) const TURNS_MAX: usize = 50;
 
 /// A transform in force.
 #[derive(Clone)]
@@ -78,6 +80,11 @@ impl Source {
         }
     }
 
+    /// Whether it means the same whatever other hosts do meanwhile.
+    fn is_put(&self) -> bool {
+        matches!(self, Source::Put { .. })
+    }
+
     /// Whether it was in force before.
     fn is_again(&self) -> bool {
         match self {
@@ -102,15 +109,20 @@ pub(super) struct Registry {
     pub(super) refused: BTreeMap<String, String>,
     /// Transforms of the last stop that could not be put into force again, and their streams: what comes there waits for them.
     pub(super) missing: BTreeMap<String, String>,
-    pub(super) services: ServiceBook,
-    pub(super) standing: StandingFile,
-    pub(super) book: VersionBook,
+    /// The services that the configuration describes.
+    pub(super) services: Services,
+    pub(super) book: Book,
     pub(super) shadows: Shadows,
+    /// Whether what was in force at the last stop is in force again, as far as it can be.
+    pub(super) is_up: bool,
+    /// Whether all groups work on what is in force.
+    pub(super) is_at_work: bool,
 }
 
 impl Registry {
-    pub(super) fn new(book: VersionBook, services: ServiceBook, standing: StandingFile, shadows: Shadows) -> Registry {
-        Registry { active: BTreeMap::new(), refused: BTreeMap::new(), missing: BTreeMap::new(), services, standing, book, shadows }
+    pub(super) fn new(book: Book, services: Services, shadows: Shadows) -> Registry {
+        let (active, refused, missing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Registry { active, refused, missing, services, book, shadows, is_up: false, is_at_work: true }
     }
 
     /// Tells, with the transform in force or in place of one, why what was offered is not.
@@ -130,15 +142,36 @@ impl Core {
     pub(super) async fn install(
         self: &Arc<Core>,
         name: &str,
-        component: Vec<u8>,
+        component: impl Into<Bytes>,
         options: Option<BindingOptions>,
         source: Source,
     ) -> anyhow::Result<Active> {
-        let result = self.try_install(name, component, options, &source).await;
-        if let Err(error) = &result {
+        let component = component.into();
+        let mut turns = 0;
+        loop {
+            match self.install_once(name, component.clone(), options.clone(), &source).await {
+                Err(error) if error.is::<Outdated>() && source.is_put() && turns < TURNS_MAX => turns += 1,
+                installed => return installed,
+            }
+            self.refresh().await?;
+        }
+    }
+
+    /// The same; [`Outdated`] when another host has changed what is in force meanwhile.
+    pub(super) async fn install_once(
+        self: &Arc<Core>,
+        name: &str,
+        component: Bytes,
+        options: Option<BindingOptions>,
+        source: &Source,
+    ) -> anyhow::Result<Active> {
+        let result = self.try_install(name, component, options, source).await;
+        if let Err(error) = &result
+            && !error.is::<Outdated>()
+        {
             tracing::warn!(transform = name, "component refused: {error:#}");
             self.telemetry.refused_components();
-            self.registry.lock().await.refuse(name, format!("{error:#}"), &source);
+            self.registry.lock().await.refuse(name, format!("{error:#}"), source);
         }
         result
     }
@@ -146,7 +179,7 @@ impl Core {
     async fn try_install(
         self: &Arc<Core>,
         name: &str,
-        component: Vec<u8>,
+        component: Bytes,
         options: Option<BindingOptions>,
         source: &Source,
     ) -> anyhow::Result<Active> {
@@ -167,7 +200,8 @@ impl Core {
         let is_same = |active: &&Active| active.bound.transform().digest() == digest && active.options == options;
         if let Some(active) = in_force.as_ref().filter(is_same) {
             if let Some((declared, origin)) = declaration {
-                self.registry.lock().await.book.declare(name, declared, origin)?;
+                let declared = Declared { declaration: &declared, host: self.folder.host_id() };
+                self.registry.lock().await.book.change(|pages| pages.versions.declare(name, declared, origin)).await?;
             }
             return Ok(active.clone());
         }
@@ -181,13 +215,18 @@ impl Core {
         // Again, because another version may have come into force meanwhile.
         self.check_features(&registry, name, transform.spec(), &options, source)?;
         let (bound, reading) = self.bind(name, transform, &options, source.is_again(), &registry).await?;
+        if let (Bound::Stream(binding), Some(reading)) = (&bound, &reading) {
+            // What cannot be put to work is not written down.
+            self.open_stream(&reading.group.stream)?;
+            self.transforms_of(&registry, &reading.group, name, Some(binding))?;
+        }
         let declared = declaration.map(|(declared, _)| declared);
-        let active = self.write_down(&mut registry, name, &component, (bound, reading, options), source, declared)?;
+        let active = self.write_down(&mut registry, name, &component, (bound, reading, options), source, declared).await?;
         self.put_into_force(&mut registry, name, Active { sample, ..active }).await
     }
 
     /// Gives what is about to come into force its number.
-    fn write_down(
+    async fn write_down(
         &self,
         registry: &mut Registry,
         name: &str,
@@ -196,7 +235,7 @@ impl Core {
         source: &Source,
         declared: Option<Declaration>,
     ) -> anyhow::Result<Active> {
-        let origin_of = |number| registry.book.history(name).and_then(|history| Some(history.version(number)?.origin));
+        let origin_of = |number| registry.book.versions.history(name).and_then(|history| Some(history.version(number)?.origin));
         let (change, origin) = match source {
             Source::Put { origin, by, .. } => {
                 let version = Version {
@@ -209,33 +248,27 @@ impl Core {
                     put_at: Timestamp::now(),
                     spec: bound.transform().spec().as_ref().clone(),
                 };
-                (Change::Accepted { component, version: Box::new(version) }, Some(*origin))
+                registry.book.keep_component(version.digest, component)?;
+                (Change::Accepted(Box::new(version)), Some(*origin))
             }
             Source::Activated { number, .. } => (Change::Activated(*number), origin_of(*number)),
             Source::RolledBack(number) => (Change::RolledBack(*number), origin_of(*number)),
             Source::Resumed(number) => (Change::Resumed(*number), origin_of(*number)),
         };
-        let number = registry.book.record(name, change, declared)?;
+        let declared = declared.as_ref().map(|declaration| Declared { declaration, host: self.folder.host_id() });
+        let versions_max = registry.book.versions_max();
+        let number = registry.book.change(|pages| pages.versions.record(name, change, declared, versions_max)).await?;
         Ok(Active { bound, reading, options, origin: origin.unwrap_or(Origin::Pushed), number, sample: None, refused: None })
     }
 
     /// Swaps a transform in, from the next batch on.
     async fn put_into_force(&self, registry: &mut Registry, name: &str, active: Active) -> anyhow::Result<Active> {
         let stream = active.bound.stream().map(str::to_owned);
-        let group = active.reading.as_ref().map(|reading| &reading.group);
-        let moved_from = registry.active.get(name).and_then(|old| old.reading.clone()).filter(|old| Some(&old.group) != group);
-        if let (Bound::Stream(binding), Some(reading)) = (&active.bound, &active.reading)
-            && !registry.standing.is_paused(name)
-        {
-            self.set_transforms(reading, self.transforms_of(registry, &reading.group, name, Some(binding))?).await?;
-        }
-        if let Some(old) = moved_from {
-            self.set_rest(registry, &old, name).await?;
-        }
         registry.refused.remove(name);
         self.no_longer_missing(registry, name);
         self.forget_shadow_of_another(registry, name, active.bound.transform().digest());
         registry.active.insert(name.to_owned(), active.clone());
+        self.put_to_work(registry).await?;
         self.publish(registry);
         self.telemetry.swaps(name);
         let (digest, version) = (active.bound.transform().digest(), &active.bound.view().version);
@@ -245,52 +278,45 @@ impl Core {
 
     /// Ends a transform. Its rows stay readable until they expire, and its view is no longer served.
     pub(super) async fn remove(self: &Arc<Core>, name: &str) -> anyhow::Result<bool> {
+        let mut turns = 0;
+        loop {
+            match self.remove_once(name).await {
+                Err(error) if error.is::<Outdated>() && turns < TURNS_MAX => turns += 1,
+                removed => return removed,
+            }
+            self.refresh().await?;
+        }
+    }
+
+    async fn remove_once(self: &Arc<Core>, name: &str) -> anyhow::Result<bool> {
         let mut registry = self.registry.lock().await;
-        registry.book.deactivate(name)?;
-        registry.refused.remove(name);
-        self.no_longer_missing(&mut registry, name);
-        registry.forget_shadow(name)?;
-        let Some(active) = registry.active.remove(name) else { return Ok(false) };
-        registry.standing.change(|standing| standing.forget(name))?;
-        if let Some(reading) = &active.reading {
-            self.set_rest(&registry, reading, name).await?;
-        }
+        let versions_max = registry.book.versions_max();
+        let end = |pages: &mut Pages| {
+            pages.standing.forget(name);
+            pages.versions.deactivate(name, versions_max)
+        };
+        registry.book.change(end).await?;
+        let was_there = self.end(&mut registry, name);
+        self.put_to_work(&mut registry).await?;
         self.publish(&registry);
-        tracing::info!(transform = name, "transform removed");
-        Ok(true)
+        Ok(was_there)
     }
 
-    /// Leaves a group to the transforms that it has beside this one.
-    pub(super) async fn set_rest(&self, registry: &Registry, reading: &Reading, but: &str) -> anyhow::Result<()> {
-        let rest = self.transforms_of(registry, &reading.group, but, None)?;
-        self.set_transforms(reading, rest).await
-    }
-
-    /// The transforms that a group works on: this one as it is given, if it is, and the others.
-    pub(super) fn transforms_of(
-        &self,
-        registry: &Registry,
-        group: &ConsumerGroup,
-        name: &str,
-        binding: Option<&Arc<Binding>>,
-    ) -> anyhow::Result<Transforms> {
-        let bindings = registry.bindings_of(group, name).into_iter().chain(binding.cloned()).collect();
-        Ok(Transforms::new(self.stream_format(&group.stream), bindings)?)
-    }
-
-    /// Lets all pipelines begin but those of streams with a missing transform.
-    pub(super) async fn release_streams(&self) {
-        let registry = self.registry.lock().await;
-        self.held.send_replace(Some(registry.missing.values().cloned().collect()));
-    }
-
-    pub(super) fn no_longer_missing(&self, registry: &mut Registry, name: &str) {
-        if registry.missing.remove(name).is_some() {
-            self.held.send_replace(Some(registry.missing.values().cloned().collect()));
+    /// Takes a transform out that the book does not have in force any more.
+    pub(super) fn end(&self, registry: &mut Registry, name: &str) -> bool {
+        registry.refused.remove(name);
+        self.no_longer_missing(registry, name);
+        if let Err(error) = registry.forget_shadow(name) {
+            tracing::warn!(transform = name, "cannot forget its shadow: {error:#}");
         }
+        let was_there = registry.active.remove(name).is_some();
+        if was_there {
+            tracing::info!(transform = name, "transform removed");
+        }
+        was_there
     }
 
-    pub(super) async fn compile(&self, name: &str, component: Vec<u8>, options: &BindingOptions) -> anyhow::Result<(Vec<u8>, Transform)> {
+    pub(super) async fn compile(&self, name: &str, component: Bytes, options: &BindingOptions) -> anyhow::Result<(Bytes, Transform)> {
         let (engine, settings, limits, name) = (self.engine.clone(), options.settings.clone(), options.limits, name.to_owned());
         let turn = Arc::clone(&self.compiling).acquire_owned().await.context("compiling was interrupted")?;
         let compiled = tokio::task::spawn_blocking(move || {
@@ -310,25 +336,7 @@ impl Core {
             Bound::Stream(_) => None,
             Bound::Requests(computed) => Some((name.clone(), Arc::clone(computed))),
         });
-        let current = registry.standing.current.clone();
-        self.catalog.store(Arc::new(Catalog { views, computed: computed.collect(), current, services: registry.services.all() }));
-    }
-}
-
-impl Registry {
-    /// Those who read with a group and are not paused.
-    pub(super) fn readers_of(&self, group: &ConsumerGroup) -> impl Iterator<Item = (&String, &Active)> {
-        let reads = move |active: &Active| active.reading.as_ref().is_some_and(|reading| reading.group == *group);
-        self.active.iter().filter(move |(name, active)| reads(active) && !self.standing.is_paused(name))
-    }
-
-    /// The bindings of a group but for the one of this name.
-    fn bindings_of(&self, group: &ConsumerGroup, but: &str) -> Vec<Arc<Binding>> {
-        let others = self.readers_of(group).filter(|(name, _)| *name != but);
-        let bindings = others.filter_map(|(_, active)| match &active.bound {
-            Bound::Stream(binding) => Some(Arc::clone(binding)),
-            Bound::Requests(_) => None,
-        });
-        bindings.collect()
+        let current = registry.book.standing.current.clone();
+        self.catalog.store(Arc::new(Catalog { views, computed: computed.collect(), current, services: registry.all_services() }));
     }
 }

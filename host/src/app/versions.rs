@@ -1,11 +1,7 @@
-//! The book of versions: every component that was ever accepted under a name, how it was bound, who put it when, and which of them is in force. Kept in the
-//! data folder with the components themselves, so that a restart comes back with what was in force, and any of them can be put into force again.
+//! Versions: every component that was ever accepted under a name, how it was bound, who put it when, and which of them is in force.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -60,6 +56,16 @@ pub(super) struct Declaration {
     pub(super) options: Option<BindingOptions>,
 }
 
+/// Hosts of which it is remembered what they declare under one name; the longest known go first.
+const DECLARERS_MAX: usize = 256;
+
+/// A host, and what it declared under a name when it started last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Declarer {
+    host: String,
+    declaration: Declaration,
+}
+
 /// The versions of one name, the oldest first.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct History {
@@ -74,9 +80,27 @@ pub(super) struct History {
     by: Option<Origin>,
     /// What was declared when that happened. When it is something else at the next start, somebody has changed it since, and theirs counts.
     pub(super) declared: Option<Declaration>,
+    /// The hosts that declare the name.
+    #[serde(default)]
+    declarers: Vec<Declarer>,
 }
 
 impl History {
+    /// Whether a host declares what it did when it started last, or for the first time what another one has declared. Then what was put over it counts.
+    pub(super) fn is_known(&self, declaration: &Declaration, host: &str) -> bool {
+        let own = self.declarers.iter().find(|declarer| declarer.host == host).map(|declarer| &declarer.declaration);
+        own.or(self.declared.as_ref()) == Some(declaration)
+    }
+
+    fn add_declarer(&mut self, host: &str, declaration: &Declaration) {
+        if self.declarers.iter().any(|declarer| declarer.host == host && declarer.declaration == *declaration) {
+            return;
+        }
+        self.declarers.retain(|declarer| declarer.host != host);
+        self.declarers.push(Declarer { host: host.to_owned(), declaration: declaration.clone() });
+        self.declarers.drain(..self.declarers.len().saturating_sub(DECLARERS_MAX));
+    }
+
     /// The version of this number.
     pub(super) fn version(&self, number: u32) -> Option<&Version> {
         self.versions.iter().find(|version| version.number == number)
@@ -121,9 +145,9 @@ impl History {
 }
 
 /// A change of what is in force under a name, for the book.
-pub(super) enum Change<'c> {
+pub(super) enum Change {
     /// A component comes, maybe one that was there before.
-    Accepted { component: &'c [u8], version: Box<Version> },
+    Accepted(Box<Version>),
     /// A version that the book has comes back.
     Activated(u32),
     /// The one before comes back, and the one in force is not what a later roll back goes to.
@@ -132,27 +156,21 @@ pub(super) enum Change<'c> {
     Resumed(u32),
 }
 
-/// The folder of components and its table of contents.
-pub(super) struct VersionBook {
-    folder: PathBuf,
-    versions_max: usize,
-    names: BTreeMap<String, History>,
+/// A declaration and the host that declares it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Declared<'d> {
+    pub(super) declaration: &'d Declaration,
+    pub(super) host: &'d str,
 }
 
-impl VersionBook {
-    pub(super) fn open(folder: PathBuf, versions_max: usize) -> anyhow::Result<VersionBook> {
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let contents = folder.join(CONTENTS);
-        let names = match std::fs::read(&contents) {
-            Ok(text) => {
-                serde_json::from_slice(&text).with_context(|| format!("{} is damaged; restore or remove it", contents.display()))?
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", contents.display())),
-        };
-        Ok(VersionBook { folder, versions_max, names })
-    }
+/// All versions, by name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Versions {
+    pub(super) names: BTreeMap<String, History>,
+}
 
+impl Versions {
     /// What was ever accepted under a name.
     pub(super) fn history(&self, name: &str) -> Option<&History> {
         self.names.get(name)
@@ -163,25 +181,23 @@ impl VersionBook {
         self.names.iter().filter_map(|(name, history)| Some((name.as_str(), history.active()?)))
     }
 
+    /// The components that are named.
+    pub(super) fn components(&self) -> BTreeSet<Digest> {
+        self.names.values().flat_map(|history| &history.versions).map(|version| version.digest).collect()
+    }
+
     /// Whether what is in force under a name came with a declaration. When that is gone, so is it.
     pub(super) fn follows_declaration(&self, name: &str) -> bool {
         self.names.get(name).is_some_and(|history| matches!(history.by, Some(Origin::Declared | Origin::Folder)))
     }
 
-    /// The bytes of a kept component, which are checked against their digest.
-    pub(super) fn read(&self, digest: Digest) -> anyhow::Result<Vec<u8>> {
-        let path = self.path(digest);
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        if self::digest(&bytes) != digest {
-            bail!("{} is not the component it was; push it again", path.display());
+    /// Makes a change; the number of the version that is in force now.
+    pub(super) fn record(&mut self, name: &str, change: Change, declared: Option<Declared<'_>>, versions_max: usize) -> u32 {
+        let history = self.names.entry(name.to_owned()).or_default();
+        if let Some(Declared { declaration, host }) = declared {
+            history.add_declarer(host, declaration);
+            history.declared = Some(declaration.clone());
         }
-        Ok(bytes)
-    }
-
-    /// Writes down a change; the number of the version that is in force now.
-    pub(super) fn record(&mut self, name: &str, change: Change<'_>, declared: Option<Declaration>) -> anyhow::Result<u32> {
-        let mut history = self.names.get(name).cloned().unwrap_or_default();
-        history.declared = declared.or(history.declared);
         let number = match change {
             Change::Resumed(number) => number,
             Change::Activated(number) => {
@@ -194,12 +210,7 @@ impl VersionBook {
                 history.by = Some(Origin::Pushed);
                 number
             }
-            Change::Accepted { component, version } => {
-                let path = self.path(version.digest);
-                // Whoever pushes a component again may do so because the file was damaged.
-                if self.read(version.digest).is_err() {
-                    write_aside(&path, component)?;
-                }
+            Change::Accepted(version) => {
                 let by = version.origin;
                 let number = history.known(version.digest, &version.options).unwrap_or(history.last.saturating_add(1));
                 if number > history.last {
@@ -210,67 +221,46 @@ impl VersionBook {
                 number
             }
         };
-        history.bound(self.versions_max);
-        self.keep(name, history)?;
-        Ok(number)
+        history.bound(versions_max);
+        number
     }
 
-    /// Writes down that what is in force under a name is declared too.
-    pub(super) fn declare(&mut self, name: &str, declared: Declaration, by: Origin) -> anyhow::Result<()> {
-        let mut history = self.names.get(name).cloned().unwrap_or_default();
-        history.declared = Some(declared);
+    /// What is in force under a name is declared too.
+    pub(super) fn declare(&mut self, name: &str, declared: Declared<'_>, by: Origin) {
+        let history = self.names.entry(name.to_owned()).or_default();
+        history.add_declarer(declared.host, declared.declaration);
+        history.declared = Some(declared.declaration.clone());
         history.by = Some(by);
-        self.keep(name, history)
+    }
+
+    /// A host declares a name as it, or another one, did before: what is in force counts.
+    pub(super) fn declare_again(&mut self, name: &str, declared: Declared<'_>) {
+        if let Some(history) = self.names.get_mut(name) {
+            history.add_declarer(declared.host, declared.declaration);
+        }
+    }
+
+    /// A host does not declare a name any more. What came with a declaration goes with the last one. Says whether it has.
+    pub(super) fn undeclare(&mut self, name: &str, host: &str, versions_max: usize) -> bool {
+        let Some(history) = self.names.get_mut(name) else { return true };
+        history.declarers.retain(|declarer| declarer.host != host);
+        history.declarers.is_empty() && self.deactivate(name, versions_max)
     }
 
     /// Leaves a name with nothing in force. Its versions stay, and a roll back goes to the one that was. Says whether there was one.
-    pub(super) fn deactivate(&mut self, name: &str) -> anyhow::Result<bool> {
-        let Some(mut history) = self.names.get(name).cloned() else { return Ok(false) };
-        let Some(number) = history.active.take() else { return Ok(false) };
+    pub(super) fn deactivate(&mut self, name: &str, versions_max: usize) -> bool {
+        let Some(history) = self.names.get_mut(name) else { return false };
+        let Some(number) = history.active.take() else { return false };
         history.before.push(number);
         history.by = None;
         history.declared = None;
-        history.bound(self.versions_max);
-        self.keep(name, history)?;
-        Ok(true)
-    }
-
-    fn keep(&mut self, name: &str, history: History) -> anyhow::Result<()> {
-        if self.names.get(name) == Some(&history) {
-            return Ok(());
-        }
-        let mut names = self.names.clone();
-        names.insert(name.to_owned(), history);
-        write_aside(&self.folder.join(CONTENTS), &serde_json::to_vec(&names)?)?;
-        let digests = |names: &BTreeMap<String, History>| -> BTreeSet<Digest> {
-            names.values().flat_map(|history| &history.versions).map(|version| version.digest).collect()
-        };
-        for gone in digests(&self.names).difference(&digests(&names)) {
-            if let Err(error) = std::fs::remove_file(self.path(*gone)) {
-                tracing::warn!(component = %gone, "cannot delete a component that no version names any more: {error}");
-            }
-        }
-        self.names = names;
-        Ok(())
-    }
-
-    fn path(&self, digest: Digest) -> PathBuf {
-        self.folder.join(format!("{digest}.wasm"))
+        history.declarers.clear();
+        history.bound(versions_max);
+        true
     }
 }
-
-const CONTENTS: &str = "versions.json";
 
 /// SHA-256 of a component.
 pub(super) fn digest(component: &[u8]) -> Digest {
     Digest(Sha256::digest(component).into())
-}
-
-/// Writes a file so that after a crash it is either the old one or the new one.
-pub(super) fn write_aside(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write into {}", folder.display()))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
-    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).with_context(|| format!("cannot sync {}", folder.display()))
 }

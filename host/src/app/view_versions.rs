@@ -1,110 +1,136 @@
 //! Versions of views, side by side: which is current, how one that starts over becomes it, and transforms that are paused.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Core;
-use super::transforms::{Active, Registry};
-use super::workers::{ConsumerGroup, Reading, Worker};
+use super::book::{Pages, not_written};
+use super::transforms::Registry;
+use super::workers::{ConsumerGroup, Reading};
 use crate::config::Start;
-use crate::model::{Commit, EntryId, Partition, Timestamp, ViewName};
-use crate::pipeline::Health;
+use crate::model::{Cuts, EntryId, Place, Timestamp, ViewName};
+use crate::online_store;
 use crate::serve::{Refusal, RefusalKind};
 
 /// How often it is looked whether a version that is to become current has caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Time that a pause waits for all partitions to be left. What is left later is told then.
+const LEAVE_WAIT: Duration = Duration::from_secs(10);
+/// How often that is looked at.
+const LEAVE_LOOK: Duration = Duration::from_millis(20);
 
 impl Core {
     /// Makes a transform read nothing more until it is resumed. It leaves the group that it reads with, if it has others, at the entry where that
-    /// group is, and has a group of its own from there on.
+    /// group is, and has a group of its own from there on. In each partition it does so when whoever works there has heard of it, which is waited for.
     pub(super) async fn pause(self: &Arc<Core>, name: &str) -> Result<(), Refusal> {
-        let mut registry = self.registry.lock().await;
-        let (active, reading) = reader(&registry, name)?;
-        if registry.standing.is_paused(name) {
+        {
+            let mut registry = self.registry.lock().await;
+            let reading = reader(&registry, name)?;
+            if registry.book.standing.is_paused(name) {
+                return Ok(());
+            }
+            let group = reading.group.clone();
+            if self.is_competing(&group.stream) {
+                let reason = "hosts compete for its entries, so no entry is the last one before it is paused";
+                return Err(conflict(format!("`{name}` cannot be paused: {reason}; delete it, or set `consumers = \"single\"`")));
+            }
+            let own = if registry.readers_of(&group).any(|(other, _)| other != name) {
+                self.check_places(&reading).await?;
+                Some(format!("{}.{}.{}", self.stream_config(&group.stream).group, name, Timestamp::now().as_millis()))
+            } else {
+                None
+            };
+            let pause = |pages: &mut Pages| {
+                pages.standing.paused.push(name.to_owned());
+                if let Some(own) = &own {
+                    pages.standing.aside.insert(name.to_owned(), own.clone());
+                    pages.standing.left.insert(own.clone(), group.name.clone());
+                }
+            };
+            registry.book.change(pause).await.map_err(|error| not_written(&error))?;
+            if let (Some(own), Some(active)) = (own, registry.active.get_mut(name)) {
+                let from = Some(group.name.clone());
+                active.reading = Some(Reading { group: ConsumerGroup { name: own, ..group }, start: reading.start, from });
+            }
+            self.put_to_work(&mut registry).await.map_err(|error| unavailable(&error))?;
+        }
+        tracing::info!(transform = name, "paused");
+        let waited = Instant::now();
+        while waited.elapsed() < LEAVE_WAIT && !self.still_to_leave(name).await.is_empty() {
+            tokio::time::sleep(LEAVE_LOOK).await;
+        }
+        if let Err(error) = self.tell_the_streams_server(name).await {
+            tracing::warn!(transform = name, "the stream's server does not know yet where it left: {error:#}");
+        }
+        Ok(())
+    }
+
+    /// Makes the group of its own that a paused transform will go on with, where it has left. What is trimmed while nobody reads is counted by what the
+    /// stream's server knows of the group from now on; without that, it is not known how much it was.
+    async fn tell_the_streams_server(&self, name: &str) -> anyhow::Result<()> {
+        let Some(reading) = self.registry.lock().await.active.get(name).and_then(|active| active.reading.clone()) else { return Ok(()) };
+        if reading.from.is_none() {
             return Ok(());
         }
-        let group = reading.group.clone();
-        if self.is_competing(&group.stream) {
-            let reason = "hosts compete for its entries, so no entry is the last one before it is paused";
-            return Err(conflict(format!("`{name}` cannot be paused: {reason}; delete it, or set `consumers = \"single\"`")));
+        let (partitions, config) = (self.partitions(&reading.group), self.stream_config(&reading.group.stream));
+        let keys: Vec<Vec<u8>> = partitions.iter().map(Cuts::left_key).collect();
+        for (partition, left) in partitions.iter().zip(self.store.as_store().read(&keys).await?) {
+            let last = left.and_then(|left| std::str::from_utf8(&left).ok()?.parse::<EntryId>().ok());
+            if last.is_some() {
+                let open = self.open_source(&reading.group, partition.index, reading.start, &config)?;
+                open(Place { last, ..Place::default() }).await?.begin().await?;
+            }
         }
-        let mut own = None;
-        if registry.readers_of(&group).any(|(other, _)| other != name) {
-            let fresh = format!("{}.{}.{}", self.stream_config(&group.stream).group, name, Timestamp::now().as_millis());
-            self.leave(&registry, &active, &reading, &fresh).await?;
-            own = Some(fresh);
-        }
-        let kept = registry.standing.change(|standing| {
-            standing.paused.push(name.to_owned());
-            standing.aside.extend(own.clone().map(|own| (name.to_owned(), own)));
-        });
-        if kept.is_ok()
-            && let Some(own) = own
-            && let Some(active) = registry.active.get_mut(name)
-        {
-            active.reading = Some(Reading { group: ConsumerGroup { name: own, ..group }, start: reading.start });
-        }
-        // The others go on, and so does this one if it could not be kept that it is paused.
-        let restarted = self.restart(&registry, &reading).await;
-        kept.and(restarted).map_err(|error| unavailable(&error))?;
-        tracing::info!(transform = name, "paused");
         Ok(())
     }
 
-    /// Stops the worker of a group and gives another group the places that it has come to.
-    async fn leave(&self, registry: &Registry, active: &Active, reading: &Reading, own: &str) -> Result<(), Refusal> {
-        let Some(worker) = self.workers.lock().await.remove(&reading.group) else { return Ok(()) };
-        let is_known = worker.holds_all();
-        worker.ask_to_stop();
-        let places = worker.stopped().await;
-        let left = if is_known {
-            self.give_places(&places, reading.start, own).await
-        } else {
-            let advice = "try again, or ask the host that works on it; of a stream with partitions, while one host works on all of them";
-            Err(unavailable(&format!("this host does not know now how far it has come; {advice}")))
+    /// A group can be left where it has a place, or where it begins with whatever is there.
+    async fn check_places(&self, reading: &Reading) -> Result<(), Refusal> {
+        if reading.start != Start::End {
+            return Ok(());
+        }
+        let places = self.store.as_store().places(&self.partitions(&reading.group)).await.map_err(|error| unavailable(&error))?;
+        match places.iter().position(|place| place.last.is_none()) {
+            None => Ok(()),
+            Some(_) if places.len() == 1 => {
+                Err(unavailable(&"no event has been applied yet, so there is no place to leave at; try again after one"))
+            }
+            Some(index) => Err(unavailable(&format!(
+                "no event has been applied yet in partition {index}, so there is no place to leave at; try again after one"
+            ))),
+        }
+    }
+
+    /// The partitions in which a paused transform may still be given events, because whoever works there has not heard of it yet.
+    pub(super) async fn still_to_leave(&self, name: &str) -> Vec<u32> {
+        let reading = {
+            let registry = self.registry.lock().await;
+            let active = registry.active.get(name).filter(|_| registry.book.standing.is_paused(name));
+            let Some(reading) = active.and_then(|active| active.reading.clone()) else { return Vec::new() };
+            reading
         };
-        if left.is_err()
-            && let Err(error) = self.restart(registry, reading).await
-        {
-            tracing::error!(transform = active.bound.view().name, "its group could not be started again: {error:#}");
-        }
-        left
-    }
-
-    async fn give_places(&self, places: &[(Partition, Option<EntryId>)], start: Start, own: &str) -> Result<(), Refusal> {
-        for (partition, place) in places {
-            let Some(last) = *place else {
-                if start == Start::End {
-                    return Err(unavailable(&"no event has been applied yet, so there is no place to leave at; try again after one"));
-                }
-                continue;
+        let partitions = self.partitions(&reading.group);
+        let told = async {
+            let keys: Vec<Vec<u8>> = partitions.iter().filter(|_| reading.from.is_some()).map(Cuts::left_key).collect();
+            let left = self.store.as_store().read(&keys).await?;
+            let held = match self.store.shared() {
+                Some(store) => store.held(&partitions).await?,
+                None => Vec::new(),
             };
-            let of_own = Partition { group: own.to_owned(), ..partition.clone() };
-            let writers = self.writers(&self.stream_config(&partition.stream));
-            let store = self.store.as_store();
-            let kept = async {
-                let mut writer = store.writer(&of_own, &writers).await?;
-                let number = writer.place().commits + 1;
-                writer.commit(&Commit { number, last: Some(last), ..Commit::default() }).await?;
-                writer.release().await
-            };
-            kept.await.map_err(|error| unavailable(&error))?;
-        }
-        Ok(())
-    }
-
-    /// Puts all of a group to work that are to work.
-    async fn restart(&self, registry: &Registry, reading: &Reading) -> anyhow::Result<()> {
-        let all = self.transforms_of(registry, &reading.group, "", None)?;
-        self.set_transforms(reading, all).await
+            Ok::<_, online_store::Error>((left, held))
+        };
+        let Ok((left, held)) = told.await else { return partitions.iter().map(|partition| partition.index).collect() };
+        let stays = |index: usize| left.get(index).is_some_and(Option::is_none) || held.get(index).copied().unwrap_or_default();
+        partitions.iter().enumerate().filter(|(index, _)| stays(*index)).map(|(_, partition)| partition.index).collect()
     }
 
     /// Lets a paused transform go on where it left.
     pub(super) async fn resume(self: &Arc<Core>, name: &str) -> Result<(), Refusal> {
         let mut registry = self.registry.lock().await;
-        let (_, reading) = reader(&registry, name)?;
-        registry.standing.change(|standing| standing.paused.retain(|paused| paused != name)).map_err(|error| unavailable(&error))?;
-        self.restart(&registry, &reading).await.map_err(|error| unavailable(&error))?;
+        reader(&registry, name)?;
+        let changed = registry.book.change(|pages| pages.standing.paused.retain(|paused| paused != name)).await;
+        changed.map_err(|error| not_written(&error))?;
+        self.put_to_work(&mut registry).await.map_err(|error| unavailable(&error))?;
         tracing::info!(transform = name, "resumed");
         Ok(())
     }
@@ -116,43 +142,51 @@ impl Core {
             return Err(unknown(name));
         }
         check_switch(&registry, name)?;
-        if now || self.has_caught_up(&registry, name).await {
-            return self.make_current(&mut registry, name);
+        if now || self.has_caught_up(&registry, name).await.map_err(|error| unavailable(&error))? {
+            return self.make_current(&mut registry, name).await;
         }
         let wait = |switching: &mut Vec<String>| {
             let base = ViewName::base_of(name);
             switching.retain(|other| ViewName::base_of(other) != base);
             switching.push(name.to_owned());
         };
-        registry.standing.change(|standing| wait(&mut standing.switching)).map_err(|error| unavailable(&error))
+        registry.book.change(|pages| wait(&mut pages.standing.switching)).await.map_err(|error| not_written(&error))
     }
 
-    fn make_current(&self, registry: &mut Registry, name: &str) -> Result<(), Refusal> {
+    async fn make_current(&self, registry: &mut Registry, name: &str) -> Result<(), Refusal> {
         let base = ViewName::base_of(name).to_owned();
-        let changed = registry.standing.change(|standing| {
+        let make = |Pages { standing, .. }: &mut Pages| {
             standing.switching.retain(|other| ViewName::base_of(other) != base);
             if base == name {
-                standing.current.remove(&base)
+                standing.current.remove(&base);
             } else {
-                standing.current.insert(base, name.to_owned())
-            };
-        });
-        changed.map_err(|error| unavailable(&error))?;
+                standing.current.insert(base, name.to_owned());
+            }
+        };
+        registry.book.change(make).await.map_err(|error| not_written(&error))?;
         self.publish(registry);
         tracing::info!(transform = name, "is the current version of its view");
         Ok(())
     }
 
-    /// Whether a version has applied everything that the current one has.
-    async fn has_caught_up(&self, registry: &Registry, name: &str) -> bool {
+    /// Whether a version has applied everything that the current one has, in every partition and by whatever host.
+    async fn has_caught_up(&self, registry: &Registry, name: &str) -> Result<bool, online_store::Error> {
         let reading = |name: &str| registry.active.get(name).and_then(|active| active.reading.as_ref());
-        let (Some(own), Some(current)) = (reading(name), reading(registry.standing.current(name))) else { return true };
+        let (Some(own), Some(current)) = (reading(name), reading(registry.book.standing.current(name))) else { return Ok(true) };
         if own.group == current.group || own.group.stream != current.group.stream {
-            return true;
+            return Ok(true);
         }
-        let workers = self.workers.lock().await;
-        let Some(current) = workers.get(&current.group) else { return true };
-        workers.get(&own.group).is_some_and(|own| is_as_far(own, current))
+        let store = self.store.as_store();
+        let places = store.places(&self.partitions(&own.group)).await?;
+        let wanted = store.places(&self.partitions(&current.group)).await?;
+        let is_as_far = |(own_place, wanted): (&Place, &Place)| match (own_place.last, wanted.last, own.start) {
+            (_, None, _) => true,
+            (Some(own), Some(wanted), _) => own >= wanted,
+            // There is nothing for it in between.
+            (None, Some(wanted), Start::After(start)) => start >= wanted,
+            (None, Some(_), Start::Beginning | Start::End) => false,
+        };
+        Ok(places.iter().zip(&wanted).all(is_as_far))
     }
 
     /// Switches to what was to become current once it has caught up, until the host stops.
@@ -165,11 +199,16 @@ impl Core {
                     () = tokio::time::sleep(LOOK_EVERY) => {}
                 }
                 let mut registry = core.registry.lock().await;
-                for name in registry.standing.switching.clone() {
-                    if !registry.active.contains_key(&name) || !core.has_caught_up(&registry, &name).await {
+                for name in registry.book.standing.switching.clone() {
+                    // What cannot be read now is read in a moment.
+                    if !registry.active.contains_key(&name) || !core.has_caught_up(&registry, &name).await.unwrap_or_default() {
                         continue;
                     }
-                    let switched = check_switch(&registry, &name).and_then(|()| core.make_current(&mut registry, &name));
+                    let switched = match check_switch(&registry, &name) {
+                        Ok(()) => core.make_current(&mut registry, &name).await,
+                        Err(refusal) => Err(refusal),
+                    };
+                    // Another host may have been first.
                     if let Err(Refusal { message, .. }) = switched {
                         tracing::warn!(transform = name, "cannot become the current version, will try again: {message}");
                     }
@@ -177,13 +216,6 @@ impl Core {
             }
         });
     }
-}
-
-/// Whether a worker has applied what another has, in each partition.
-fn is_as_far(own: &Worker, other: &Worker) -> bool {
-    let pairs = own.pipelines.iter().flat_map(|own| other.pipelines.iter().map(move |other| (own, other)));
-    let mut same = pairs.filter(|(own, other)| own.partition.index == other.partition.index);
-    same.all(|(own, other)| *own.health.borrow() == Health::Running && *own.progress.borrow() >= *other.progress.borrow())
 }
 
 /// Services and transforms that take features of the view by its name alone must find them in the version that the name is to mean.
@@ -194,7 +226,7 @@ fn check_switch(registry: &Registry, name: &str) -> Result<(), Refusal> {
         let (of, feature) = reference.split_once(':').unwrap_or((reference, ""));
         of == base && !view.features.iter().chain(&view.windows).any(|field| field.name == feature)
     };
-    let services = registry.services.all();
+    let services = registry.all_services();
     let of_services = services.iter().flat_map(|service| {
         service.features.iter().map(|reference| (format!("service `{}@{}`", service.name, service.version), reference.clone()))
     });
@@ -205,7 +237,7 @@ fn check_switch(registry: &Registry, name: &str) -> Result<(), Refusal> {
         None => Ok(()),
         Some((who, reference)) => {
             let feature = reference.split_once(':').map_or("", |(_, feature)| feature);
-            let current = ViewName::exact(registry.standing.current(name));
+            let current = ViewName::exact(registry.book.standing.current(name));
             Err(conflict(format!(
                 "{who} takes `{reference}`, which `{name}` does not have; let it take `{current}:{feature}`, or remove it, and switch then"
             )))
@@ -214,10 +246,10 @@ fn check_switch(registry: &Registry, name: &str) -> Result<(), Refusal> {
 }
 
 /// A transform that reads a stream.
-fn reader(registry: &Registry, name: &str) -> Result<(Active, Reading), Refusal> {
-    let active = registry.active.get(name).cloned().ok_or_else(|| unknown(name))?;
+fn reader(registry: &Registry, name: &str) -> Result<Reading, Refusal> {
+    let active = registry.active.get(name).ok_or_else(|| unknown(name))?;
     match active.reading.clone() {
-        Some(reading) => Ok((active, reading)),
+        Some(reading) => Ok(reading),
         None => Err(conflict(format!("`{name}` computes when somebody asks, and reads no stream: there is nothing to pause"))),
     }
 }

@@ -12,7 +12,8 @@ use super::binding_options::BindingOptions;
 use super::standing::Standing;
 use crate::config::Start;
 use crate::model::{EntryId, Partition};
-use crate::pipeline::{Health, Pipeline, Replay, Sharing, Transforms, Turn};
+use crate::pipeline::{Begin, Health, Pipeline, Replay, Sharing, Transforms, Turn};
+use crate::source::redis_streams::Onlooker;
 
 /// One consumer group of one stream: transforms that read together, with one place in each partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,12 +30,16 @@ pub(super) struct Reading {
     pub(super) group: ConsumerGroup,
     /// Where the group begins when it has no place yet.
     pub(super) start: Start,
+    /// The group that its transform has left for this one, which goes on where that was then.
+    pub(super) from: Option<String>,
 }
 
 /// A group that is being worked on.
 pub(super) struct Worker {
     pub(super) transforms: Arc<ArcSwap<Transforms>>,
     pub(super) pipelines: Vec<Running>,
+    /// What tells how far behind the group is where this host does not read.
+    pub(super) onlooker: Option<Onlooker>,
     /// What tells them whose turn it is, where hosts share the stream's partitions.
     sharing: Option<Sharer>,
 }
@@ -81,21 +86,6 @@ impl Worker {
         held.map(|running| running.partition.index)
     }
 
-    /// Whether this host works on all of them.
-    pub(super) fn holds_all(&self) -> bool {
-        self.held().count() == self.pipelines.len()
-    }
-
-    /// Where to send dead letters of a partition to be tried again. Only the host that works on it can.
-    pub(super) fn replays(&self, partition: Option<u32>) -> Result<mpsc::Sender<Replay>, String> {
-        let running = self.pipelines.iter().find(|running| running.partition.number() == partition);
-        let running = running.ok_or_else(|| "the stream had other partitions when the event became a dead letter".to_owned())?;
-        match (&*running.health.borrow(), partition) {
-            (Health::StandingBy(_), Some(index)) => Err(format!("another host works on partition {index}; ask that one")),
-            _ => Ok(running.replays.clone()),
-        }
-    }
-
     /// Asks all pipelines to end once they have finished what they have in hand.
     pub(super) fn ask_to_stop(&self) {
         if let Some(sharing) = &self.sharing {
@@ -106,22 +96,18 @@ impl Worker {
         }
     }
 
-    /// Waits for them to end. Says how far each has come.
-    pub(super) async fn stopped(self) -> Vec<(Partition, Option<EntryId>)> {
-        let mut ended = Vec::new();
-        for Running { partition, task, progress, .. } in self.pipelines {
+    /// Waits for them to end.
+    pub(super) async fn stopped(self) {
+        for Running { partition, task, .. } in self.pipelines {
             if task.await.is_err() {
                 tracing::error!(%partition, "the pipeline ended abnormally");
             }
-            let progress = *progress.borrow();
-            ended.push((partition, progress));
         }
         if let Some(sharing) = self.sharing
             && sharing.task.await.is_err()
         {
             tracing::error!("finding the other hosts ended abnormally");
         }
-        ended
     }
 }
 
@@ -131,7 +117,8 @@ impl Core {
         let config = self.stream_config(stream);
         let own = standing.aside.get(name).cloned().or_else(|| options.own_group(name, &config.group));
         let start = options.start.filter(|_| own.is_some()).unwrap_or(config.start);
-        Reading { group: ConsumerGroup { stream: stream.to_owned(), name: own.unwrap_or_else(|| config.group.to_string()) }, start }
+        let from = own.as_ref().and_then(|own| standing.left.get(own)).cloned();
+        Reading { group: ConsumerGroup { stream: stream.to_owned(), name: own.unwrap_or_else(|| config.group.to_string()) }, start, from }
     }
 
     /// The partitions that a group works on.
@@ -147,7 +134,7 @@ impl Core {
     /// Puts a set of transforms to work for a group, from the next batch on. Starts the group's worker if there is none yet, and ends it when the set is
     /// empty: what arrives then waits in the stream for the next transform.
     pub(super) async fn set_transforms(&self, reading: &Reading, transforms: Transforms) -> anyhow::Result<()> {
-        let Reading { group, start } = reading;
+        let Reading { group, .. } = reading;
         self.open_stream(&group.stream)?;
         let mut workers = self.workers.lock().await;
         if transforms.is_empty() {
@@ -158,34 +145,35 @@ impl Core {
             return Ok(());
         }
         if let Some(worker) = workers.get(group) {
-            worker.transforms.store(Arc::new(transforms));
+            Transforms::replace(&worker.transforms, transforms);
             return Ok(());
         }
         let transforms = Arc::new(ArcSwap::from_pointee(transforms));
-        let partitioning = self.stream_config(&group.stream).partitioning(&group.stream);
-        let Some(partitioning) = partitioning else {
-            let pipelines = vec![self.start_pipeline(group, None, *start, &transforms)?];
-            workers.insert(group.clone(), Worker { transforms, pipelines, sharing: None });
+        let config = self.stream_config(&group.stream);
+        let onlooker = self.onlooker(group, reading.start, &config)?;
+        let Some(partitioning) = config.partitioning(&group.stream) else {
+            let pipelines = vec![self.start_pipeline(reading, None, &transforms)?];
+            workers.insert(group.clone(), Worker { transforms, pipelines, onlooker, sharing: None });
             return Ok(());
         };
         let (mut pipelines, mut turns) = (Vec::new(), Vec::new());
         for index in 0..partitioning.count {
             let (sender, turn) = watch::channel(Turn::Unknown);
             let part = Part { index, tag: partitioning.tag(index), turn };
-            pipelines.push(self.start_pipeline(group, Some(part), *start, &transforms)?);
+            pipelines.push(self.start_pipeline(reading, Some(part), &transforms)?);
             turns.push(sender);
         }
-        let sharing = self.share(group, &transforms, turns);
-        workers.insert(group.clone(), Worker { transforms, pipelines, sharing: Some(sharing) });
+        let sharing = self.share(group, turns);
+        workers.insert(group.clone(), Worker { transforms, pipelines, onlooker, sharing: Some(sharing) });
         Ok(())
     }
 
     /// Shares a stream's partitions with the hosts that work on them too, once all its transforms are there.
-    fn share(&self, group: &ConsumerGroup, transforms: &Arc<ArcSwap<Transforms>>, turns: Vec<watch::Sender<Turn>>) -> Sharer {
+    fn share(&self, group: &ConsumerGroup, turns: Vec<watch::Sender<Turn>>) -> Sharer {
         let ConsumerGroup { stream, name } = group.clone();
         let host = self.folder.host_id().to_owned();
-        let (store, work, transforms) = (self.store.as_store(), format!("{stream}/{name}"), Arc::clone(transforms));
-        let sharing = Sharing { store, work, host, transforms, lease_ms: self.lease_ms() };
+        let (store, work) = (self.store.as_store(), format!("{stream}/{name}"));
+        let sharing = Sharing { store, work, host, lease_ms: self.lease_ms() };
         let stop = watch::Sender::new(false);
         let (held, stopped) = (self.held.subscribe(), stop.subscribe());
         let task = tokio::spawn(async move {
@@ -195,17 +183,14 @@ impl Core {
         Sharer { stop, task }
     }
 
-    fn start_pipeline(
-        &self,
-        group: &ConsumerGroup,
-        part: Option<Part>,
-        start: Start,
-        transforms: &Arc<ArcSwap<Transforms>>,
-    ) -> anyhow::Result<Running> {
+    fn start_pipeline(&self, reading: &Reading, part: Option<Part>, transforms: &Arc<ArcSwap<Transforms>>) -> anyhow::Result<Running> {
+        let Reading { group, start, from } = reading;
         let ConsumerGroup { stream, name } = group.clone();
         let config = self.stream_config(&stream);
         let (index, tag, turn) = part.map_or((0, String::new(), None), |part| (part.index, part.tag, Some(part.turn)));
         let partition = Partition { stream: stream.clone(), group: name, index, tag };
+        let left = from.as_ref().map(|from| Begin::Left(Partition { group: from.clone(), ..partition.clone() }));
+        let begin = left.or_else(|| self.begin(&stream, index, *start, &config).map(Begin::After));
         let (replays, replay_requests) = mpsc::channel(16);
         let (health_sender, health) = watch::channel(Health::Starting);
         let (progress_sender, progress) = watch::channel(None);
@@ -214,8 +199,8 @@ impl Core {
             writers: self.writers(&config),
             turn,
             store: self.store.as_store(),
-            open_source: self.open_source(group, index, start, &config)?,
-            begin: self.begin(&stream, index, start, &config),
+            open_source: self.open_source(group, index, *start, &config)?,
+            begin,
             format: config.format(),
             batch_events_max: config.batch_events_max,
             transforms: Arc::clone(transforms),

@@ -48,7 +48,8 @@ pub(super) fn conformance(arguments: &Arguments) -> Result<(), Failure> {
                 format!("NOT CONTAINED: {error:#}")
             }
         };
-        if check.outcome.is_err() || (arguments.verbose && check.group != "random") {
+        let is_worth_a_line = check.outcome.is_err() || (arguments.verbose && check.group != "random");
+        if is_worth_a_line && !arguments.json {
             progress.suspend(|| print::line(&format!("{:13} {}: {shown}", check.group, check.what)));
         }
     })?;

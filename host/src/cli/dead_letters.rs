@@ -27,7 +27,7 @@ enum Action {
     /// Show one with the event it was
     #[command(after_help = "Example: gristmill dead-letters show flights/1357034400000-0/aircraft")]
     Show {
-        /// stream/entry-id/transform, as listed
+        /// stream/entry-id/transform, as listed (stream/entry-id@partition/transform of a stream with partitions)
         id: String,
     },
     /// Try them again with the transform that is in force now
@@ -97,6 +97,9 @@ pub(super) fn dead_letters(arguments: &Arguments) -> Result<(), Failure> {
                     count("/settled"),
                     count("/still_dead")
                 ));
+                if let waiting @ 1.. = outcome.pointer("/waiting").and_then(Value::as_u64).unwrap_or_default() {
+                    print::note(&format!("{waiting} more are left to the hosts that hold their partitions"));
+                }
             }
             Ok(())
         }
@@ -141,7 +144,8 @@ fn list(client: &Client, filter: &Filter, as_json: bool) -> Result<(), Failure> 
     }
     let letters = found.pointer("/dead_letters").and_then(Value::as_array).cloned().unwrap_or_default();
     let row = |letter: &Value| {
-        let id = format!("{}/{}/{}", text(letter, "/stream"), text(letter, "/entry_id"), text(letter, "/transform"));
+        let partition = letter.pointer("/partition").map_or_else(String::new, |partition| format!("@{partition}"));
+        let id = format!("{}/{}{partition}/{}", text(letter, "/stream"), text(letter, "/entry_id"), text(letter, "/transform"));
         vec![id, text(letter, "/reason"), text(letter, "/message")]
     };
     print::table(&["ID", "REASON", "MESSAGE"], &letters.iter().map(row).collect::<Vec<_>>());

@@ -31,16 +31,17 @@ pub(super) fn new(arguments: &Arguments) -> Result<(), Failure> {
     sdk::new_plugin(folder, arguments.lang, &name)?;
     let shown = folder.display();
     print::line(&format!(
-        "{shown} holds a {} plugin: its source, a unit test, a data case, events to try it with, and the SDK.",
+        "{shown} holds a {} plugin: its source, a unit test, a data case, events to try it with, and the SDK; README.md says more.",
         arguments.lang
     ));
     print::line(&format!("\nNext, with a host running (`gristmill run`):\n\n  cd {shown}"));
     if let Some(tools) = arguments.lang.tools() {
         print::line(&format!("  {tools}"));
     }
-    print::line("  gristmill test");
+    print::line(&format!("  gristmill test\n  {}", arguments.lang.unit_tests()));
     print::line(&format!(
         "  gristmill build\n  gristmill push {name}.wasm\n  gristmill ingest orders events.ndjson\n  gristmill get {name} customer=ann"
     ));
+    print::line("\nOr `gristmill dev`: build, test, load and look on every save.");
     Ok(())
 }

@@ -18,11 +18,13 @@ macro_rules! files {
 const CONTRACT: &[File] = files!["wit/transform.wit"];
 
 const PYTHON: &[File] = files![
+    "plugins/sdk-python/README.md",
     "plugins/sdk-python/src/gristmill/__init__.py",
     "plugins/sdk-python/src/gristmill/_api.py",
     "plugins/sdk-python/src/gristmill/_kinds.py",
     "plugins/sdk-python/src/gristmill/_log.py",
     "plugins/sdk-python/src/gristmill/_rows.py",
+    "plugins/sdk-python/src/gristmill/_steady.py",
     "plugins/sdk-python/src/gristmill/_values.py",
     "plugins/sdk-python/src/gristmill/_wire.py",
     "plugins/sdk-python/src/gristmill/aggregate.py",
@@ -33,6 +35,7 @@ const PYTHON: &[File] = files![
 ];
 
 const JAVASCRIPT: &[File] = files![
+    "plugins/sdk-js/README.md",
     "plugins/sdk-js/aggregate.js",
     "plugins/sdk-js/component.js",
     "plugins/sdk-js/define.js",
@@ -47,11 +50,12 @@ const JAVASCRIPT: &[File] = files![
     "plugins/sdk-js/values.js",
 ];
 
-const C: &[File] = files!["plugins/sdk-c/gristmill.h", "plugins/sdk-c/gristmill_world.h"];
+const C: &[File] = files!["plugins/sdk-c/README.md", "plugins/sdk-c/gristmill.h", "plugins/sdk-c/gristmill_world.h"];
 
-const ZIG: &[File] = files!["plugins/sdk-zig/gristmill.zig"];
+const ZIG: &[File] = files!["plugins/sdk-zig/README.md", "plugins/sdk-zig/gristmill.zig"];
 
 const GO: &[File] = files![
+    "plugins/sdk-go/README.md",
     "plugins/sdk-go/fold/codec.go",
     "plugins/sdk-go/fold/fold.go",
     "plugins/sdk-go/fold/migration.go",
@@ -95,6 +99,7 @@ const RUST: &[File] = files![
     "plugins/sdk-rust-macros/src/lib.rs",
     "plugins/sdk-rust-macros/src/output.rs",
     "plugins/sdk-rust-macros/src/transform.rs",
+    "plugins/sdk-rust/README.md",
     "plugins/sdk-rust/Cargo.toml",
     "plugins/sdk-rust/src/bindings.rs",
     "plugins/sdk-rust/src/fold.rs",
@@ -110,6 +115,9 @@ const RUST: &[File] = files![
     "plugins/sdk-rust/src/timestamp.rs",
     "plugins/sdk-rust/src/transform.rs",
 ];
+
+/// What each new folder says of itself.
+const README: &str = include_str!("../../../plugins/templates/common/README.md");
 
 /// The manifest of this project, out of which that of the unpacked Rust SDK is made.
 const WORKSPACE: &str = include_str!("../../../Cargo.toml");
@@ -197,6 +205,10 @@ pub(super) fn new_plugin(into: &Path, language: Language, name: &str) -> anyhow:
         let inner: PathBuf = Path::new(path).components().skip(3).collect();
         write(&into.join(inner), &text.replace("NAME", name))?;
     }
+    let tools = language.tools().map(|tools| format!("{tools}\n")).unwrap_or_default();
+    let said = [("TOOLS\n", tools.as_str()), ("UNIT", language.unit_tests()), ("SOURCE", language.source()), ("SDK", language.sdk())];
+    let readme = said.iter().fold(README.to_owned(), |text, (mark, what)| text.replace(mark, what));
+    write(&into.join("README.md"), &readme.replace("LANGUAGE", language.as_str()).replace("NAME", name))?;
     unpack(&into.join("sdk"), language)
 }
 

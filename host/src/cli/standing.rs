@@ -53,6 +53,11 @@ fn change(arguments: &Arguments, what: &str, done: &str) -> Result<(), Failure> 
         print::json(&changed);
     } else {
         print::line(&format!("{} {done}", arguments.name));
+        if let Some(leaving) = changed.pointer("/leaving").and_then(Value::as_array) {
+            let leaving: Vec<String> = leaving.iter().map(Value::to_string).collect();
+            let leaving = leaving.join(", ");
+            print::line(&format!("still to be left, as soon as the hosts that work there have heard of it: partition {leaving}"));
+        }
     }
     Ok(())
 }

@@ -6,6 +6,9 @@ use super::{Failure, print};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
+    /// Show each partition too: how far it is, and which host works on it
+    #[arg(long)]
+    partitions: bool,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -19,7 +22,6 @@ pub(super) fn streams(arguments: &Arguments) -> Result<(), Failure> {
         print::json(&all);
         return Ok(());
     }
-    let list = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
     let mut rows = Vec::new();
     for stream in list(&all, "/streams") {
         let reads = |transform: &Value| match text(transform, "/emit") {
@@ -27,18 +29,49 @@ pub(super) fn streams(arguments: &Arguments) -> Result<(), Failure> {
             emit => format!("{} → {emit}", text(transform, "/name")),
         };
         let reads: Vec<String> = list(&stream, "/transforms").iter().map(reads).collect();
-        let from: Vec<String> = list(&stream, "/emitted_by").iter().map(|name| text(name, "")).collect();
+        let names = |pointer| list(&stream, pointer).iter().map(|name| text(name, "")).collect::<Vec<_>>().join(", ");
         let of_groups = |pointer| list(&stream, "/groups").iter().map(|group| text(group, pointer)).collect::<Vec<_>>().join(", ");
+        let split = match text(&stream, "/partitions") {
+            count if count.is_empty() => count,
+            count => format!("{count} by {}", names("/partition_by")),
+        };
         rows.push(vec![
             text(&stream, "/name"),
             text(&stream, "/type"),
-            from.join(", "),
+            split,
+            names("/emitted_by"),
             reads.join(", "),
             of_groups("/state"),
             of_groups("/lag_entries"),
             of_groups("/pending_entries"),
         ]);
     }
-    print::table(&["STREAM", "TYPE", "EMITTED BY", "READ BY", "STATE", "LAG", "PENDING"], &rows);
+    print::table(&["STREAM", "TYPE", "PARTITIONS", "EMITTED BY", "READ BY", "STATE", "LAG", "PENDING"], &rows);
+    if arguments.partitions {
+        print::line("");
+        print_partitions(&all);
+    }
     Ok(())
+}
+
+fn print_partitions(all: &Value) {
+    let mut rows = Vec::new();
+    for stream in list(all, "/streams") {
+        for group in list(&stream, "/groups") {
+            for partition in list(&group, "/partitions") {
+                let is_here = partition.pointer("/here").and_then(Value::as_bool).unwrap_or_default();
+                let mut host = text(&partition, "/held_by");
+                if is_here {
+                    host.push_str(" (this host)");
+                }
+                let of = ["/partition", "/place", "/lag_entries", "/pending_entries"].map(|pointer| text(&partition, pointer));
+                rows.push([text(&stream, "/name"), text(&group, "/name")].into_iter().chain(of).chain([host.trim().to_owned()]).collect());
+            }
+        }
+    }
+    print::table(&["STREAM", "GROUP", "PARTITION", "PLACE", "LAG", "PENDING", "HELD BY"], &rows);
+}
+
+fn list(value: &Value, pointer: &str) -> Vec<Value> {
+    value.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default()
 }

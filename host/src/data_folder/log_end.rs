@@ -25,6 +25,11 @@ pub struct Retention {
     pub age_ms_max: Option<u64>,
 }
 
+/// The name of a stream's log, or of that of one of its partitions: the blank is in no stream's name.
+pub(crate) fn log_name(stream: &str, partition: Option<u32>) -> String {
+    partition.map_or(stream.to_owned(), |index| format!("{stream} {index}"))
+}
+
 /// The ends of the logs that are open, by stream.
 #[derive(Default)]
 pub(super) struct LogEnds(Mutex<HashMap<String, Weak<LogEnd>>>);

@@ -23,6 +23,11 @@ impl Route {
         Route { paths: Paths::new(&format, &wanted), format, partitioning }
     }
 
+    /// The fields that tell the partition.
+    pub fn by(&self) -> &[String] {
+        &self.partitioning.by
+    }
+
     /// How many partitions there are.
     pub fn count(&self) -> u32 {
         self.partitioning.count

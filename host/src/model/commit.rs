@@ -63,6 +63,8 @@ pub struct Commit {
     pub number: u64,
     /// The greatest entry id in the batch; never moves the place backwards.
     pub last: Option<EntryId>,
+    /// Entries of the stream's whole history up to that one, where the source knows.
+    pub passed: Option<u64>,
     /// The batch's entries, to be acknowledged to the stream by a store that can do so in the same step.
     pub acknowledge: Vec<EntryId>,
     /// Rows to merge, at most one a key: the newest version wins over what is stored.
@@ -80,7 +82,7 @@ pub struct Commit {
 impl Commit {
     /// Whether it would change nothing.
     pub fn is_empty(&self) -> bool {
-        let Commit { number: _, last, acknowledge, rows, puts, dead_letters, settled_dead_letters, emits } = self;
+        let Commit { number: _, last, passed: _, acknowledge, rows, puts, dead_letters, settled_dead_letters, emits } = self;
         last.is_none()
             && acknowledge.is_empty()
             && rows.is_empty()

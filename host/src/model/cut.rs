@@ -48,6 +48,17 @@ impl Cuts {
         format!("~~views:{}", partition.key()).into_bytes()
     }
 
+    /// The key under which it is kept which revision of the book of versions a partition's last commits were made under.
+    pub fn revision_key(partition: &Partition) -> Vec<u8> {
+        format!("~~revision:{}", partition.key()).into_bytes()
+    }
+
+    /// The key under which it is kept where a group has left another one, in whose place it goes on: the last entry that was applied
+    /// before, or `-` if none was.
+    pub fn left_key(partition: &Partition) -> Vec<u8> {
+        format!("~~left:{}", partition.key()).into_bytes()
+    }
+
     /// Reads the stored form.
     pub fn read(stored: &[u8]) -> Result<Cuts, String> {
         serde_json::from_slice(stored).map_err(|error| error.to_string())

@@ -77,6 +77,8 @@ pub enum Reason {
     TooLarge,
     /// It stands in a partition that its entity does not belong to.
     Misrouted,
+    /// A row of it is to go on to a stream with partitions, and has nothing that tells into which.
+    Unroutable,
 }
 
 impl Reason {
@@ -95,6 +97,7 @@ impl Reason {
             Reason::TooLate => "too_late",
             Reason::TooLarge => "too_large",
             Reason::Misrouted => "misrouted",
+            Reason::Unroutable => "unroutable",
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Partitioning {
 impl Partitioning {
     /// What every key of a partition has in it, `{KEY:INDEX}`. On a cluster it puts all of them in one slot.
     pub fn tag(&self, index: u32) -> String {
-        format!("{{{}:{index}}}", self.key)
+        partition_tag(&self.key, index)
     }
 
     /// The partition of what has these values.
@@ -39,6 +39,11 @@ impl Partitioning {
     pub fn partition_of_text(&self, text: &[u8]) -> u32 {
         u32::from(crc16(text)) % self.count.max(1)
     }
+}
+
+/// The tag of a partition of the stream that has this key.
+pub fn partition_tag(key: &str, index: u32) -> String {
+    format!("{{{key}:{index}}}")
 }
 
 /// The slot of a key on a Redis cluster.

@@ -190,6 +190,11 @@ impl OnlineStore for EmbeddedStore {
         Ok(schemas)
     }
 
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error> {
+        let partitions = partitions.to_vec();
+        self.blocking(move |shared| partitions.iter().map(|partition| shared.place(partition)).collect()).await
+    }
+
     async fn check(&self) -> Result<(), Error> {
         if !self.shared.folder.takes_commits() {
             return Err(Error::Folder(

@@ -118,6 +118,11 @@ impl OnlineStore for MemoryStore {
         Ok((1..).map(SchemaId).zip(state.schemas.iter().cloned()).collect())
     }
 
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error> {
+        let state = self.shared.state();
+        Ok(partitions.iter().map(|partition| state.partitions.get(partition).map(|(place, _)| *place).unwrap_or_default()).collect())
+    }
+
     async fn check(&self) -> Result<(), Error> {
         Ok(())
     }

@@ -5,7 +5,8 @@
 //! Keys, all under one prefix: `row:VIEW:ENTITY` a packed row · `place:STREAM/GROUP/N` how far a partition is applied · `lease:…` who may write it ·
 //! `free:…` since when nobody has, as far as somebody waits for that · `token` the last fencing token · `hosts:WORK` who takes part in it,
 //! by the time at which they are forgotten · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it
-//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted`.
+//! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted` · `asked:…` which of them its host is asked to try again ·
+//! `{book}` and `{book}:DIGEST`, see [`Documents`].
 //!
 //! A partitioned stream has all of these for each partition, with the partition's tag in them: `row:{KEY:N}VIEW:ENTITY`,
 //! `place:{KEY:N}STREAM/GROUP/N`, `high:{KEY:N}` and so on. So on a cluster whatever a commit touches is in one slot, that of the
@@ -18,22 +19,25 @@
 //! partition. Redis does not roll back, so everything in it is a command that cannot fail on keys under our prefix, and what can fail for want of
 //! memory fails when it is queued, which aborts the whole. When stream and store are the same server, the transaction acknowledges too.
 
+mod book;
 mod dead_letters;
 mod emits;
 mod feast;
+mod schemas;
 mod transaction;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
 
-use super::{Attendant, DeadLetters, Error, OnlineStore, Writer, Writers};
-use crate::model::{Location, Partition, Schema, SchemaId};
+use super::{Attendant, DeadLetters, Error, Holding, OnlineStore, Writer, Writers};
+use crate::model::{Location, Partition, Place, Schema, SchemaId};
 use crate::resp::{Queries, Site};
+pub use book::{DocumentChange, Documents, Stamp, Written};
 pub use feast::FeastLayout;
 use writer::RedisWriter;
 
@@ -74,6 +78,7 @@ struct Shared {
     queries: Queries,
     options: Options,
     laid: feast::Known,
+    interned: schemas::Interned,
 }
 
 impl RedisStore {
@@ -86,22 +91,13 @@ impl RedisStore {
     pub fn at(site: Site, options: Options) -> Result<RedisStore, Error> {
         let queries = site.queries().map_err(|error| Error::Config(format!("store.url: {error}")))?;
         let laid = feast::Known::new(&options.prefix);
-        Ok(RedisStore { shared: Arc::new(Shared { site, queries, options, laid }) })
+        Ok(RedisStore { shared: Arc::new(Shared { site, queries, options, laid, interned: Default::default() }) })
     }
 }
 
 impl Shared {
     fn key(&self, rest: &str) -> String {
         format!("{}:{rest}", self.options.prefix)
-    }
-
-    /// The schemas by their numbers, and the numbers by the schemas: on a cluster in one slot.
-    fn schema_keys(&self) -> (String, String) {
-        if self.site.is_cluster() {
-            (self.key("{schemas}"), self.key("{schemas}_ids"))
-        } else {
-            (self.key("schemas"), self.key("schema_ids"))
-        }
     }
 
     /// A key that each partition with a tag has its own of.
@@ -117,15 +113,6 @@ impl Shared {
         pipeline.query_async(&mut self.queries.clone()).await.map_err(|error| self.failed(name, &error))
     }
 
-    async fn all_schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
-        let all: HashMap<u32, String> = self.ask(cmd("HGETALL").arg(self.schema_keys().0), "HGETALL").await?;
-        let parse = |(id, text): (u32, String)| {
-            let schema = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("schema {id}: {error}")))?;
-            Ok((SchemaId(id), schema))
-        };
-        all.into_iter().map(parse).collect()
-    }
-
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
         if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
             Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
@@ -134,15 +121,6 @@ impl Shared {
         }
     }
 }
-
-/// Gives a schema its number, the next one if it has none.
-const INTERN: &str = "
-local id = redis.call('HGET', KEYS[1], ARGV[1])
-if id then return tonumber(id) end
-id = redis.call('HLEN', KEYS[1]) + 1
-redis.call('HSET', KEYS[1], ARGV[1], id)
-redis.call('HSET', KEYS[2], id, ARGV[1])
-return id";
 
 /// Takes a lease that is free or the holder's own, with a new token; answers {token} or {0, holder, remaining ms}. One that is free is
 /// taken only when it was seen free by who waits for it ARGV[3] milliseconds ago.
@@ -166,17 +144,13 @@ local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token .. '|' .. ARGV[1], 'PX', ARGV[2])
 return {token}";
 
-/// Adds a host, `HOST|TRANSFORMS`, to those that take part in some work, for so many milliseconds or, with 0, not any more; answers all,
-/// each with the milliseconds left to it. What was said of the same host before is taken away.
+/// Adds a host to those that take part in some work, for so many milliseconds or, with 0, not any more; answers all, each with the
+/// milliseconds left to it.
 const ATTEND: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local host = ARGV[1] .. '|'
-for _, known in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-  if string.sub(known, 1, #host) == host then redis.call('ZREM', KEYS[1], known) end
-end
-if ARGV[3] ~= '0' then redis.call('ZADD', KEYS[1], now + ARGV[3], host .. ARGV[2]) end
+if ARGV[2] == '0' then redis.call('ZREM', KEYS[1], ARGV[1]) else redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1]) end
 local hosts = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for i = 2, #hosts, 2 do hosts[i] = hosts[i] - now end
 return hosts";
@@ -205,6 +179,7 @@ impl OnlineStore for RedisStore {
             Writers::Single { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms, 0).await?),
             Writers::Waiting { holder, lease_ms } => Some(self.take_lease(partition, holder, *lease_ms, *lease_ms).await?),
         };
+        self.shared.look_after_schemas(true)?;
         self.warn_of_eviction(partition).await?;
         Ok(Box::new(RedisWriter::open(Arc::clone(&self.shared), partition.clone(), writers.clone(), token).await?))
     }
@@ -213,16 +188,11 @@ impl OnlineStore for RedisStore {
         if self.shared.options.feast.is_some() {
             feast::check(schema)?;
         }
-        let text = serde_json::to_string(schema).map_err(|error| Error::Corrupt(error.to_string()))?;
-        let script = Script::new(INTERN);
-        let (schemas, ids) = self.shared.schema_keys();
-        let mut call = script.key(ids);
-        call.key(schemas).arg(text);
-        let id: u32 = call.invoke_async(&mut self.shared.queries.clone()).await.map_err(|error| self.shared.failed("EVAL", &error))?;
+        let id = self.shared.intern(schema).await?;
         if let Some(layout) = &self.shared.options.feast {
-            self.shared.laid.take(layout, SchemaId(id), schema, &self.shared.all_schemas().await?);
+            self.shared.laid.take(layout, id, schema, &self.shared.all_schemas().await?);
         }
-        Ok(SchemaId(id))
+        Ok(id)
     }
 
     async fn sample(&self, prefix: &[u8], values_max: usize) -> Result<Vec<Bytes>, Error> {
@@ -257,19 +227,34 @@ impl OnlineStore for RedisStore {
     }
 
     async fn attend(&self, work: &str, attendant: Attendant) -> Result<Vec<Attendant>, Error> {
-        let transforms: Vec<&str> = attendant.transforms.iter().map(String::as_str).collect();
         let mut call = cmd("EVAL");
         call.arg(ATTEND).arg(1).arg(self.shared.key(&format!("hosts:{work}")));
-        call.arg(&attendant.host).arg(transforms.join(",")).arg(attendant.remaining_ms);
+        call.arg(&attendant.host).arg(attendant.remaining_ms);
         let hosts: Vec<(String, u64)> = self.shared.ask(&call, "EVAL").await?;
-        let attendant = |(said, remaining_ms): (String, u64)| {
-            let (host, transforms) = said.split_once('|').unwrap_or((&said, ""));
-            let transforms = transforms.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-            Attendant { host: host.to_owned(), transforms, remaining_ms }
-        };
-        let mut hosts: Vec<Attendant> = hosts.into_iter().map(attendant).collect();
+        let mut hosts: Vec<Attendant> = hosts.into_iter().map(|(host, remaining_ms)| Attendant { host, remaining_ms }).collect();
         hosts.sort_by(|one, other| one.host.cmp(&other.host));
         Ok(hosts)
+    }
+
+    async fn holdings(&self, partitions: &[Partition]) -> Result<Vec<Holding>, Error> {
+        let mut holdings = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let key = |kind: &str| self.shared.key(&format!("{kind}:{}", partition.key()));
+            let mut both = redis::pipe();
+            both.cmd("HGET").arg(key("place")).arg("last").cmd("GET").arg(key("lease"));
+            let (last, lease): (Option<String>, Option<String>) = self.shared.ask_all(&both, "HGET").await?;
+            let host = lease.and_then(|lease| lease.split_once('|').map(|(_, host)| host.to_owned()));
+            holdings.push(Holding { last: last.and_then(|last| last.parse().ok()), host });
+        }
+        Ok(holdings)
+    }
+
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error> {
+        let mut places = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            places.push(self.shared.stored_place(partition).await?);
+        }
+        Ok(places)
     }
 
     async fn check(&self) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::binding::{Binding, Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
-use super::emit::emit;
+use super::emit::Outgoing;
 use super::keep::keep;
 use super::shadow::{Given, Live, Seen, Shadow};
 use super::states;
@@ -177,15 +177,14 @@ impl Work<'_> {
             }
             let Bound { entity, event_time, .. } = bound;
             let origins = Origins { prefix: &prefix, batch: &part.batch, entity, event_time: *event_time, entries: &part.ids };
-            let Tried { outputs, mut given_up, refused, puts } = self.try_part(binding, &origins, commit)?;
-            if !refused.is_empty() && binding.transform.world().is_stateful() {
-                // What the windows do not take must not be in the states either: an event counts in both, or is a dead letter.
+            let Tried { outputs, mut given_up, refused, is_void, puts, outgoing } = self.try_part(binding, &origins, commit)?;
+            if is_void {
                 left_out.extend(refused.iter().map(|(row, ..)| part.of_whole(*row)));
                 self.give_up_all(bound, &part, refused, commit);
                 continue;
             }
             given_up.extend(refused);
-            let emitted = emit(binding, &origins, &outputs, &given_up, &mut commit.emits);
+            let emitted = outgoing.go_on(binding, &given_up, &mut commit.emits);
             commit.puts.append(puts);
             let seconds = started.elapsed().as_secs_f64();
             binding.telemetry.apply_seconds(seconds);
@@ -203,6 +202,12 @@ impl Work<'_> {
                 states::fold_into(binding, None, origins, self.stored, self.now, &mut puts)?
             }
         };
+        let mut outgoing = Outgoing::of(binding, origins, &outputs, &given_up);
+        let astray = std::mem::take(&mut outgoing.astray);
+        if !astray.is_empty() {
+            // What cannot go on is not to be a row here either, nor in states and windows: an event counts in all of them, or is a dead letter.
+            return Ok(Tried { outputs, given_up, refused: astray, is_void: true, puts, outgoing });
+        }
         let refused = match &binding.kept {
             None => {
                 collect(binding, origins, &outputs, self.now, &mut commit.rows);
@@ -210,7 +215,9 @@ impl Work<'_> {
             }
             Some(plan) => keep(binding, plan, origins, &outputs, self.now, self.stored, &mut puts)?,
         };
-        Ok(Tried { outputs, given_up, refused, puts })
+        // What the windows do not take must not be in the states either.
+        let is_void = !refused.is_empty() && binding.transform.world().is_stateful();
+        Ok(Tried { outputs, given_up, refused, is_void, puts, outgoing })
     }
 
     fn give_up_all(&self, bound: &Bound, part: &Part<'_>, rows: Vec<(usize, Reason, String)>, commit: &mut Commit) {
@@ -244,12 +251,15 @@ struct Part<'b> {
     rows: Option<Vec<u32>>,
 }
 
-/// What came of it: outputs, rows of the part that the transform or that what is kept has no use for, and what is to be stored.
+/// What came of it: outputs, rows of the part that the transform or that what is kept has no use for, and what is to be stored and to go on.
 struct Tried {
     outputs: Vec<(usize, Output)>,
     given_up: Vec<(usize, Reason, String)>,
     refused: Vec<(usize, Reason, String)>,
+    /// Whether nothing of it counts: the rest is to be tried without those that are refused.
+    is_void: bool,
     puts: Puts,
+    outgoing: Outgoing,
 }
 
 impl<'b> Part<'b> {

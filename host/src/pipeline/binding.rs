@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
 
 use super::emit::Emit;
+use super::revision::Revisions;
 use super::shadow::Shadow;
 use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{Format, InputBinding, KEY_BYTES_MAX, Maker, SchemaId, Spec, Timestamp, View};
@@ -54,6 +56,11 @@ pub struct OtherStates {
 pub struct Transforms {
     pub(super) plan: Plan,
     pub(super) bound: Vec<Bound>,
+    /// How far this host is with the book of versions that says so.
+    pub(super) revisions: Arc<Revisions>,
+    /// The groups of transforms that have left this one's, and go on where it was then.
+    pub(super) leaving: Vec<String>,
+    replaced: watch::Sender<bool>,
 }
 
 pub(super) struct Bound {
@@ -103,7 +110,24 @@ impl Transforms {
             });
             bound.push(Bound { shadow, ..bind(binding, &mut wanted) });
         }
-        Ok(Transforms { plan: Plan::new(format, wanted)?, bound })
+        let replaced = watch::Sender::new(false);
+        Ok(Transforms { plan: Plan::new(format, wanted)?, bound, revisions: Arc::default(), leaving: Vec::new(), replaced })
+    }
+
+    /// The same as a book of versions has it, after transforms have left for these groups.
+    pub fn of_book(self, revisions: &Arc<Revisions>, leaving: Vec<String>) -> Transforms {
+        Transforms { revisions: Arc::clone(revisions), leaving, ..self }
+    }
+
+    /// Puts another set in the place of this one, from the next batch on.
+    pub fn replace(slot: &ArcSwap<Transforms>, transforms: Transforms) {
+        slot.swap(Arc::new(transforms)).replaced.send_replace(true);
+    }
+
+    /// Completes when another set has taken the place of this one.
+    pub(super) async fn replaced(&self) {
+        // The sender is this set's own, so it cannot be gone.
+        let _ = self.replaced.subscribe().wait_for(|replaced| *replaced).await;
     }
 
     /// Whether there is nothing to run. A pipeline must not be given such a set: it would settle events that nobody has seen.

@@ -20,6 +20,10 @@ const USUAL_WEIGHT: f64 = 0.1;
 /// What a session knows of the makers of its partition's views.
 #[derive(Default)]
 pub(super) struct Swaps {
+    /// The newest revision of the book of versions under which the partition was worked on, once that is known.
+    pub(super) revision: Option<u64>,
+    /// The groups that have left this one, as the store has it.
+    pub(super) left: BTreeSet<String>,
     /// Whether the store's record was read.
     is_read: bool,
     /// The views that are made, as the store has them.
@@ -79,6 +83,7 @@ impl Pipeline {
                 carried.puts.push(Put { key: Cuts::key(&self.partition, view), value, expires_at: None });
             }
         }
+        carried.puts.extend(self.revision(swaps, transforms).await?);
         let made: BTreeSet<String> = bound.keys().map(|view| (*view).to_owned()).collect();
         if made != swaps.made {
             let lines: Vec<&str> = made.iter().map(String::as_str).collect();

@@ -1,6 +1,6 @@
 //! Dead letters that are tried again, at their own places among the events.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
@@ -26,7 +26,31 @@ pub struct Replayed {
     pub settled: u64,
 }
 
+/// Dead letters that other hosts were asked to have tried again, at most this many between two batches.
+const ASKED_MAX: usize = 10_000;
+
 impl Pipeline {
+    /// Tries what other hosts were asked to have tried again of this partition. Only the host that holds it can; who asked sees what came of it by looking at the
+    /// dead letters.
+    pub(super) async fn replay_asked(self: &Arc<Self>, writer: &mut dyn Writer, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
+        let asked = match writer.asked(ASKED_MAX).await {
+            Ok(asked) => asked,
+            Err(error) => {
+                tracing::debug!(partition = %self.partition, "cannot see which dead letters are to be tried again, will look again: {error}");
+                return Ok(());
+            }
+        };
+        let mut of: BTreeMap<String, BTreeSet<DeadLetterId>> = BTreeMap::new();
+        for id in asked {
+            of.entry(id.transform.clone()).or_default().insert(id);
+        }
+        for ids in of.into_values() {
+            tracing::info!(partition = %self.partition, count = ids.len(), "another host was asked to have dead letters tried again");
+            self.replay(writer, Replay { ids, reply: oneshot::channel().0 }, shutdown).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn replay(
         self: &Arc<Self>,
         writer: &mut dyn Writer,

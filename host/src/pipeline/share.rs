@@ -4,17 +4,18 @@
 //! partition. Nobody decides, and nobody need agree: what a host may do is told by leases alone. So while two hosts know different lists, a
 //! partition stands still for a moment at worst.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{BACKOFF_MAX, Health, Pipeline, Stop, Transforms};
+use super::{BACKOFF_MAX, Pipeline, Stop};
 use crate::online_store::{Attendant, Error, OnlineStore, Writers};
 
+/// How often a host that is behind looks whether it has caught up.
+const BEHIND_WAIT: Duration = Duration::from_millis(100);
 /// Leases for which a host works on a partition that is another's turn, once it has found it abandoned.
 const LEASES_FOR_OTHERS: u64 = 10;
 
@@ -25,8 +26,6 @@ pub enum Turn {
     Own,
     /// Another's. This host works on the partition only if nobody else does.
     Other,
-    /// Another's whatever happens: others have transforms that this host has not, and entries would pass them by.
-    Unfit,
     /// It is not known yet.
     Unknown,
 }
@@ -39,8 +38,6 @@ pub struct Sharing {
     pub work: String,
     /// This host.
     pub host: String,
-    /// What it has to apply.
-    pub transforms: Arc<ArcSwap<Transforms>>,
     /// How long a host is believed in that says nothing.
     pub lease_ms: u64,
 }
@@ -52,7 +49,7 @@ impl Sharing {
         loop {
             match self.attend(self.lease_ms).await {
                 Ok(hosts) => {
-                    let shown = |hosts: &[Attendant]| fit(hosts).join(" ");
+                    let shown = |hosts: &[Attendant]| names(hosts).join(" ");
                     if shown(&hosts) != shown(&known) {
                         tracing::info!(work = self.work, hosts = shown(&hosts), "these hosts share the partitions");
                     }
@@ -73,16 +70,14 @@ impl Sharing {
     }
 
     async fn attend(&self, remaining_ms: u64) -> Result<Vec<Attendant>, Error> {
-        let transforms = self.transforms.load().bindings().map(|binding| binding.view.name.clone()).collect();
-        self.store.attend(&self.work, Attendant { host: self.host.clone(), transforms, remaining_ms }).await
+        self.store.attend(&self.work, Attendant { host: self.host.clone(), remaining_ms }).await
     }
 
     fn tell(&self, hosts: &[Attendant], turns: &[watch::Sender<Turn>]) {
-        let fit = fit(hosts);
-        let assigned = assignment(&fit, turns.len());
+        let hosts = names(hosts);
+        let assigned = assignment(&hosts, turns.len());
         for (partition, turn) in turns.iter().enumerate() {
             let now = match assigned.get(partition) {
-                _ if !fit.contains(&self.host.as_str()) => Turn::Unfit,
                 Some(host) if *host == self.host => Turn::Own,
                 _ => Turn::Other,
             };
@@ -98,11 +93,8 @@ impl Sharing {
     }
 }
 
-/// The hosts that have all transforms that any of them has. A transform that is put to one host after the other is for that time on those
-/// that have it already; while no host has all of them, nobody works.
-fn fit(hosts: &[Attendant]) -> Vec<&str> {
-    let all: BTreeSet<&String> = hosts.iter().flat_map(|attendant| &attendant.transforms).collect();
-    hosts.iter().filter(|attendant| attendant.transforms.len() == all.len()).map(|attendant| attendant.host.as_str()).collect()
+fn names(hosts: &[Attendant]) -> Vec<&str> {
+    hosts.iter().map(|attendant| attendant.host.as_str()).collect()
 }
 
 /// Completes when it is somebody else's turn, or this host's.
@@ -126,10 +118,6 @@ impl Pipeline {
     /// Whether this host may work on the partition now, if the lease lets it.
     pub(super) fn may_work(&self) -> bool {
         let turn = self.turn.as_ref().map_or(Turn::Own, |turn| *turn.borrow());
-        if turn == Turn::Unfit {
-            let reason = "other hosts have transforms for this stream that this one has not; put them here too";
-            self.health.send_replace(Health::StandingBy(reason.into()));
-        }
         matches!(turn, Turn::Own | Turn::Other)
     }
 
@@ -144,8 +132,7 @@ impl Pipeline {
             }
         } else {
             let time = Duration::from_millis(lease_ms * LEASES_FOR_OTHERS);
-            // Time or not: it is over when the host must not work on it at all.
-            let _ = tokio::time::timeout(time, turn.wait_for(|turn| *turn == Turn::Unfit)).await;
+            tokio::time::sleep(time).await;
         }
     }
 
@@ -158,6 +145,7 @@ impl Pipeline {
         match stop {
             Stop::Store(Error::Held { remaining_ms, .. }) => Some(often.min(Duration::from_millis(remaining_ms.max(&10) + 2))),
             Stop::NotOurs => Some(often),
+            Stop::Behind => Some(often.min(BEHIND_WAIT)),
             Stop::Store(_) | Stop::Source(_) | Stop::Build(_) | Stop::Interrupted(_) | Stop::Shutdown => None,
         }
     }

@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::streams::StreamInfo;
 use super::versions::{Unseen, Versions};
 use crate::model::{
     At, DeadLetterId, DeadLetterQuery, Digest, EntryId, FallbackKind, Service, ServiceName, ShadowGates, ShadowReport, Spec,
@@ -241,47 +242,11 @@ pub struct TransformInfo {
     /// Of a fold that has just gone back behind versions whose states it does not read: what its states have not seen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Unseen>,
+    /// Of a paused one: the partitions in which it may still be given events, because the host that works there has not heard of it yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<u32>,
     /// What the component says about itself.
     pub spec: Option<Spec>,
-}
-
-/// A stream as it is told about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StreamInfo {
-    /// Its name.
-    pub name: String,
-    /// `embedded` or `redis_streams`.
-    #[serde(rename = "type")]
-    pub source: &'static str,
-    /// Who reads it, by name.
-    pub transforms: Vec<StreamReader>,
-    /// The transforms whose rows go on to it, by name.
-    pub emitted_by: Vec<String>,
-    /// How far those are that read it; none for a stream that nothing reads.
-    pub groups: Vec<StreamGroup>,
-}
-
-/// A transform that reads a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StreamReader {
-    /// Its name.
-    pub name: String,
-    /// The stream that its rows go on to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub emit: Option<String>,
-}
-
-/// How far a consumer group is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StreamGroup {
-    /// Its name.
-    pub name: String,
-    /// What this host does for it, in the words for transforms.
-    pub state: &'static str,
-    /// Entries not yet read, as known a moment ago; none where the source cannot tell.
-    pub lag_entries: Option<u64>,
-    /// Entries read and not acknowledged.
-    pub pending_entries: u64,
 }
 
 /// What two versions make of the same events. Folds begin without states.
@@ -328,6 +293,13 @@ pub struct Replayed {
     pub settled: u64,
     /// Dead letters again.
     pub still_dead: u64,
+    /// Left to the hosts that hold their partitions, which have not come to them yet.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub waiting: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A command that was not carried out.

@@ -25,9 +25,9 @@ mod fence;
 mod fit;
 mod left;
 mod loss;
+mod onlooker;
 mod reader;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -39,7 +39,8 @@ use crate::resp::{self, Commands, Site, StreamEntries};
 use admin::Admin;
 pub use appender::RedisAppender;
 use fence::Fence;
-use loss::Ledger;
+use loss::{Ends, Ledger};
+pub use onlooker::Onlooker;
 use reader::{Phase, Reader};
 
 /// Claims of what others left, and looks at the stream's counters, are made this often.
@@ -88,11 +89,8 @@ pub struct RedisStreams {
     admin: Admin,
     reader: Mutex<Reader>,
     /// What the reader's ledger says, for those who ask while it waits.
-    passed: AtomicU64,
+    ends: Ends,
 }
-
-/// No number of entries is this one.
-const UNKNOWN: u64 = u64::MAX;
 
 impl RedisStreams {
     /// Prepares the source; the server is first spoken to when something is read.
@@ -104,7 +102,8 @@ impl RedisStreams {
     pub fn at(site: &Site, options: Options) -> Result<RedisStreams, Error> {
         let admin = Admin::new(site.clone(), &options)?;
         let reader = Reader::new(options.place);
-        Ok(RedisStreams { site: site.clone(), options, admin, reader: Mutex::new(reader), passed: AtomicU64::new(UNKNOWN) })
+        let (site, reader, ends) = (site.clone(), Mutex::new(reader), Ends::default());
+        Ok(RedisStreams { site, options, admin, reader, ends })
     }
 
     async fn try_read(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -168,10 +167,8 @@ impl RedisStreams {
             reader.lost += self.admin.adopt(fence).await?;
         }
         reader.phase = Phase::Pending(reader.handed);
-        reader.ledger = match &state.stream {
-            Some(stream) if self.options.checkpoint => Ledger::at(stream, begin),
-            _ => Ledger::default(),
-        };
+        reader.ledger =
+            if self.options.checkpoint { Ledger::at(state.stream.as_ref(), begin, state.group.as_ref()) } else { Ledger::default() };
         reader.tended = None;
         reader.prepared = true;
         Ok(())
@@ -233,7 +230,7 @@ impl RedisStreams {
         }
         reader.phase = Phase::Pending(last);
         reader.hand_out(&entries, last);
-        Ok(Some(Delivery { entries, redelivered: true, exhausted, lost: 0 }))
+        Ok(Some(Delivery { entries, redelivered: true, exhausted, ..Delivery::default() }))
     }
 
     /// What others have left, before anything new.
@@ -256,7 +253,7 @@ impl RedisStreams {
         let claimed = self.admin.claim(entries_max.min(1_000), idle_ms, until, reader.fence.as_ref(), is_at_work).await?;
         reader.remember(&claimed.entries);
         reader.lost += claimed.lost;
-        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, lost: 0 })
+        Ok(Delivery { entries: claimed.entries, redelivered: true, exhausted: claimed.exhausted, ..Delivery::default() })
     }
 
     async fn read_new(&self, reader: &mut Reader, entries_max: usize) -> Result<Delivery, Error> {
@@ -284,7 +281,9 @@ impl RedisStreams {
         commands.arg(b"STREAMS").arg(self.options.key.as_bytes()).arg(after.as_bytes());
         let found = self.exchange(reader, &commands, self.options.block_ms).await?.unwrap_or_default();
         self.advance(reader, &found);
-        Ok(Delivery { entries: found.entries, ..Delivery::default() })
+        let passed = reader.ledger.passed();
+        self.ends.remember(found.last, passed);
+        Ok(Delivery { entries: found.entries, passed, ..Delivery::default() })
     }
 
     fn advance(&self, reader: &mut Reader, found: &StreamEntries) {
@@ -351,36 +350,28 @@ impl Source for RedisStreams {
             // The group or the connection was gone: that is healed at once, and is no error of this read.
             read = self.try_read(&mut reader, entries_max).await;
         }
-        self.passed.store(reader.ledger.passed().unwrap_or(UNKNOWN), Ordering::Relaxed);
+        self.ends.reach(reader.ledger.passed());
         let mut delivery = read?;
         delivery.lost += std::mem::take(&mut reader.lost);
         Ok(delivery)
     }
 
+    async fn begin(&self) -> Result<(), Error> {
+        self.prepare(&mut *self.reader.lock().await).await
+    }
+
     async fn acknowledge(&self, ids: &[EntryId]) -> Result<(), Error> {
-        if self.options.checkpoint {
-            return match ids.iter().max() {
-                Some(last) => self.admin.move_group(*last).await,
-                None => Ok(()),
-            };
+        match ids.iter().max() {
+            Some(last) if self.options.checkpoint => self.admin.move_group(*last, self.ends.passed(*last)).await,
+            _ if self.options.competing => self.admin.acknowledge(ids).await,
+            _ => self.admin.acknowledge_applied(ids).await,
         }
-        self.admin.acknowledge(ids).await
     }
 
     async fn lag(&self) -> Result<Lag, Error> {
         let state = self.admin.state().await?;
-        let Some(stream) = &state.stream else { return Ok(Lag { entries: Some(0), pending: 0 }) };
-        let pending = state.group.as_ref().map_or(0, |group| group.pending);
-        let passed = Some(self.passed.load(Ordering::Relaxed)).filter(|passed| *passed != UNKNOWN);
-        let entries = match (&state.group, self.options.place.map_or(self.options.start, Start::After)) {
-            (Some(_), _) if self.options.checkpoint && passed.is_some() => passed.map(|passed| stream.added.saturating_sub(passed)),
-            (Some(group), _) if stream.last <= group.last_delivered => Some(0),
-            (Some(group), _) => group.lag,
-            (None, Start::Beginning) => Some(stream.length),
-            (None, Start::End) => Some(0),
-            (None, Start::After(place)) => (stream.last <= place).then_some(0),
-        };
-        Ok(Lag { entries, pending })
+        let passed = self.ends.reached().filter(|_| self.options.checkpoint);
+        Ok(onlooker::lag(&state, passed, self.options.place.map_or(self.options.start, Start::After)))
     }
 
     fn redelivers(&self) -> bool {

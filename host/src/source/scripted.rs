@@ -141,6 +141,6 @@ fn split(delivery: Delivery, entries_max: usize) -> (Delivery, Option<Delivery>)
     let [now, later] = parts;
     let Delivery { redelivered, exhausted, lost, .. } = delivery;
     let (first, rest) = exhausted.into_iter().partition(|id| now.ids().any(|other| other == *id));
-    let now = Delivery { entries: now, redelivered, exhausted: first, lost };
-    (now, Some(Delivery { entries: later, redelivered, exhausted: rest, lost: 0 }))
+    let now = Delivery { entries: now, redelivered, exhausted: first, lost, passed: None };
+    (now, Some(Delivery { entries: later, redelivered, exhausted: rest, ..Delivery::default() }))
 }

@@ -173,6 +173,10 @@ impl OnlineStore for Store {
         self.shared.inner.schemas().await
     }
 
+    async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error> {
+        self.shared.inner.places(partitions).await
+    }
+
     async fn check(&self) -> Result<(), Error> {
         Ok(())
     }

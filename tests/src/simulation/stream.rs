@@ -169,7 +169,7 @@ impl State {
             entries: entries(events.iter().copied()),
             redelivered: !forgets,
             exhausted: events.iter().map(|event| event.id).filter(|id| self.pending[id] > DELIVERIES_MAX).collect(),
-            lost: 0,
+            ..Delivery::default()
         };
         pending.chunks(size).map(step).collect()
     }

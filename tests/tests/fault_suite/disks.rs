@@ -7,6 +7,7 @@ use gristmill_tests::fault_world::{copy_folder, wait_gently};
 use gristmill_tests::flights::Seeded;
 use gristmill_tests::host::{DEADLINE, Host};
 use gristmill_tests::mixed::{self, Features, Mixed};
+use gristmill_tests::redis_server::RedisServer;
 
 use crate::compiled;
 
@@ -131,6 +132,37 @@ fn tear(journal: &Path, used: u64, at: u64, how: Tear, seeded: &mut Seeded) {
     };
     file.seek(SeekFrom::Start(at)).unwrap();
     file.write_all(&bytes).unwrap();
+}
+
+/// The same where the stream is elsewhere, and has acknowledged what the journal forgets.
+#[test]
+fn what_a_torn_journal_forgets_is_read_again_from_the_stream() {
+    let mut dropped = 0;
+    for seed in 0..6 {
+        let (server, folder, mut seeded) = (RedisServer::start(), tempfile::tempdir().unwrap(), Seeded(2_000 + seed));
+        copy_folder(compiled(), &folder.path().join("data/compile_cache"));
+        let place = ["acknowledge", "checkpoint"][(seed % 2) as usize];
+        let stream =
+            format!("type = \"redis_streams\"\nurl = \"{}\"\ngroup = \"group\"\nplace = \"{place}\"\nblock_ms = 100", server.url());
+        let config = mixed::config("type = \"embedded\"", &stream);
+        let host = Host::start(folder.path(), &config).unwrap();
+        let all = mixed::events(&mut seeded, 0, 600);
+        let mut pipe = redis::pipe();
+        for event in &all {
+            pipe.cmd("XADD").arg("events").arg("*").arg(event.fields()).ignore();
+        }
+        pipe.query::<()>(&mut server.connection()).unwrap();
+        wait_gently("all events", DEADLINE, || (host.metric("gristmill_entries_settled_total") == 600.0).then_some(())).unwrap();
+        host.kill();
+        let (journal, used) = journal(folder.path());
+        let how = [Tear::Shorter, Tear::Noise, Tear::Zeros][(seed % 3) as usize];
+        tear(&journal, used, used - 1 - seeded.below((used / 4).min(20_000)), how, &mut seeded);
+        let host = Host::start(folder.path(), &config).unwrap();
+        wait_for(&host, &all);
+        dropped += host.metric("gristmill_entries_settled_total") as u64;
+        host.stop();
+    }
+    assert!(dropped > 0, "nothing was torn");
 }
 
 /// The host dies and the end of what it wrote last is torn, as the loss of power does. What is whole is there, rows and states and windows agree with the events that are

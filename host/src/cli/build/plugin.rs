@@ -75,8 +75,32 @@ impl Language {
         }
     }
 
+    /// How its own tests are run in the folder that `gristmill new` makes, without a host.
+    pub(in crate::cli) fn unit_tests(self) -> &'static str {
+        match self {
+            Language::Rust => "cargo test",
+            Language::Python => "PYTHONPATH=sdk/plugins/sdk-python/src python3 -m unittest",
+            Language::TypeScript | Language::JavaScript => "npm test",
+            Language::C => "mkdir -p target && cc -std=c11 -Wall -I sdk/plugins/sdk-c test_transform.c -o target/test && target/test",
+            Language::Zig => ".venv/bin/python-zig test --dep gristmill -Mroot=transform.zig -Mgristmill=sdk/plugins/sdk-zig/gristmill.zig",
+            Language::Go => ".venv/bin/go test .",
+        }
+    }
+
+    /// The folder of its SDK among the plugins.
+    pub(in crate::cli) fn sdk(self) -> &'static str {
+        match self {
+            Language::Rust => "sdk-rust",
+            Language::Python => "sdk-python",
+            Language::TypeScript | Language::JavaScript => "sdk-js",
+            Language::C => "sdk-c",
+            Language::Zig => "sdk-zig",
+            Language::Go => "sdk-go",
+        }
+    }
+
     /// The main file of a plugin that does not say otherwise.
-    fn source(self) -> &'static str {
+    pub(in crate::cli) fn source(self) -> &'static str {
         match self {
             Language::Rust => "Cargo.toml",
             Language::Python => "transform.py",

@@ -1,17 +1,19 @@
 //! Dead letters: for each partition with a tag, and for everything without one, a hash of letters and a set that orders them by time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use async_trait::async_trait;
 use redis::{cmd, pipe};
 
 use super::transaction::LetterKeys;
 use super::{Error, Shared};
-use crate::model::{DeadLetter, DeadLetterQuery, Gathered};
+use crate::model::{DeadLetter, DeadLetterId, DeadLetterQuery, Gathered, Partition};
 use crate::online_store::{DeadLetterCount, DeadLetters};
 
 /// Dead letters looked at in one round trip. Each may have megabytes.
 const PAGE: usize = 64;
+/// For so long it is remembered that somebody wants dead letters tried again while nobody holds their partition.
+const ASKED_SECS: u64 = 86_400;
 
 #[async_trait]
 impl DeadLetters for Shared {
@@ -48,7 +50,23 @@ impl DeadLetters for Shared {
         }
         Ok(count)
     }
+
+    async fn ask(&self, partition: &Partition, ids: &BTreeSet<DeadLetterId>) -> Result<bool, Error> {
+        let (key, ids) = (self.asked(partition), ids.iter().map(DeadLetterId::to_string).collect::<Vec<_>>());
+        let mut add = pipe();
+        add.atomic();
+        for ids in ids.chunks(PAGE) {
+            add.cmd("SADD").arg(&key).arg(ids).ignore();
+        }
+        add.cmd("EXPIRE").arg(&key).arg(ASKED_SECS).ignore();
+        self.ask_all::<()>(&add, "SADD").await.map(|()| true)
+    }
 }
+
+/// Takes ids from those that are asked for, if the lease is the asker's.
+const ASKED: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
+return redis.call('SPOP', KEYS[2], ARGV[2])";
 
 /// The ids of one place, newest first, a page at a time.
 #[derive(Default)]
@@ -63,18 +81,65 @@ impl Shared {
         LetterKeys { dead: self.tagged("dead", tag), order: self.tagged("dead_order", tag), evicted: self.tagged("dead_evicted", tag) }
     }
 
-    fn all_letters(&self) -> Vec<LetterKeys> {
+    /// The ids of a partition's dead letters that other hosts were asked to have tried again.
+    fn asked(&self, partition: &Partition) -> String {
+        self.key(&format!("asked:{}", partition.key()))
+    }
+
+    /// Takes some of them, for the host whose lease holds this token.
+    pub(super) async fn take_asked(
+        &self,
+        partition: &Partition,
+        lease: &str,
+        token: &str,
+        max: usize,
+    ) -> Result<BTreeSet<DeadLetterId>, Error> {
+        let mut take = cmd("EVAL");
+        take.arg(ASKED).arg(2).arg(lease).arg(self.asked(partition)).arg(token).arg(max);
+        let ids: Vec<String> = self.ask(&take, "EVAL").await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    fn tags(&self) -> impl Iterator<Item = &str> {
         // On a cluster there is nothing without a tag.
         let untagged = (!self.site.is_cluster()).then_some("");
-        untagged.into_iter().chain(self.options.tags.iter().map(String::as_str)).map(|tag| self.letters(tag)).collect()
+        untagged.into_iter().chain(self.options.tags.iter().map(String::as_str))
+    }
+
+    fn all_letters(&self) -> Vec<LetterKeys> {
+        self.tags().map(|tag| self.letters(tag)).collect()
+    }
+
+    /// Those of a query that names them, from where they would be: beside the partitions of their number.
+    async fn named(&self, ids: &BTreeSet<DeadLetterId>) -> Result<Vec<(usize, DeadLetter)>, Error> {
+        let mut of: BTreeMap<Option<u32>, Vec<String>> = BTreeMap::new();
+        ids.iter().for_each(|id| of.entry(id.partition).or_default().push(id.to_string()));
+        let mut found: Vec<(usize, DeadLetter)> = Vec::new();
+        for (place, tag) in self.tags().enumerate() {
+            let index = tag.strip_suffix('}').and_then(|tag| tag.rsplit_once(':')?.1.parse().ok());
+            for ids in of.get(&index).iter().flat_map(|ids| ids.chunks(PAGE)) {
+                let texts: Vec<Option<String>> = self.ask(cmd("HMGET").arg(self.letters(tag).dead).arg(ids), "HMGET").await?;
+                for text in texts.into_iter().flatten() {
+                    found.push((place, letter(&text)?));
+                }
+            }
+        }
+        found.sort_by_key(|(_, letter)| std::cmp::Reverse(letter.at));
+        Ok(found)
     }
 
     /// All that match, newest first: the ids of all places are merged, and letters are looked at a page at a time. `keep` is told the place
     /// too.
     async fn gather<T: Send>(&self, query: &DeadLetterQuery, keep: impl Fn(usize, DeadLetter) -> T + Send + Sync) -> Result<Vec<T>, Error> {
+        let mut gathered = Gathered::new(query);
+        if let Some(ids) = &query.ids {
+            for (place, letter) in self.named(ids).await? {
+                gathered.add(letter, |letter| keep(place, letter));
+            }
+            return Ok(gathered.found);
+        }
         let places = self.all_letters();
         let mut ids: Vec<Ids> = places.iter().map(|_| Ids::default()).collect();
-        let mut gathered = Gathered::new(query);
         while !gathered.is_full() {
             let page = self.next_page(&places, &mut ids).await?;
             if page.is_empty() {
@@ -90,8 +155,7 @@ impl Shared {
             }
             for (place, _) in page {
                 let Some(text) = texts.get_mut(&place).and_then(VecDeque::pop_front).flatten() else { continue };
-                let letter = serde_json::from_str(&text).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))?;
-                gathered.add(letter, |letter| keep(place, letter));
+                gathered.add(letter(&text)?, |letter| keep(place, letter));
             }
         }
         Ok(gathered.found)
@@ -116,4 +180,8 @@ impl Shared {
         }
         Ok(page)
     }
+}
+
+fn letter(text: &str) -> Result<DeadLetter, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Corrupt(format!("a dead letter: {error}")))
 }

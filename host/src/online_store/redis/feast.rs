@@ -169,7 +169,9 @@ impl Known {
         known.learn(layout, &self.prefix, all);
         let of_view = || all.iter().filter(|(_, other)| other.view == schema.view);
         let in_both = of_view().any(|(_, other)| other.kept.is_nothing()) && of_view().any(|(_, other)| !other.kept.is_nothing());
-        let newest = of_view().filter(|(_, other)| other.kept.is_nothing()).map(|(id, _)| *id).max();
+        // Features are only ever added, so the widest is the newest.
+        let rows = of_view().filter(|(_, other)| other.kept.is_nothing());
+        let newest = rows.max_by_key(|(id, other)| (other.features.len(), *id)).map(|(id, _)| *id);
         let laid = if schema.kept.is_nothing() { Some(id) } else { newest }.and_then(|id| known.by_id.get(&id).cloned());
         if let Some(laid) = laid {
             known.views.insert(schema.view.clone().into_bytes(), LaidView { laid, in_both });

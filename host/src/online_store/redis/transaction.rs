@@ -133,8 +133,21 @@ pub(super) fn push_settled(commands: &mut Commands, acknowledgement: &Acknowledg
     if acknowledgement.checkpoint {
         if let Some(last) = commit.last {
             // A group that somebody has destroyed is nobody's place here; a script that ignores its absence keeps the transaction clean.
-            const MOVE: &str = "return redis.pcall('XGROUP', 'SETID', KEYS[1], ARGV[1], ARGV[2]) and 1";
-            commands.command(&[b"EVAL", MOVE.as_bytes(), b"1", key, group, last.to_string().as_bytes()]);
+            const MOVE: &str = "return redis.pcall('XGROUP', 'SETID', KEYS[1], unpack(ARGV)) and 1";
+            let last = last.to_string();
+            let passed = commit.passed.map(|passed| passed.to_string());
+            commands
+                .begin(if passed.is_some() { 8 } else { 6 })
+                .arg(b"EVAL")
+                .arg(MOVE.as_bytes())
+                .arg(b"1")
+                .arg(key)
+                .arg(group)
+                .arg(last.as_bytes());
+            if let Some(passed) = passed {
+                // So that its tools know the lag, and the next reader what was trimmed before it came.
+                commands.arg(b"ENTRIESREAD").arg(passed.as_bytes());
+            }
         }
     } else if !commit.acknowledge.is_empty() {
         commands.begin(3 + commit.acknowledge.len()).arg(b"XACK").arg(key).arg(group);

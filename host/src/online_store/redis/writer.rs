@@ -1,6 +1,6 @@
 //! Committing to Redis.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use redis::cmd;
 
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers, emits, feast};
-use crate::model::{Commit, EntryId, Partition, Place, RowRef, Version};
+use crate::model::{Commit, DeadLetterId, EntryId, Partition, Place, RowRef, Version};
 use crate::online_store::newest::{BUCKETS, BUCKETS_OF_PARTITION, Newest};
 use crate::resp::{self, Commands, Connection, Reply};
 
@@ -35,6 +35,18 @@ pub(super) struct RedisWriter {
     /// Watching the lease, which held our token when it was last looked at; `None` after any failure.
     connection: Option<Connection>,
     commands: Commands,
+}
+
+impl Shared {
+    /// How far a partition is applied.
+    pub(super) async fn stored_place(&self, partition: &Partition) -> Result<Place, Error> {
+        let mut hmget = cmd("HMGET");
+        hmget.arg(self.key(&format!("place:{}", partition.key()))).arg("last").arg("commits");
+        let (last, commits): (Option<String>, Option<u64>) = self.ask(&hmget, "HMGET").await?;
+        let last = last.map(|last| last.parse::<EntryId>()).transpose();
+        let last = last.map_err(|error| Error::Corrupt(format!("the place of {partition}: {error}")))?;
+        Ok(Place { last, commits: commits.unwrap_or(0) })
+    }
 }
 
 impl RedisWriter {
@@ -69,12 +81,7 @@ impl RedisWriter {
     }
 
     async fn stored_place(&self) -> Result<Place, Error> {
-        let mut hmget = cmd("HMGET");
-        hmget.arg(&self.keys.place).arg("last").arg("commits");
-        let (last, commits): (Option<String>, Option<u64>) = self.shared.ask(&hmget, "HMGET").await?;
-        let last = last.map(|last| last.parse::<EntryId>()).transpose();
-        let last = last.map_err(|error| Error::Corrupt(format!("the place of {}: {error}", self.partition)))?;
-        Ok(Place { last, commits: commits.unwrap_or(0) })
+        self.shared.stored_place(&self.partition).await
     }
 
     fn fenced(&self) -> Error {
@@ -99,14 +106,11 @@ impl RedisWriter {
         // This connection watches no views yet, and the server may be another one.
         self.forget_views();
         self.outlets.clear();
-        if let Some((token, _)) = self.lease.clone() {
-            let held = watch(&mut connection, &self.keys.lease).await;
-            let holds = held.map_err(|error| self.broken(error))?.as_deref() == Some(token.as_bytes());
-            if !holds {
-                return Err(self.lost_lease().await);
-            }
-        }
+        // What an earlier connection sent may arrive before the watch begins, so the place is read after that. And whoever sleeps in between must not take another's
+        // commit for its own, so the lease is looked at once more: it was ours all the time.
+        self.check_lease(&mut connection).await?;
         let stored = self.stored_place().await?;
+        self.check_lease(&mut connection).await?;
         self.connection = Some(connection);
         match commit {
             _ if self.lease.is_none() => Ok(Attempt::Send),
@@ -114,6 +118,13 @@ impl RedisWriter {
             _ if stored.commits == self.place.commits => Ok(Attempt::Send),
             _ => Err(self.place_lost(stored)),
         }
+    }
+
+    /// Watches the lease, which must hold this writer's token.
+    async fn check_lease(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        let Some((token, _)) = self.lease.clone() else { return Ok(()) };
+        let held = watch(connection, &self.keys.lease).await.map_err(|error| self.broken(error))?;
+        if held.as_deref() == Some(token.as_bytes()) { Ok(()) } else { Err(self.lost_lease().await) }
     }
 
     /// Another host has the partition, or the store was emptied, which takes the lease away too.
@@ -346,6 +357,7 @@ impl Writer for RedisWriter {
     }
 
     async fn renew(&mut self) -> Result<(), Error> {
+        self.shared.look_after_schemas(false)?;
         if self.lease.is_none() {
             return Ok(());
         }
@@ -364,6 +376,11 @@ impl Writer for RedisWriter {
             Ok(Outcome::Overtaken | Outcome::Applied { failed: None, still_ours: true }) => Ok(()),
             Ok(Outcome::Applied { .. } | Outcome::Fenced) => Err(self.lost_lease().await),
         }
+    }
+
+    async fn asked(&mut self, ids_max: usize) -> Result<BTreeSet<DeadLetterId>, Error> {
+        let Some((token, _)) = &self.lease else { return Ok(BTreeSet::new()) };
+        self.shared.take_asked(&self.partition, &self.keys.lease, token, ids_max).await
     }
 
     async fn release(self: Box<Self>) -> Result<(), Error> {

@@ -99,7 +99,7 @@ impl Source for LogReader {
         let scan = move || LogReader::scan(&log, next, after, entries_max.max(1));
         let scanned = tokio::task::spawn_blocking(scan).await.map_err(failed)??;
         self.next.store(scanned.next, Ordering::Release);
-        Ok(Delivery { entries: scanned.entries, redelivered: false, exhausted: Vec::new(), lost: scanned.lost })
+        Ok(Delivery { entries: scanned.entries, lost: scanned.lost, ..Delivery::default() })
     }
 
     /// Does nothing: the store keeps the place.

@@ -9,6 +9,7 @@ use crate::model::EntryId;
 use crate::resp::{Queries, Site};
 use crate::source::Error;
 
+#[derive(Clone)]
 pub(super) struct Admin {
     pub(super) connection: Queries,
     pub(super) site: Site,
@@ -78,8 +79,7 @@ impl Admin {
             Err(error) if error.to_string().contains("no such key") => return Ok(State { stream: None, group: None }),
             Err(error) => return Err(failed(&self.site, "XINFO STREAM", &error)),
         };
-        let groups: Vec<HashMap<String, Value>> = self.ask(cmd("XINFO").arg("GROUPS").arg(&self.key), "XINFO GROUPS").await?;
-        let group = groups.into_iter().find(|group| text(group, "name").as_deref() == Some(self.group.as_str()));
+        let group = self.groups().await?.into_iter().find(|(name, _)| *name == self.group).map(|(_, group)| group);
         let stream = StreamState {
             // The first entry is an id and its fields.
             first: match stream.get("first-entry") {
@@ -92,24 +92,52 @@ impl Admin {
             length: number(&stream, "length").unwrap_or(0),
             added: number(&stream, "entries-added").unwrap_or(0),
         };
-        let group = group.map(|group| GroupState {
-            last_delivered: id(&group, "last-delivered-id"),
-            entries_read: number(&group, "entries-read"),
-            lag: number(&group, "lag"),
-            pending: number(&group, "pending").unwrap_or(0),
-        });
         Ok(State { stream: Some(stream), group })
+    }
+
+    /// All groups of the stream, by their names.
+    async fn groups(&self) -> Result<Vec<(String, GroupState)>, Error> {
+        let groups: Vec<HashMap<String, Value>> = self.ask(cmd("XINFO").arg("GROUPS").arg(&self.key), "XINFO GROUPS").await?;
+        let group = |group: HashMap<String, Value>| {
+            let state = GroupState {
+                last_delivered: id(&group, "last-delivered-id"),
+                entries_read: number(&group, "entries-read"),
+                lag: number(&group, "lag"),
+                pending: number(&group, "pending").unwrap_or(0),
+            };
+            (text(&group, "name").unwrap_or_default(), state)
+        };
+        Ok(groups.into_iter().map(group).collect())
+    }
+
+    /// Entries of the stream's whole history up to one that is still there, as far as a group tells that is a little further.
+    async fn count_until(&self, at: EntryId, stream: &StreamState) -> Result<Option<u64>, Error> {
+        const BETWEEN_MAX: usize = 5_000;
+        if stream.first.is_none_or(|first| first > at) {
+            return Ok(None);
+        }
+        let known = self.groups().await?.into_iter().filter_map(|(_, group)| Some((group.last_delivered, group.entries_read?)));
+        let Some((last, read)) = known.filter(|(last, _)| *last >= at).min() else { return Ok(None) };
+        let mut xrange = cmd("XRANGE");
+        xrange.arg(&self.key).arg(format!("({at}")).arg(last.to_string()).arg("COUNT").arg(BETWEEN_MAX);
+        let between: Vec<Value> = self.ask(&xrange, "XRANGE").await?;
+        Ok((between.len() < BETWEEN_MAX).then(|| read.saturating_sub(between.len() as u64)))
     }
 
     /// Makes the group, and the stream if need be.
     pub(super) async fn create_group(&self, at: EntryId, stream: Option<&StreamState>) -> Result<(), Error> {
         let mut create = cmd("XGROUP");
         create.arg("CREATE").arg(&self.key).arg(&self.group).arg(at.to_string()).arg("MKSTREAM");
-        // The counter makes later losses countable; it is known at the two ends only.
+        // The counter makes later losses countable; it is known at the two ends, and where another group tells.
         match stream {
             _ if at == EntryId::ZERO => drop(create.arg("ENTRIESREAD").arg(0)),
             Some(stream) if stream.last == at => drop(create.arg("ENTRIESREAD").arg(stream.added)),
-            _ => {}
+            Some(stream) => {
+                if let Some(passed) = self.count_until(at, stream).await? {
+                    create.arg("ENTRIESREAD").arg(passed);
+                }
+            }
+            None => {}
         }
         match create.query_async::<()>(&mut self.connection.clone()).await {
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
@@ -118,8 +146,14 @@ impl Admin {
         }
     }
 
-    pub(super) async fn move_group(&self, to: EntryId) -> Result<(), Error> {
-        self.ask(cmd("XGROUP").arg("SETID").arg(&self.key).arg(&self.group).arg(to.to_string()), "XGROUP SETID").await
+    /// Moves the group to an entry, and its counter to how many entries lie up to it, where that is known.
+    pub(super) async fn move_group(&self, to: EntryId, passed: Option<u64>) -> Result<(), Error> {
+        let mut setid = cmd("XGROUP");
+        setid.arg("SETID").arg(&self.key).arg(&self.group).arg(to.to_string());
+        if let Some(passed) = passed {
+            setid.arg("ENTRIESREAD").arg(passed);
+        }
+        self.ask(&setid, "XGROUP SETID").await
     }
 
     /// Moves the group's counter over entries that were trimmed before it came to them.

@@ -32,7 +32,7 @@ pub(super) struct Fence {
 impl Fence {
     /// Puts up a new one, in the place of `mine` if this reader had one already. Fails when another reader has put up its own since.
     pub(super) async fn put_up(admin: &Admin, options: &Options, mine: Option<&Fence>) -> Result<Fence, Error> {
-        let place = place(&options.key, &options.group);
+        let place = beside(&options.key, &options.group, "reader");
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| Error::Config(format!("the system gives no random bytes: {error}")))?;
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -46,8 +46,8 @@ impl Fence {
     }
 }
 
-/// Where it is written down whose fence stands: in the slot of the stream, on a cluster.
-fn place(stream: &str, group: &str) -> String {
+/// A key beside a stream for one of its groups: in the slot of the stream, on a cluster.
+pub(super) fn beside(stream: &str, group: &str, what: &str) -> String {
     let tag = stream.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or(stream, |(tag, _)| tag);
-    format!("{{{}}}:{group}:reader", if tag.is_empty() { stream } else { tag })
+    format!("{{{}}}:{group}:{what}", if tag.is_empty() { stream } else { tag })
 }

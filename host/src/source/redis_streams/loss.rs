@@ -1,5 +1,8 @@
 //! Telling from a stream's own counters what was trimmed before it was read.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
 use super::admin::{GroupState, StreamState};
 use crate::model::EntryId;
 
@@ -21,9 +24,13 @@ pub(super) struct Lost {
 }
 
 impl Ledger {
-    /// The ledger of a reader that begins here; what was trimmed before it began was never its own to lose.
-    pub(super) fn at(stream: &StreamState, place: EntryId) -> Ledger {
-        let passed = if stream.last <= place {
+    /// The ledger of a reader that begins here; what was trimmed before it began was never its own to lose. A group that was moved here says how many entries that was after.
+    pub(super) fn at(stream: Option<&StreamState>, place: EntryId, group: Option<&GroupState>) -> Ledger {
+        let Some(stream) = stream else { return Ledger { passed: Some(0), looked_at: None } };
+        let known = group.filter(|group| group.last_delivered == place).and_then(|group| group.entries_read);
+        let passed = if let Some(known) = known {
+            Some(known)
+        } else if stream.last <= place {
             Some(stream.added)
         } else if place == EntryId::ZERO {
             Some(stream.added.saturating_sub(stream.length))
@@ -78,6 +85,34 @@ impl Ledger {
         let unread = stream.added.saturating_sub(passed).saturating_sub(stream.length);
         self.passed = Some(passed + unread);
         Lost { skipped: 0, unread }
+    }
+}
+
+/// How many entries lie up to where reading is, and up to the ends of the latest deliveries.
+#[derive(Default)]
+pub(super) struct Ends(Mutex<Option<u64>>, Mutex<VecDeque<(EntryId, u64)>>);
+
+impl Ends {
+    pub(super) fn reach(&self, passed: Option<u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = passed;
+    }
+
+    pub(super) fn reached(&self) -> Option<u64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn remember(&self, last: Option<EntryId>, passed: Option<u64>) {
+        let Some(end) = last.zip(passed) else { return };
+        let mut ends = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.push_back(end);
+        if ends.len() > super::reader::RECENT_MAX {
+            ends.pop_front();
+        }
+    }
+
+    pub(super) fn passed(&self, last: EntryId) -> Option<u64> {
+        let ends = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.iter().find(|(end, _)| *end == last).map(|(_, passed)| *passed)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::{Entries, EntryId};
 use crate::resp::Connection;
 
 /// Deliveries that can be on their way at the same time, with one to spare: one is being read, one waits, one is worked on.
-const RECENT_MAX: usize = 4;
+pub(super) const RECENT_MAX: usize = 4;
 
 /// Where one reader is.
 pub(super) struct Reader {

@@ -334,8 +334,10 @@ class Replayed:
     settled: int
     """Used this time: dead letters no more."""
     still_dead: int
+    waiting: int = 0
+    """Left to the hosts that hold their partitions, which have not come to them yet."""
 
 
 def read_replayed(answer: Any) -> Replayed:
     """The answer to `POST /v1/dead-letters/replay`."""
-    return Replayed(answer["replayed"], answer["settled"], answer["still_dead"])
+    return Replayed(answer["replayed"], answer["settled"], answer["still_dead"], answer.get("waiting", 0))

@@ -13,6 +13,7 @@ import typing
 from . import _rows
 from . import _wire as wire
 from ._kinds import Kind, kind_of
+from ._steady import forbid_randomness
 from ._values import Reject, problem, read, whole, write
 from .aggregate import Aggregation, _records
 
@@ -334,6 +335,8 @@ def _export(function, name: str, made: Transform) -> None:
     if wire.exports is not None and name == "Fold" and asked != (made.migrate is not None):
         world, what = ("stateful-transform", "no migration") if asked else ("migrating-transform", "a migration")
         raise TypeError(f'the fold has {what}; write in plugin.toml: world = "{world}"')
+    if wire.exports is not None:
+        forbid_randomness(module)
     setattr(module, name, exported)
     if made.migrate is not None:
         setattr(module, "Migration", type("Migration", (), {"migrate": lambda _, *given: made.migrate(*given)}))

@@ -4,6 +4,7 @@ use gristmill_sdk::prelude::*;
 
 #[derive(Input)]
 struct Order<'a> {
+    #[expect(dead_code, reason = "hosts know the entity by it")]
     customer: &'a str,
     price: f64,
     quantity: i64,
@@ -21,7 +22,7 @@ struct Features {
 /// The latest order of a customer.
 #[transform(entity = "customer", stream = "orders", name = "NAME")]
 fn order(order: Order) -> Result<Features, Rejected> {
-    let Order { customer: _, price, quantity, coupon } = order;
+    let Order { price, quantity, coupon, .. } = order;
     if quantity < 1 {
         return Err(format!("quantity is {quantity}; at least 1 is right").into());
     }

@@ -49,10 +49,10 @@ fn sections(file: &[u8]) -> anyhow::Result<Vec<(u8, Range<usize>)>> {
         if depth == 0 {
             found.extend(payload.as_section());
         }
-        match payload {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            _ => {}
+        if matches!(payload, Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) {
+            depth += 1;
+        } else if matches!(payload, Payload::End(_)) {
+            depth = depth.saturating_sub(1);
         }
     }
     Ok(found)
@@ -62,22 +62,20 @@ fn sections(file: &[u8]) -> anyhow::Result<Vec<(u8, Range<usize>)>> {
 fn patched(module: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     let (mut library, mut bodies) = (Library::default(), Vec::new());
     for payload in Parser::new(0).parse_all(module) {
-        match payload? {
-            Payload::ImportSection(imports) => {
-                for import in imports.into_imports() {
-                    library.imported += u32::from(matches!(import?.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+        let payload = payload?;
+        if let Payload::ImportSection(imports) = payload {
+            for import in imports.into_imports() {
+                library.imported += u32::from(matches!(import?.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+            }
+        } else if let Payload::ExportSection(exports) = payload {
+            for export in exports {
+                let export = export?;
+                if export.kind == ExternalKind::Func {
+                    library.exports(export.name, export.index);
                 }
             }
-            Payload::ExportSection(exports) => {
-                for export in exports {
-                    let export = export?;
-                    if export.kind == ExternalKind::Func {
-                        library.exports(export.name, export.index);
-                    }
-                }
-            }
-            Payload::CodeSectionEntry(body) => bodies.push(body),
-            _ => {}
+        } else if let Payload::CodeSectionEntry(body) = payload {
+            bodies.push(body);
         }
     }
     let Some(code) = library.code(&bodies)? else { return Ok(None) };
