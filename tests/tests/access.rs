@@ -543,6 +543,71 @@ fn administration_is_written_down_and_tokens_never_are() {
     host.stop();
 }
 
+/// Lines of people's logs, with `GRISTMILL_LOG` as it silences the most; and requests that the host refuses for where they come from.
+#[test]
+fn nothing_silences_the_audit_log_and_strangers_stand_in_it() {
+    let admin = Token::new("operator", "admin", &[]);
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path(), "127.0.0.1:0", "", &[&admin]).replace("\"json\"", "\"text\"");
+    let host = Host::start_with(&[("GRISTMILL_LOG", "error".to_owned())], folder.path(), &config).unwrap();
+    let ask = |id: &str, send: &str, headers: &str| {
+        let mut stream = connect(&host);
+        let authorization = admin.header();
+        let request =
+            format!("{send} HTTP/1.1\r\nx-request-id: {id}\r\nauthorization: {authorization}\r\n{headers}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).map(str::to_owned).unwrap()
+    };
+    assert_eq!(ask("foreign-host", "DELETE /v1/transforms/doubling", "host: evil.example\r\n"), "403");
+    assert_eq!(ask("foreign-page", "DELETE /v1/transforms/doubling", "host: localhost\r\norigin: https://evil.example\r\n"), "403");
+    assert_eq!(ask("foreign-read", "GET /v1/views", "host: evil.example\r\n"), "403");
+    assert_eq!(ask("own", "DELETE /v1/transforms/doubling", "host: localhost\r\n"), "204");
+    let log = wait_for("the last line", || {
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+        log.contains("request_id=\"own\"").then_some(log)
+    });
+    for (id, outcome) in [("foreign-host", "denied"), ("foreign-page", "denied"), ("own", "done")] {
+        let line = log.lines().find(|line| line.contains(&format!("request_id=\"{id}\""))).unwrap_or_else(|| panic!("no {id} in {log}"));
+        let parts = ["gristmill::audit", "operator", "DELETE", "/v1/transforms/doubling", &format!("outcome=\"{outcome}\"")];
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
+    assert!(!log.contains("foreign-read") && log.lines().all(|line| line.contains("gristmill::audit")), "{log}");
+    host.stop();
+}
+
+#[test]
+fn who_is_limited_to_streams_writes_no_views_and_the_other_way_round() {
+    let streams = Token::new("streams", "write,admin", &["--stream", "mystream"]);
+    let views = Token::new("views", "write", &["--view", "carts"]);
+    let both = Token::new("both", "write", &["--stream", "mystream", "--view", "carts"]);
+    let http = "[views.carts]\nentity = { user = \"Int64\" }\nfeatures = { items = \"Int64\" }\n";
+    let (host, _folder) = start(http, &[&streams, &views, &both]);
+    let row = json!({"user": [1], "items": [2], "event_timestamp": ["2026-01-02T03:04:05Z"]});
+    let writes = [
+        ("POST /write-to-online-store", json!({"feature_view_name": "carts", "df": row})),
+        ("POST /push", json!({"push_source_name": "carts", "df": row})),
+        ("POST /v1/streams/mystream/events", json!({"id": "a", "value": 1})),
+    ];
+    let status = |token: &Token| writes.each_ref().map(|(send, body)| ask(&host, Some(token), send, Some(body)).0);
+    assert_eq!((status(&streams), status(&views), status(&both)), ([403, 403, 200], [200, 200, 403], [200, 200, 200]));
+    // What computes for requests is on no stream.
+    let component = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/prebuilt/tutorial.wasm")).unwrap();
+    let put = |query: &str| {
+        let path = format!("/v1/transforms/asked{query}");
+        let answer = host.send_with(&[("authorization", &streams.header())], "PUT", &path, Some(&component)).unwrap();
+        (answer.status, String::from_utf8(answer.body).unwrap())
+    };
+    for (query, part) in
+        [("?at=request", "is on none: it takes a token without `streams`"), ("", "or take a token without `streams` for one that computes")]
+    {
+        let (status, answer) = put(query);
+        assert!(status == 403 && answer.contains(part), "{answer}");
+    }
+    host.stop();
+}
+
 #[test]
 fn a_token_is_shown_once_and_kept_as_its_hash() {
     let (one, other) = (gristmill(&["token", "new", "--name", "ann", "--view", "a_*,b"], &[]), Token::new("ann", "read", &[]));

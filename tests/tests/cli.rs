@@ -254,6 +254,44 @@ fn no_host_ends_with_3() {
 }
 
 #[test]
+fn what_is_wrong_with_the_way_to_a_host_is_said() {
+    let (_folder, host) = embedded_host();
+    let bare = host.url().trim_start_matches("http://");
+    let output = gristmill(&["transforms", "--host", bare]);
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    assert!(err(&output).contains(&format!("write http://{bare}, or https://{bare}")), "{}", err(&output));
+    let output = gristmill(&["transforms", "--host", &format!("https://{bare}")]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    assert!(err(&output).contains(&format!("name it as http://{bare}")), "{}", err(&output));
+    host.stop();
+    // The other way round: a host with a certificate, asked as if it had none.
+    let folder = tempfile::TempDir::new().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    std::fs::write(folder.path().join("certificate.pem"), certificate.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+    let config =
+        "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n[http.tls]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n";
+    let host = Host::start(folder.path(), config).unwrap();
+    let bare = host.url().trim_start_matches("https://");
+    let output = gristmill(&["transforms", "--host", &format!("http://{bare}")]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    assert!(err(&output).contains(&format!("name it as https://{bare}")), "{}", err(&output));
+    let output = gristmill(&["transforms", "--host", &format!("https://{bare}")]);
+    assert!(err(&output).contains("--ca") && err(&output).contains("not trusted"), "{}", err(&output));
+    host.stop();
+}
+
+#[test]
+fn a_stream_that_a_push_has_made_is_said() {
+    let (_folder, host) = embedded_host();
+    let said = out(&on(&host, &["push", &tutorial(), "--name", "astray", "--stream", "nope"]));
+    assert!(said.contains("made the stream `nope`"), "{said}");
+    let said = out(&on(&host, &["push", &tutorial(), "--name", "another", "--stream", "nope"]));
+    assert!(!said.contains("made the stream"), "{said}");
+    host.stop();
+}
+
+#[test]
 fn check_loads_what_a_configuration_names() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gristmill.toml");

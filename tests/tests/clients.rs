@@ -64,6 +64,16 @@ fn schemathesis_finds_nothing() {
         component = "tutorial.wasm"
         [services.judge]
         features = ["card:mean_30d", "risk:is_unusual"]
+        [views.profiles]
+        entity = { id = "String" }
+        features = { score = "Float64", visits = "Int64" }
+        [transforms.scored]
+        at = "request"
+        component = "tutorial.wasm"
+        inputs.value.from = "profiles:score"
+        fallback = "last"
+        [services.scores]
+        features = ["profiles:score", "profiles:visits", "scored:feature1"]
         "#,
     );
     let authorization = token.header();
@@ -74,7 +84,9 @@ fn schemathesis_finds_nothing() {
     };
     assert_eq!(send("/v1/streams/payments/events", json!([{"card": "c1", "amount": 10}, {"card": "c1", "amount": -1}])).0, 200);
     assert_eq!(send("/v1/streams/mystream/events", json!({"id": "a", "value": 2.5})).0, 200);
-    for (view, entity) in [("card", json!({"card": "c1"})), ("tutorial", json!({"id": "a"}))] {
+    let row = json!({"id": ["a"], "score": [0.5], "visits": [3], "event_timestamp": ["2026-01-02T03:04:05Z"]});
+    assert_eq!(send("/push", json!({"push_source_name": "profiles", "df": row})).0, 200);
+    for (view, entity) in [("card", json!({"card": "c1"})), ("tutorial", json!({"id": "a"})), ("scored", json!({"id": "a"}))] {
         let query = json!({"view": view, "entities": [entity]});
         wait_for(view, || send("/v1/features", query.clone()).1.contains("present").then_some(()));
     }

@@ -2,9 +2,12 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use gristmill::conformance::guest::Guest;
 use gristmill_tests::host::{Host, binary, wait_for};
+use gristmill_tests::proxy::{Passing, Proxy};
+use gristmill_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -91,6 +94,94 @@ fn one_component_gives_the_same_on_a_stream_and_for_a_request() {
     });
     let asked = query(&host, &json!({"view": "asked", "entities": [{"id": "a"}], "request": values}));
     assert_eq!(asked["results"][0]["values"], streamed);
+    host.stop();
+}
+
+#[test]
+fn the_last_value_is_of_the_present_and_the_past_knows_none() {
+    let folder = folder();
+    let risk = format!("{RISK}fallback = \"last\"\nfallback_values = {{ text = \"none\" }}\n");
+    let host = Host::start(folder.path(), &config(&risk)).unwrap();
+    let (first, other) = (send(&host, "a", 1.0), send(&host, "b", 5.0));
+    let ask = |id: &str, as_of: Option<&str>, deadline_ms: Option<u64>| {
+        let features = ["risk:real", "risk:text"];
+        let body = json!({"features": features, "entities": [{"id": id}], "as_of": as_of, "deadline_ms": deadline_ms, "provenance": true});
+        query(&host, &body)["results"][0].clone()
+    };
+    let now = ask("a", None, None);
+    assert_eq!((&now["values"][0], &now["statuses"][0]), (&json!(4.1), &json!("present")));
+    let late = ask("a", None, Some(0));
+    assert_eq!((&late["values"][0], &late["statuses"]), (&json!(4.1), &json!(["fallback", "fallback"])));
+    assert_eq!(late["provenance"], now["provenance"], "it says what made it, and when");
+    let past = ask("a", Some(&first), Some(0));
+    let configured = (json!([null, "none"]), json!(["fallback", "fallback"]), json!([null, null]));
+    assert_eq!((past["values"].clone(), past["statuses"].clone(), past["provenance"].clone()), configured, "it was computed since");
+    let past = ask("b", Some(&other), None);
+    assert_eq!((&past["values"][0], &past["statuses"][0]), (&json!(20.1), &json!("present")));
+    let late = ask("b", None, Some(0));
+    assert_eq!((late["values"].clone(), late["statuses"].clone(), late["provenance"].clone()), configured, "it was computed of the past");
+    host.stop();
+}
+
+/// A host whose store is the server that the proxy leads to.
+fn redis_config(port: u16, more: &str) -> String {
+    config(&format!("{more}\n[store]\ntype = \"redis\"\nurl = \"redis://127.0.0.1:{port}/0\"\n"))
+}
+
+#[test]
+fn a_deadline_runs_from_the_request_and_bounds_the_read_of_inputs() {
+    let folder = folder();
+    let server = RedisServer::start();
+    let proxy = Proxy::before(server.port());
+    let host = Host::start(folder.path(), &redis_config(proxy.port(), RISK)).unwrap();
+    send(&host, "a", 1.0);
+    let computed = json!({"features": ["risk:real"], "entities": [{"id": "a"}], "deadline_ms": 50});
+    let both = json!({"features": ["tutorial:feature1", "risk:real"], "entities": [{"id": "a"}], "deadline_ms": 50});
+    // What is stored is waited for, and what is computed of it comes too late.
+    proxy.set(Passing::After(Duration::from_millis(200)));
+    let answer = query(&host, &both);
+    assert_eq!((all(&answer, "values"), &answer["results"][0]["statuses"]), (vec![json!(2.0)], &json!(["present", "error"])));
+    // What is computed alone does not wait for a store that says nothing.
+    proxy.set(Passing::OneWay);
+    assert_eq!(all(&query(&host, &computed), "statuses"), [json!("error")]);
+    let mistaken = json!({"features": ["risk:real"], "entities": [{"id": "a"}], "request": {"whole": "many"}, "deadline_ms": 50});
+    assert_eq!(host.post("/v1/features", &mistaken.to_string()).unwrap().0, 422, "a mistake is one, however late");
+    proxy.heal();
+    let again = json!({"features": ["risk:real"], "entities": [{"id": "a"}]});
+    wait_for("the store", || (all(&query(&host, &again), "statuses") == [json!("present")]).then_some(()));
+    host.stop();
+}
+
+#[test]
+fn a_hundred_entities_of_several_views_are_one_read_of_the_store() {
+    let folder = folder();
+    let server = RedisServer::start();
+    let windows = r#"
+        [transforms.second]
+        component = "tutorial.wasm"
+        stream = "mystream"
+        aggregations = [{ feature = "mean_1h", column = "feature1", function = "mean", window_ms = 3600000 }]
+        [transforms.third]
+        component = "tutorial.wasm"
+        stream = "mystream"
+    "#;
+    let host = Host::start(folder.path(), &redis_config(server.port(), windows)).unwrap();
+    send(&host, "e99", 1.0);
+    let reads = || {
+        let told: String = server.ask("INFO commandstats");
+        let of = |name: &str| {
+            let line = told.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.split_once("calls=")?.1.split(',').next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        of("cmdstat_mget:")
+    };
+    let entities: Vec<Value> = (0..100).map(|entity| json!({"id": format!("e{entity}")})).collect();
+    let body = json!({"features": ["tutorial:feature1", "second:mean_1h", "third:feature2"], "entities": entities});
+    query(&host, &body);
+    let before = reads();
+    let answer = query(&host, &body);
+    assert_eq!(answer["results"][99]["values"], json!([2.0, 2.0, 11.0]));
+    assert_eq!(reads() - before, 1);
     host.stop();
 }
 

@@ -316,6 +316,100 @@ fn a_client_that_takes_nothing_loses_its_place() {
 }
 
 #[test]
+fn those_who_say_nothing_give_way_to_those_who_ask() {
+    let (host, _folder) = start("[http]\nconnections_max = 20\n");
+    let mut silent: Vec<TcpStream> = (0..20).map(|_| connect(&host)).collect();
+    assert_eq!(host.text("/livez").unwrap(), "ok\n");
+    let is_open = |stream: &mut TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        stream.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let open = silent.iter_mut().filter_map(|stream| is_open(stream).then_some(())).count();
+    assert!((1..20).contains(&open), "{open} of 20 are still there: not all had run out of time");
+    host.stop();
+}
+
+#[test]
+fn one_address_has_its_share_of_the_connections() {
+    let (host, _folder) = start("[http]\npeer_connections_max = 2\n");
+    put_tutorial(&host, &component("tutorial"));
+    // Who follows changes has a request in hand for as long as it stays.
+    let follow = || {
+        let mut reader = connect(&host);
+        reader.write_all(b"GET /v1/changes?view=tutorial HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+        let mut answer = [0; 12];
+        reader.read_exact(&mut answer).map(|()| (reader, answer))
+    };
+    let following = wait_for("two readers", || {
+        let two = [follow().ok()?, follow().ok()?];
+        two.iter().for_each(|(_, answer)| assert_eq!(answer, b"HTTP/1.1 200"));
+        Some(two)
+    });
+    let mut third = connect(&host);
+    // It may be closed while this is sent.
+    let _ = third.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert!(third.read(&mut [0; 12]).map_or(true, |bytes| bytes == 0), "a third connection of one address was answered");
+    drop(following);
+    wait_for("a place", || host.text("/livez").ok());
+    host.stop();
+}
+
+#[test]
+fn the_head_of_a_request_takes_no_longer_than_a_request_may() {
+    let (host, _folder) = start("[http]\nrequest_timeout_ms = 100\n");
+    let started = Instant::now();
+    let mut slow = connect(&host);
+    slow.write_all(b"GET /livez HTTP/1.1\r\n").unwrap();
+    assert_eq!(slow.read(&mut [0]).unwrap_or(0), 0);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    host.stop();
+}
+
+#[test]
+fn a_client_that_takes_its_answer_too_slowly_loses_its_place() {
+    let (host, _folder) = start("[http]\nrequest_timeout_ms = 1000\n");
+    // With a small buffer of its own, so that the host notices each time that something was taken.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let slow = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.connect(host.url().trim_start_matches("http://").parse().unwrap()).await.unwrap().into_std().unwrap()
+    });
+    slow.set_nonblocking(false).unwrap();
+    let mut slow = slow;
+    let asked = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(1_000);
+    // The host reads no more requests than it has answered, so this must not wait.
+    let mut asking = slow.try_clone().unwrap();
+    let asking = std::thread::spawn(move || drop(asking.write_all(asked.as_bytes())));
+    let started = Instant::now();
+    while slow.read(&mut [0; 4_096]).is_ok_and(|bytes| bytes > 0) {
+        assert!(started.elapsed() < Duration::from_secs(30), "it still has its place");
+        // Some 20 kB a second.
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    drop(slow);
+    asking.join().unwrap();
+    host.stop();
+}
+
+#[test]
+fn a_packed_body_is_refused_by_its_header() {
+    let (host, _folder) = start("");
+    put_tutorial(&host, &component("tutorial"));
+    let gzip = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    for (method, path) in
+        [("POST", "/v1/features"), ("POST", "/v1/streams/mystream/events"), ("PUT", "/v1/transforms/x"), ("POST", "/push")]
+    {
+        let answer = host.send_with(&[("content-encoding", "gzip")], method, path, Some(&gzip)).unwrap();
+        let text = String::from_utf8(answer.body).unwrap();
+        assert!(answer.status == 415 && text.contains("`content-encoding` is \\\"gzip\\\""), "{path}: {} {text}", answer.status);
+    }
+    let body = br#"{"view": "tutorial", "entities": []}"#;
+    assert_eq!(host.send_with(&[("content-encoding", "identity")], "POST", "/v1/features", Some(body)).unwrap().status, 200);
+    host.stop();
+}
+
+#[test]
 fn a_client_that_sends_far_too_much_still_gets_its_answer() {
     let (host, _folder) = start("[http]\nbody_bytes_max = 4096\ncomponent_bytes_max = 100000\n");
     let huge = vec![b' '; 32 << 20];
@@ -568,6 +662,9 @@ fn answers_in_arrow_say_what_answers_in_json_say() {
     assert_eq!(column("reference__entry_id")[0], first["provenance"][0]["entry_id"]);
     assert_eq!(column("reference__component")[0], first["provenance"][0]["component"]);
     assert_eq!(batch.num_columns(), 1 + 2 * 14 + 3);
+    for accept in ["application/vnd.apache.arrow.stream;q=0", "application/vnd.apache.arrow.stream; q=0.1, application/json"] {
+        assert_eq!(host.post_accepting(accept, "/v1/features", &body).unwrap().0, "application/json", "{accept}");
+    }
     // By query string, and with nobody asked for.
     let body = json!({"view": "reference", "entities": []}).to_string();
     let (_, bytes) = host.post_accepting(accept, "/v1/features", &body).unwrap();

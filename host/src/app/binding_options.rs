@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{self, Start};
-use crate::model::{Aggregation, At, Fallback, InputBinding, Kept, Spec};
+use crate::model::{Aggregation, At, Fallback, GroupName, InputBinding, Kept, Spec};
 use crate::transform::Limits;
 
 /// Time to find the rows at fault in one failing batch, in milliseconds, unless configured otherwise.
@@ -23,7 +23,7 @@ pub struct BindingOptions {
     /// The stream; the component's first when absent.
     pub stream: Option<String>,
     /// A consumer group of its own, or one that it has with others that name it; the stream's when absent.
-    pub group: Option<String>,
+    pub group: Option<GroupName>,
     /// Where a group of its own begins that has no place yet; where the stream says when absent.
     pub start: Option<Start>,
     /// The stream that its rows go on to as events.
@@ -104,7 +104,7 @@ impl BindingOptions {
 
     /// The group that it reads with, where that is not the stream's: who begins elsewhere than the others needs a place of its own.
     pub fn own_group(&self, name: &str, shared: &str) -> Option<String> {
-        self.group.clone().or_else(|| self.start.map(|_| format!("{shared}.{name}")))
+        self.group.as_ref().map(ToString::to_string).or_else(|| self.start.map(|_| format!("{shared}.{name}")))
     }
 
     /// Refuses a binding of an input that the component does not have.

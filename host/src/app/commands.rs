@@ -122,6 +122,7 @@ impl Core {
     async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding, by: String) -> Result<TransformInfo, Refusal> {
         let _place = self.place_to_compile()?;
         let source = Source::Put { origin: Origin::Pushed, by, force: binding.force.unwrap_or_default() };
+        let before = self.streams.load_full();
         let mut turns = 0;
         let installed = loop {
             // What is not said is as it was before, whoever has changed that meanwhile.
@@ -135,7 +136,10 @@ impl Core {
             self.refresh().await.map_err(|error| refused(&error))?;
         };
         let active = installed.map_err(|error| refused(&error))?;
-        Ok(TransformInfo { sample: active.sample, ..self.info(name).await? })
+        let info = self.info(name).await?;
+        // One that nothing read before a restart is opened anew and has entries.
+        let made_stream = info.stream.as_ref().is_some_and(|stream| !before.contains_key(stream) && self.is_empty_log(stream));
+        Ok(TransformInfo { sample: active.sample, made_stream, ..info })
     }
 
     /// A place among those who have something compiled.
@@ -182,7 +186,9 @@ impl Core {
     /// How a component is bound once a request has said what it wants otherwise.
     pub(super) fn with_binding(mut options: BindingOptions, binding: Binding) -> Result<BindingOptions, Refusal> {
         options.stream = binding.stream.or(options.stream);
-        options.group = binding.group.or(options.group);
+        if let Some(text) = binding.group {
+            options.group = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`group`: {error}")))?);
+        }
         if let Some(text) = binding.start {
             options.start = Some(text.parse().map_err(|error: String| unusable(&anyhow::anyhow!("`start`: {error}")))?);
         }
@@ -245,6 +251,7 @@ impl Core {
             origin: None,
             number: None,
             sample: None,
+            made_stream: false,
             unseen: Vec::new(),
             leaving: Vec::new(),
             warnings: Vec::new(),
@@ -275,7 +282,7 @@ impl Core {
                     let held: Vec<String> = worker.held().map(|index| index.to_string()).collect();
                     state = format!("{state}; {} of {} partitions here: {}", held.len(), worker.pipelines.len(), held.join(" "));
                 }
-                let is_shared = self.stream_config(&group.stream).group == group.name;
+                let is_shared = *self.stream_config(&group.stream).group == *group.name;
                 let of = if is_shared { String::new() } else { format!(" group {}", group.name) };
                 parts.push(PartState { part: format!("stream {}{of}", group.stream), ready, state });
             }
@@ -313,6 +320,7 @@ fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<
         origin: Some(active.origin.as_str()),
         number: Some(active.number),
         sample: None,
+        made_stream: false,
         unseen: Vec::new(),
         leaving: Vec::new(),
         warnings: active.bound.warning().into_iter().collect(),

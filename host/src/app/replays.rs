@@ -92,7 +92,7 @@ impl Core {
     async fn way(&self, stream: &str, partition: Option<u32>, transform: &str) -> Result<Way, Refusal> {
         let registry = self.registry.lock().await;
         let reading = registry.active.get(transform).and_then(|active| active.reading.as_ref());
-        let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group };
+        let shared = || ConsumerGroup { stream: stream.to_owned(), name: self.stream_config(stream).group.to_string() };
         let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
         let workers = self.workers.lock().await;
         let worker = workers.get(&group).ok_or_else(|| {

@@ -141,6 +141,11 @@ impl Core {
         Ok(log)
     }
 
+    /// Whether a stream is a log without partitions that has never had an entry.
+    pub(super) fn is_empty_log(&self, name: &str) -> bool {
+        self.logs.lock().is_ok_and(|logs| logs.get(name).is_some_and(|log| log.last().is_none()))
+    }
+
     pub(super) fn writers(&self, config: &config::Stream) -> Writers {
         if config.source == StreamSource::RedisStreams && config.consumers == Consumers::Competing {
             return Writers::Competing;

@@ -118,7 +118,7 @@ impl Core {
         let own = standing.aside.get(name).cloned().or_else(|| options.own_group(name, &config.group));
         let start = options.start.filter(|_| own.is_some()).unwrap_or(config.start);
         let from = own.as_ref().and_then(|own| standing.left.get(own)).cloned();
-        Reading { group: ConsumerGroup { stream: stream.to_owned(), name: own.unwrap_or(config.group) }, start, from }
+        Reading { group: ConsumerGroup { stream: stream.to_owned(), name: own.unwrap_or_else(|| config.group.to_string()) }, start, from }
     }
 
     /// The partitions that a group works on.

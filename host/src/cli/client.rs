@@ -69,6 +69,13 @@ impl HostArgument {
             .timeout_global(Some(TIMEOUT))
             .build();
         let authorization = token.map(|token| format!("Bearer {token}"));
+        let host = &self.host;
+        if !["http://", "https://"].iter().any(|scheme| host.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))) {
+            let bare = host.split_once("://").map_or(host.as_str(), |(_, bare)| bare);
+            return Err(Failure::Wrong(anyhow!(
+                "`{host}` is no address of a host; write http://{bare}, or https://{bare} if it has a certificate"
+            )));
+        }
         Ok(Client { base: self.host.trim_end_matches('/').to_owned(), agent: agent.into(), authorization })
     }
 }
@@ -161,12 +168,7 @@ impl Client {
     }
 
     fn answer(&self, response: Result<Response<Body>, ureq::Error>) -> Result<Result<Value, Refused>, Failure> {
-        let mut response = response.map_err(|error| {
-            Failure::Unreachable(anyhow!(
-                "no host answers at {} ({error}); start one with `gristmill run`, or name it with --host",
-                self.base
-            ))
-        })?;
+        let mut response = response.map_err(|error| self.unreachable(&error))?;
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(1 << 30).read_to_string()?;
         let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -175,6 +177,25 @@ impl Client {
         }
         let message = value.pointer("/error/message").and_then(Value::as_str);
         Ok(Err(Refused { status, message: message.map_or(format!("the host answered {status}: {text}"), str::to_owned) }))
+    }
+
+    /// What is wrong with the way to the host.
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        let base = &self.base;
+        let bare = base.split_once("://").map_or(base.as_str(), |(_, bare)| bare);
+        let text = error.to_string();
+        let is_plain = !base.to_ascii_lowercase().starts_with("https://");
+        let is_of_tls =
+            !is_plain && matches!(error, ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Io(_)) && is_about_tls(&text);
+        Failure::Unreachable(if is_of_tls && text.contains("certificate") {
+            anyhow!("{base} shows a certificate that is not trusted ({text}); name its authority with --ca")
+        } else if is_of_tls {
+            anyhow!("{base} and this client do not agree on TLS ({text}); if it has no certificate, name it as http://{bare}")
+        } else if is_plain && matches!(error, ureq::Error::Protocol(_)) {
+            anyhow!("what answers at {base} does not speak HTTP ({text}); if it has a certificate, name it as https://{bare}")
+        } else {
+            anyhow!("no host answers at {base} ({text}); start one with `gristmill run`, or name it with --host")
+        })
     }
 
     fn url(&self, path: &str) -> String {
@@ -194,6 +215,11 @@ impl Read for Told<'_> {
         (self.sent)(taken as u64);
         Ok(taken)
     }
+}
+
+/// Whether an error is one of TLS; some come wrapped in one of the connection.
+fn is_about_tls(text: &str) -> bool {
+    ["TLS", "tls", "certificate", "corrupt message", "handshake"].iter().any(|word| text.contains(word))
 }
 
 /// A path segment or a query value as it may stand in a URL.

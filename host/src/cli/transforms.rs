@@ -201,6 +201,9 @@ fn say_in_force(result: &Value, as_json: bool) {
     let [name, number, component] = ["/name", "/number", "/component"].map(|pointer| text(result, pointer));
     let place = result.get("stream").and_then(Value::as_str).map_or("for requests".to_owned(), |stream| format!("on stream `{stream}`"));
     print::line(&format!("{name} is in force {place}, version {number}, component {component}"));
+    if let (Some(true), Some(stream)) = (result.get("made_stream").and_then(Value::as_bool), result.get("stream").and_then(Value::as_str)) {
+        print::line(&format!("made the stream `{stream}`, which was not there before"));
+    }
     say_unseen(result);
     for warning in result.get("warnings").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         print::line(&format!("warning: {warning}"));

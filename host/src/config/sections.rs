@@ -82,6 +82,8 @@ pub struct Http {
     pub answer_cache_bytes: u64,
     /// Connections open at the same time.
     pub connections_max: usize,
+    /// Connections of one peer address.
+    pub peer_connections_max: usize,
     /// Requests answered at the same time.
     pub concurrency_max: usize,
     /// Time for one request in milliseconds.
@@ -117,6 +119,7 @@ impl Default for Http {
             features_max: 1_000,
             answer_cache_bytes: 32 << 20,
             connections_max: 4_096,
+            peer_connections_max: 1_024,
             concurrency_max: 1_024,
             request_timeout_ms: 30_000,
             put_timeout_ms: 300_000,
@@ -141,6 +144,7 @@ impl Http {
             ("entities_max", self.entities_max as u64),
             ("features_max", self.features_max as u64),
             ("connections_max", self.connections_max as u64),
+            ("peer_connections_max", self.peer_connections_max as u64),
             ("concurrency_max", self.concurrency_max as u64),
             ("request_timeout_ms", self.request_timeout_ms),
             ("put_timeout_ms", self.put_timeout_ms),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::secret::{Secret, resolve_url};
 use super::within;
-use crate::model::{EntryId, Format, PARTITIONS_MAX, Partitioning, Timestamp};
+use crate::model::{EntryId, Format, GroupName, PARTITIONS_MAX, Partitioning, Timestamp};
 
 /// Settings that only Redis streams have.
 const REDIS_SETTINGS: &[&str] = &["url", "url_env", "cluster", "key", "place", "consumers", "claim_idle_ms", "deliveries_max", "block_ms"];
@@ -21,7 +21,7 @@ pub struct Stream {
     #[serde(rename = "type")]
     pub source: StreamSource,
     /// The consumer group.
-    pub group: String,
+    pub group: GroupName,
     /// Entries in one batch, at most.
     pub batch_events_max: usize,
     /// How events stand in the entries; `json` in a field `data` for embedded streams, `fields` for Redis streams.
@@ -62,7 +62,7 @@ impl Default for Stream {
     fn default() -> Stream {
         Stream {
             source: StreamSource::Embedded,
-            group: "gristmill".into(),
+            group: GroupName::default(),
             batch_events_max: 1_000,
             format: None,
             start: Start::Beginning,
@@ -112,8 +112,8 @@ impl Stream {
         within(format!("{key}.batch_events_max"), self.batch_events_max as u64, 1..=10_000, complain);
         within(format!("{key}.entries_max"), self.entries_max, 1..=u64::MAX, complain);
         within(format!("{key}.deliveries_max"), self.deliveries_max, 1..=u64::MAX, complain);
-        if self.group.is_empty() {
-            complain(format!("{key}.group"), "a consumer group has a name".into());
+        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.chars().any(char::is_control)) {
+            complain(format!("{key}.key"), "a key has at least one character and no control characters".into());
         }
         let (others, owner, advice) = match self.source {
             StreamSource::Embedded => (REDIS_SETTINGS, "Redis", "; did you mean type = \"redis_streams\"?"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::check_limits;
 use super::problems::explain;
 use super::stream::Start;
-use crate::model::{Aggregation, At, FallbackKind, InputBinding};
+use crate::model::{Aggregation, At, FallbackKind, GroupName, InputBinding};
 use crate::transform::Limits;
 
 /// Bytes that windows and history of one entity may take, unless configured otherwise.
@@ -27,7 +27,7 @@ pub struct Transform {
     /// The stream; the component's first when absent.
     pub stream: Option<String>,
     /// A consumer group other than the stream's.
-    pub group: Option<String>,
+    pub group: Option<GroupName>,
     /// Where that group begins when it has no place yet; where the stream says when absent.
     pub start: Option<Start>,
     /// The stream that its rows go on to as events, in the commit that stores them.
@@ -94,9 +94,6 @@ impl Transform {
         }
         if let Some(Err(message)) = self.entity_bytes_max.map(check_entity_bytes_max) {
             complain(format!("{key}.entity_bytes_max"), message);
-        }
-        if self.group.as_ref().is_some_and(String::is_empty) {
-            complain(format!("{key}.group"), "a consumer group has a name; leave it out to read with the stream's".into());
         }
         for name in self.inputs.keys().filter(|name| !crate::model::is_name(name)) {
             complain(format!("{key}.inputs.{name}"), "not a name that an input can have".into());

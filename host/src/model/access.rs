@@ -46,6 +46,16 @@ impl Reach {
         is_among(self.streams.as_deref(), name)
     }
 
+    /// Whether a view may be written. Who is limited to streams alone writes events alone.
+    pub fn writes_view(&self, name: &str) -> bool {
+        self.view(name) && (self.views.is_some() || self.streams.is_none())
+    }
+
+    /// Whether events may be sent to a stream. Who is limited to views alone writes their rows alone.
+    pub fn writes_stream(&self, name: &str) -> bool {
+        self.stream(name) && (self.streams.is_some() || self.views.is_none())
+    }
+
     /// Whether there is anything that may not be named.
     pub fn is_limited(&self) -> bool {
         self.views.is_some() || self.streams.is_some()

@@ -16,11 +16,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::Shared;
 use super::error::ApiError;
-use crate::model::{Reach, Scope, Timestamp};
+use crate::model::{At, Reach, Scope, Timestamp};
 
 pub(super) use needs::{Names, Needs};
 use pace::Paces;
-pub(super) use pace::Turn;
+pub(super) use pace::{Turn, network};
 pub use tokens::Token;
 use tokens::{Presented, Tokens};
 
@@ -84,6 +84,7 @@ impl Access {
             Names::None | Names::Handler => Ok(()),
             Names::All => caller.reaches_everything(),
             Names::View => caller.may_view(&needs::parameter(template, path).unwrap_or_default()),
+            Names::Stream if scope == Scope::Write => caller.may_write_stream(&needs::parameter(template, path).unwrap_or_default()),
             Names::Stream => caller.may_stream(&needs::parameter(template, path).unwrap_or_default()),
         }
     }
@@ -122,11 +123,39 @@ impl Caller {
         if is_within { Ok(()) } else { Err(beyond("stream", name)) }
     }
 
+    /// 403 for a view whose rows the caller may not write.
+    pub(super) fn may_write_view(&self, name: &str) -> Result<(), ApiError> {
+        self.may_view(name)?;
+        match self.reach() {
+            Some(reach) if !reach.writes_view(name) => {
+                Err(forbidden("the token is limited to some streams, and writes to those only; to write views too it needs `views`".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn may_write_stream(&self, name: &str) -> Result<(), ApiError> {
+        self.may_stream(name)?;
+        match self.reach() {
+            Some(reach) if !reach.writes_stream(name) => {
+                Err(forbidden("the token is limited to some views, and writes those only; to send events too it needs `streams`".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// 403 for a transform on a stream beyond the caller's reach. Who is limited to some streams names the one it means: the component's own choice
-    /// is known only when it runs.
-    pub(super) fn may_bind(&self, stream: Option<&str>) -> Result<(), ApiError> {
+    /// is known only when it runs. On requests there is none to name.
+    pub(super) fn may_bind(&self, at: Option<At>, stream: Option<&str>) -> Result<(), ApiError> {
         match (stream, self.reach().and_then(|reach| reach.streams.as_ref())) {
-            (None, Some(_)) => Err(forbidden("the token is limited to some streams; name the transform's with `?stream=`".into())),
+            (None, Some(_)) if at == Some(At::Request) => Err(forbidden(
+                "the token is limited to some streams, and what computes for requests is on none: it takes a token without `streams`".into(),
+            )),
+            (None, Some(_)) => Err(forbidden(
+                "the token is limited to some streams; name the transform's with `?stream=`, or take a token without `streams` for one that computes \
+                 for requests"
+                    .into(),
+            )),
             (None, None) => Ok(()),
             (Some(stream), _) => self.may_stream(stream),
         }

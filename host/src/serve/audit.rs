@@ -7,6 +7,9 @@ use super::access::{Caller, Needs};
 use super::routes::Operation;
 use crate::model::Scope;
 
+/// What the lines stand under. They are written whatever else is logged.
+pub const AUDIT: &str = "gristmill::audit";
+
 /// Whether an operation belongs into the audit log.
 pub(super) fn is_due(operation: Operation) -> bool {
     matches!(operation.needs, Needs::Scope(Scope::Admin, _))
@@ -21,5 +24,5 @@ pub(super) fn record(caller: &Caller, operation: Operation, path: &str, status: 
         _ => "failed",
     };
     let (token, peer, method, status) = (caller.name(), caller.peer(), operation.method, status.as_u16());
-    tracing::info!(target: "gristmill::audit", token, peer, method, path, outcome, status, request_id, "an administrative request");
+    tracing::info!(target: AUDIT, token, peer, method, path, outcome, status, request_id, "an administrative request");
 }

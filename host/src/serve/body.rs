@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -27,12 +28,39 @@ impl FromRequest<Arc<Shared>> for Whole {
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Whole, ApiError> {
         let BodyLimit(max) = request.extensions().get().copied().unwrap_or(BodyLimit(0));
-        read(request.into_body(), max, &shared.rooms).await
+        let coding = Coding::of(request.headers());
+        read(request.into_body(), coding, max, &shared.rooms).await
+    }
+}
+
+/// How a body is packed, if it is.
+pub(super) struct Coding(Option<String>);
+
+impl Coding {
+    /// As the headers say.
+    pub(super) fn of(headers: &HeaderMap) -> Coding {
+        let codings = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("something else"));
+        let mut codings = codings.flat_map(|value| value.split(',')).map(str::trim);
+        Coding(
+            codings
+                .find(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
+                .map(|coding| coding.chars().take(40).collect()),
+        )
     }
 }
 
 /// Reads a body whose limit is known.
-pub(super) async fn read(mut body: impl HttpBody<Data = Bytes> + Unpin, max: usize, rooms: &Rooms) -> Result<Whole, ApiError> {
+pub(super) async fn read(
+    mut body: impl HttpBody<Data = Bytes> + Unpin,
+    coding: Coding,
+    max: usize,
+    rooms: &Rooms,
+) -> Result<Whole, ApiError> {
+    if let Coding(Some(coding)) = coding {
+        discard(body, max.saturating_add(DISCARDED_BYTES_MAX)).await;
+        let message = format!("`content-encoding` is {coding:?}, and this host unpacks no bodies; send it as it is, without that header");
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
+    }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let too_large = || ApiError::too_large("the body is larger than this host takes; send less at a time");
     if announced > max.saturating_add(DISCARDED_BYTES_MAX) {
@@ -82,9 +110,31 @@ pub(super) fn object<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, ApiErr
 /// Text that is no JSON is malformed; JSON of the wrong shape is unusable.
 pub(super) fn body_error(error: &serde_json::Error) -> ApiError {
     match error.classify() {
-        serde_json::error::Category::Data => ApiError::unusable(format!("the body is not as it should be: {error}")),
+        serde_json::error::Category::Data => {
+            ApiError::unusable(format!("the body is not as it should be: {}", plain_words(&error.to_string())))
+        }
         serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Eof => {
             ApiError::malformed(format!("the body is not JSON: {error}"))
         }
     }
+}
+
+/// What serde says about values, without the names of types in Rust.
+pub(super) fn plain_words(message: &str) -> String {
+    const WORDS: [(&str, &str); 10] = [
+        ("expected u64", "expected a whole number from 0"),
+        ("expected u32", "expected a whole number from 0"),
+        ("expected usize", "expected a whole number from 0"),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected an object"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: object"),
+        ("invalid type: unit value", "invalid type: null"),
+    ];
+    let plain = WORDS.iter().fold(message.to_owned(), |message, (word, plain)| message.replace(word, plain));
+    let Some((before, after)) = plain.split_once("expected struct ") else { return plain };
+    let after = after.trim_start_matches(|next: char| next.is_ascii_alphanumeric() || next == '_');
+    format!("{before}expected an object{after}")
 }

@@ -54,6 +54,7 @@ impl<'b> Brought<'b> {
             Beside::ForAll(one) => std::slice::from_ref(one),
             Beside::ForEach(each) => each,
         };
+        all.iter().try_for_each(|members| members.check_once(&|| "`request`".to_owned()))?;
         for (name, _) in all.iter().flat_map(|members| &members.0) {
             if !plan.takes(name) {
                 let shown: String = name.chars().take(80).collect();

@@ -240,6 +240,9 @@ pub struct TransformInfo {
     /// What became of the newest events of its stream when it came into force, where it reads them in another way than the version before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<Sample>,
+    /// Whether putting it has made its stream, which no section of the configuration describes and nothing has read or written before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub made_stream: bool,
     /// Of a fold that has just gone back behind versions whose states it does not read: what its states have not seen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Unseen>,

@@ -8,31 +8,30 @@ use super::cells;
 use super::computed::{Computed, From};
 use super::error::ApiError;
 use super::join_keys::Given;
-use super::look::{Looked, Looking, MadeBy};
+use super::look::{At, Looked, Looking, MadeBy};
 use super::plan::{Plan, PlannedView};
 use crate::decode::{Builder, Decoded, Raw};
 use crate::model::{Batch, EntryId, FeatureRow, Reason, SchemaId, Timestamp, Version, pack_row};
 
-/// Fills in the views that are computed; `keys` and `looked` have one part for each view of each entity. All of it takes no longer than `time_max`, where
-/// there is one, and each transform no longer than its own deadline: entities that are not done by then get what is configured for them.
+/// Fills in the views that are computed; `keys` and `looked` have one part for each view of each entity. All of it is done by `until`, where there is such a
+/// moment, and each transform takes no longer than its own deadline: entities that are not done by then get what is configured for them.
 pub(super) fn compute(
     plan: &Plan,
-    moment: Timestamp,
-    time_max: Option<Duration>,
+    at: At,
+    until: Option<Instant>,
     keys: &[Vec<u8>],
     looked: &mut [Looked],
     brings: &impl Brings,
 ) -> Result<(), ApiError> {
-    let begun = Instant::now();
     let stride = plan.views.len();
     for (position, view) in plan.views.iter().enumerate() {
         let Some(computed) = &view.computed else { continue };
         let own = Duration::from_millis(computed.transform.limits().deadline_ms);
-        let left = time_max.map_or(own, |max| max.saturating_sub(begun.elapsed()).min(own));
-        let rows = rows(plan, view, computed, moment, left, looked, brings)?;
+        let left = until.map_or(own, |until| until.saturating_duration_since(Instant::now()).min(own));
+        let rows = rows(plan, view, computed, at.moment(), left, looked, brings)?;
         let slots = looked.iter_mut().skip(position).step_by(stride).zip(keys.iter().skip(position).step_by(stride));
         for ((looked, key), row) in slots.zip(rows) {
-            *looked = answer(view, computed, key, row, moment);
+            *looked = answer(view, computed, key, row, at);
         }
     }
     Ok(())
@@ -57,6 +56,10 @@ fn rows(
 ) -> Result<Vec<Outcome>, ApiError> {
     let entities = looked.len() / plan.views.len().max(1);
     let columns = columns(plan, view, computed, moment, looked, brings)?;
+    if time_max.is_zero() {
+        let late = || Outcome::Failed(Reason::Deadline, "the request's deadline had passed before its inputs were there".into());
+        return Ok((0..entities).map(|_| late()).collect());
+    }
     let mut outcomes: Vec<Outcome> = (0..entities).map(|_| Outcome::Nothing).collect();
     for fault in columns.iter().flat_map(|decoded| &decoded.faults) {
         // A value that the request brings is the client's to mend; a stored one is not.
@@ -145,19 +148,19 @@ fn columns(
     Ok(columns)
 }
 
-fn answer(view: &PlannedView, computed: &Computed, key: &[u8], outcome: Outcome, moment: Timestamp) -> Looked {
+fn answer(view: &PlannedView, computed: &Computed, key: &[u8], outcome: Outcome, at: At) -> Looked {
     let found = |row, made_by| Looked { row, made_by, ..Looked::default() };
+    let made_by = |event_time| MadeBy { component: computed.view.component, event_time, entry_id: None };
     match outcome {
         Outcome::Nothing => Looked::default(),
         Outcome::Row(row) => {
-            computed.remember(key, &row);
-            let made_by = MadeBy { component: computed.view.component, event_time: moment, entry_id: None };
-            found(Looking::Found(row, Arc::clone(&view.rows), Some(moment)), Some(made_by))
+            computed.remember(key, &row, at);
+            found(Looking::Found(row, Arc::clone(&view.rows), Some(at.moment())), Some(made_by(at.moment())))
         }
         Outcome::Failed(reason, message) => {
             computed.failed(reason, &message, Timestamp::now());
-            match computed.instead(key) {
-                Some((row, time)) => found(Looking::Fallback(row, Arc::clone(&view.rows), time), None),
+            match computed.instead(key, at) {
+                Some((row, time)) => found(Looking::Fallback(row, Arc::clone(&view.rows), time), time.map(made_by)),
                 None => found(Looking::Error, None),
             }
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::look::At;
 use crate::decode::{Builder, Raw, Wanted};
 use crate::model::{Fallback, FallbackKind, FeatureRow, Field, InputBinding, Reason, SchemaId, Timestamp, Value, Version, View};
 use crate::telemetry::TransformTelemetry;
@@ -135,16 +136,18 @@ impl Computed {
         &self.transform
     }
 
-    /// Remembers what was computed for an entity, if that may be asked for.
-    pub(super) fn remember(&self, key: &[u8], row: &FeatureRow) {
-        if self.fallback == FallbackKind::Last {
+    /// Remembers what was computed for an entity, if that may be asked for. What was computed for a moment in the past is not the last value of anything.
+    pub(super) fn remember(&self, key: &[u8], row: &FeatureRow, at: At) {
+        if self.fallback == FallbackKind::Last && at.is_now() {
             self.last.insert(key.to_vec(), row.clone());
         }
     }
 
-    /// What is served where nothing could be computed, and the moment it was computed for, if ever.
-    pub(super) fn instead(&self, key: &[u8]) -> Option<(FeatureRow, Option<Timestamp>)> {
-        let last = || self.last.get(key).map(|row| (Some(row.header.version.event_time), row)).map(|(time, row)| (row, time));
+    /// What is served where nothing could be computed, and the moment it was computed for, if ever. The past does not know what was computed since.
+    pub(super) fn instead(&self, key: &[u8], at: At) -> Option<(FeatureRow, Option<Timestamp>)> {
+        let last = || {
+            self.last.get(key).filter(|_| at.is_now()).map(|row| (Some(row.header.version.event_time), row)).map(|(time, row)| (row, time))
+        };
         match self.fallback {
             FallbackKind::Error => None,
             FallbackKind::Last => last().or_else(|| self.values.clone().map(|row| (row, None))),

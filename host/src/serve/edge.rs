@@ -20,6 +20,7 @@ use tower::Service;
 use tower::layer::layer_fn;
 
 use super::access::{Caller, Needs, Turn};
+use super::body::Coding;
 use super::error::{ApiError, ErrorBody};
 use super::routes::{Operation, QUERY};
 use super::{Limits, Shared, audit, body, features, local};
@@ -72,20 +73,15 @@ impl Edge {
     async fn answer_to(mut self, mut request: hyper::Request<Incoming>, peer: IpAddr, is_invited: bool) -> Response {
         let shared = &self.around.shared;
         let caller = shared.access.caller(request.headers(), Some(peer));
-        if shared.is_local
-            && let Err(refused) = local::check(request.method(), request.uri(), request.headers(), is_invited)
-        {
-            let asked = Asked::unrouted(request.headers(), caller);
-            return Box::pin(self.around.refuse(asked, refused, request.into_body())).await;
-        }
+        let local = if shared.is_local { local::check(request.method(), request.uri(), request.headers(), is_invited) } else { Ok(()) };
         if request.method() == Method::POST && request.uri().path() == features::QUERY_PATH {
             // Nearly all requests are queries, and their way through the router would take longer than many an answer.
             let asked = Asked { operation: QUERY, path: String::new(), given: given_id(request.headers()), caller: caller.clone() };
-            let wants_arrow = features::wants_arrow(request.headers());
-            return match self.around.admit(&asked) {
+            let (wants_arrow, coding) = (features::wants_arrow(request.headers()), Coding::of(request.headers()));
+            return match local.and_then(|()| self.around.admit(&asked)) {
                 Ok(turn) => {
                     // On the heap, because it is large and would be moved from one future into the next.
-                    let answer = Box::pin(features::query(shared, &caller, wants_arrow, request.into_body()));
+                    let answer = Box::pin(features::query(shared, &caller, wants_arrow, coding, request.into_body()));
                     self.around.answer(asked, turn.map(Arc::new), answer).await
                 }
                 // What happens seldom has no place in the future of every query, which is moved about.
@@ -93,12 +89,20 @@ impl Edge {
             };
         }
         request.extensions_mut().insert(caller);
+        if let Err(refused) = local {
+            // It is refused only once it is known what it asks for, because attempts to change the host are written down.
+            request.extensions_mut().insert(Foreign(refused));
+        }
         if let Err(never) = poll_fn(|context| Service::<Request>::poll_ready(&mut self.router, context)).await {
             match never {}
         }
         Box::pin(self.router.call(request.map(Body::new))).await.unwrap_or_else(|never| match never {})
     }
 }
+
+/// Why a request is none of this machine's own.
+#[derive(Clone)]
+struct Foreign(ApiError);
 
 /// A request as it is answered around its handler.
 struct Asked {
@@ -146,7 +150,8 @@ where
             asked.path = request.uri().path().to_owned();
         }
         let around = Arc::clone(&self.around);
-        match around.admit(&asked) {
+        let local = request.extensions_mut().remove::<Foreign>().map_or(Ok(()), |Foreign(refused)| Err(refused));
+        match local.and_then(|()| around.admit(&asked)) {
             Ok(turn) => {
                 let turn = turn.map(Arc::new);
                 if let Some(turn) = &turn {

@@ -3,11 +3,12 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::body::plain_words;
 use super::command::{Refusal, RefusalKind};
 use crate::online_store;
 
 /// An answer that is an error: `{"error":{"code","message","request_id"}}`. The request id is put in on the way out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
@@ -129,7 +130,7 @@ impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> ApiError {
         let text = rejection.body_text();
         let detail = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-        ApiError::malformed(format!("the query string is not as it should be: {detail}"))
+        ApiError::malformed(format!("the query string is not as it should be: {}", plain_words(detail)))
     }
 }
 

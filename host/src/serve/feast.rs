@@ -105,7 +105,7 @@ pub(super) async fn get_online_features(
     let mut looked = look(&shared, &plan, at, &keys, &mut room).await?;
     if plan.computes() {
         // What Feast calls request data travels among the entities.
-        compute(&plan, at.moment(), None, &keys, &mut looked, &asked.entities)?;
+        compute(&plan, at, None, &keys, &mut looked, &asked.entities)?;
     }
     let write = || answer::write(&plan, &asked.layout, &asked.entities, &names, &looked, &mut room);
     let body = aside(looked.len(), &plan, write)?;
@@ -205,7 +205,7 @@ pub(super) async fn push(
     let targets: Vec<&Arc<Written>> = shared.state.feast.written.values().filter(|written| *written.push_source == *source).collect();
     if targets.is_empty() {
         // Who is limited to some views is not told which other names there are.
-        caller.may_view(&source)?;
+        caller.may_write_view(&source)?;
         refuse_computed(&shared, &caller, &source)?;
         let message = format!("Unable to find push source '{}'.", shown(&source));
         return Err(FeastError::known(StatusCode::UNPROCESSABLE_ENTITY, Class::PushSourceNotFound, message));
@@ -222,7 +222,7 @@ pub(super) async fn write_to_online_store(
     let Whole(body, _room) = body?;
     let members = Members::read(&body)?;
     let view = members.required_text("feature_view_name")?;
-    caller.may_view(&view)?;
+    caller.may_write_view(&view)?;
     let frame = members.columns("df")?;
     let Some(target) = shared.state.feast.written.get(&*view) else {
         refuse_computed(&shared, &caller, &view)?;
@@ -244,7 +244,7 @@ fn refuse_computed(shared: &Shared, caller: &Caller, name: &str) -> Result<(), F
 }
 
 async fn write(shared: &Shared, caller: &Caller, targets: &[&Arc<Written>], mut frame: Columns<'_>) -> Result<(), FeastError> {
-    targets.iter().try_for_each(|target| caller.may_view(&target.view.name))?;
+    targets.iter().try_for_each(|target| caller.may_write_view(&target.view.name))?;
     let join_keys: BTreeSet<&str> = targets.iter().flat_map(|target| &target.view.entity).map(|field| field.name.as_str()).collect();
     frame.undouble(&join_keys);
     let (rows, max) = (frame.rows()?, shared.state.limits.entities_max);

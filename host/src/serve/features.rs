@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Bytes, HttpBody};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -12,25 +12,22 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio::time::timeout_at;
 
 use super::access::Caller;
-use super::body::{self, Whole};
+use super::body::{self, Coding, Whole};
 use super::brought::{Brings, Brought, InQuery};
 use super::columns;
 use super::compute::compute;
 use super::error::ApiError;
-use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, is_join_key, key};
+use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, in_query, is_join_key, key};
 use super::look::{At, Looked, StoredSchema};
 use super::plan::{Mapping, Plan, PlannedView};
 use super::respond::ResultWriter;
 use super::room::AnswerRoom;
-use super::{Shared, arrow};
+use super::{Shared, arrow, reading};
 use crate::model::{FeatureRow, SchemaId, Timestamp, View, parse};
 
-/// Rows read from the store at once. A row has at most a megabyte.
-const READ_KEYS_MAX: usize = 1_000;
-/// Keys read at once where a view keeps more than rows: entities have up to two megabytes.
-const READ_ENTITIES_MAX: usize = 200;
 /// Values of an answer that takes so long to write that others must not wait for it: some milliseconds.
 const LONG_CELLS: usize = 20_000;
 /// Bytes that an answer is given before it is known how many it takes.
@@ -58,7 +55,7 @@ struct Asked<'b> {
     /// What goes with the entities beside their join keys, for views that are computed.
     #[serde(borrow)]
     request: Option<&'b RawValue>,
-    /// Time to compute in, in milliseconds.
+    /// Time from the request's first byte until what is computed must be there, in milliseconds.
     deadline_ms: Option<u64>,
 }
 
@@ -84,8 +81,8 @@ struct Wanted {
     provenance: bool,
     /// Whether an answer in JSON says what its values are.
     kinds: bool,
-    /// Time to compute in.
-    time_max: Option<Duration>,
+    /// When what is computed must be there.
+    until: Option<Instant>,
 }
 
 /// Where queries come in.
@@ -93,23 +90,38 @@ pub(super) const QUERY_PATH: &str = "/v1/features";
 
 /// The same for those that come through the router.
 pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
-    let wants_arrow = wants_arrow(request.headers());
-    query(&shared, &caller, wants_arrow, request.into_body()).await
+    let (wants_arrow, coding) = (wants_arrow(request.headers()), Coding::of(request.headers()));
+    query(&shared, &caller, wants_arrow, coding, request.into_body()).await
 }
 
-/// Whether an Arrow stream is among what is accepted.
+/// Whether an Arrow stream is among what is accepted, and JSON is not liked better.
 pub(super) fn wants_arrow(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    accepted.filter_map(|range| range.split(';').next()).any(|range| range.trim().eq_ignore_ascii_case(arrow::MEDIA_TYPE))
+    let (mut arrow, mut json) = (0.0, 0.0);
+    for range in accepted {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        // A weight that is none counts as none was given.
+        let weight = weight.and_then(|weight| weight.trim().parse::<f32>().ok()).unwrap_or(1.0);
+        if name.eq_ignore_ascii_case(arrow::MEDIA_TYPE) {
+            arrow = weight;
+        } else if name.eq_ignore_ascii_case("application/json") {
+            json = weight;
+        }
+    }
+    arrow > 0.0 && arrow >= json
 }
 
 pub(super) async fn query(
     shared: &Shared,
     caller: &Caller,
     wants_arrow: bool,
+    coding: Coding,
     body: impl HttpBody<Data = Bytes> + Unpin,
 ) -> Result<Response, ApiError> {
-    let Whole(body, _room) = body::read(body, shared.state.limits.body_bytes_max, &shared.rooms).await?;
+    let came = Instant::now();
+    let Whole(body, _room) = body::read(body, coding, shared.state.limits.body_bytes_max, &shared.rooms).await?;
     let asked: Asked<'_> = body::object(&body)?;
     let as_of = asked.as_of.map(RawValue::get).filter(|as_of| *as_of != "null");
     let at = moment(as_of.map(|json| parse::json_text(json).ok_or(json)))?;
@@ -139,14 +151,15 @@ pub(super) async fn query(
         let members: Entity<'_> = serde_json::from_str(raw.get())
             .map_err(|error| ApiError::unusable(format!("entities[{index}] is not an object of join keys: {error}")))?;
         let label = || format!("entities[{index}]");
+        members.check_once(&label)?;
         check_known(&views, members.0.iter().map(|(name, _)| name.as_ref()), &label)?;
         for view in &views {
             keys.push(key(view, &label, |name| members.get(name))?);
         }
     }
     let layout = if wants_arrow { Layout::Arrow } else { asked.layout };
-    let time_max = asked.deadline_ms.map(Duration::from_millis);
-    let wanted = Wanted { at, layout, provenance: asked.provenance, kinds: asked.kinds, time_max };
+    let until = asked.deadline_ms.and_then(|ms| came.checked_add(Duration::from_millis(ms)));
+    let wanted = Wanted { at, layout, provenance: asked.provenance, kinds: asked.kinds, until };
     let brings = match (asked.request, plan.computes()) {
         (None, false) => None,
         (request, _) => Some(Brought::new(&plan, &asked.entities, request)?),
@@ -158,11 +171,12 @@ pub(super) async fn query_one(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
-    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let came = Instant::now();
     let Path(view) = path?;
-    let Query(mut members) = query?;
+    let mut members = in_query(query?.0)?;
     let as_of = members.remove("as_of");
     let at = moment(as_of.as_deref().map(|text| Ok(Cow::Borrowed(text))))?;
     let provenance = match members.remove("provenance").as_deref() {
@@ -173,7 +187,8 @@ pub(super) async fn query_one(
     let layout = if wants_arrow(&headers) { Layout::Arrow } else { Layout::Rows };
     let time_max = members.remove("deadline_ms").map(|text| text.parse().map(Duration::from_millis)).transpose();
     let time_max = time_max.map_err(|_| ApiError::unusable("`deadline_ms` is a number of milliseconds"))?;
-    let wanted = Wanted { at, layout, provenance, kinds: false, time_max };
+    let until = time_max.and_then(|max| came.checked_add(max));
+    let wanted = Wanted { at, layout, provenance, kinds: false, until };
     let (catalog, telemetry) = (shared.state.catalog.load_full(), &*shared.state.telemetry);
     let plan = match members.remove("features") {
         None => shared.view_plans.get(&catalog, &view, |catalog| Plan::of_view(catalog, telemetry, &caller, &view))?,
@@ -206,9 +221,16 @@ async fn answer<'e>(
     entities: impl ExactSizeIterator<Item = Cow<'e, str>>,
 ) -> Result<Response, ApiError> {
     let mut room = shared.rooms.answer();
-    let mut looked = look(shared, plan, wanted.at, keys, &mut room).await?;
+    let mut looked = match wanted.until.filter(|_| !plan.answers_stored()) {
+        None => look(shared, plan, wanted.at, keys, &mut room).await?,
+        // It is read to compute with alone, and what comes too late for that is not waited for.
+        Some(until) => match timeout_at(until.into(), Box::pin(look(shared, plan, wanted.at, keys, &mut room))).await {
+            Ok(looked) => looked?,
+            Err(_) => vec![Looked::default(); keys.len()],
+        },
+    };
     if let Some(brings) = brings {
-        compute(plan, wanted.at.moment(), wanted.time_max, keys, &mut looked, brings)?;
+        compute(plan, wanted.at, wanted.until, keys, &mut looked, brings)?;
     }
     let write = || {
         Ok::<(&str, Vec<u8>), ApiError>(match wanted.layout {
@@ -235,13 +257,7 @@ pub(super) async fn look(
     keys: &[Vec<u8>],
     room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<Looked>, ApiError> {
-    let keeps = plan.views.iter().any(|view| !view.view.kept.is_nothing());
-    let at_once_max = if keeps { READ_ENTITIES_MAX } else { READ_KEYS_MAX };
-    let packed = if plan.computes() {
-        Box::pin(read_stored(shared, plan, keys, at_once_max, room)).await?
-    } else {
-        read(shared, keys, at_once_max, room).await?
-    };
+    let packed = reading::read(shared, plan, keys, room).await?;
     let mut looked: Vec<Looked> = Vec::with_capacity(packed.len());
     // Entities that keep much take long to read, so each is read once, and others get their turn in between.
     let (mut known, mut since_turn): (HashMap<&[u8], usize>, usize) = (HashMap::new(), 0);
@@ -308,35 +324,6 @@ fn rows<'e>(
     out.extend_from_slice(b"]}");
     writer.count();
     Ok(out)
-}
-
-/// The rows of all keys: in one round trip, unless there are so many that long rows could take all memory.
-async fn read(shared: &Shared, keys: &[Vec<u8>], at_once_max: usize, room: &mut AnswerRoom<'_>) -> Result<Vec<Option<Bytes>>, ApiError> {
-    let mut rows = Vec::new();
-    for keys in keys.chunks(at_once_max) {
-        let some = shared.state.store.read(keys).await?;
-        room.read(some.iter().flatten().map(Bytes::len).sum())?;
-        if rows.is_empty() {
-            rows = some;
-        } else {
-            rows.extend(some);
-        }
-    }
-    Ok(rows)
-}
-
-/// The rows of the keys of views that are stored; those of views that are computed have none.
-async fn read_stored(
-    shared: &Shared,
-    plan: &Plan,
-    keys: &[Vec<u8>],
-    at_once_max: usize,
-    room: &mut AnswerRoom<'_>,
-) -> Result<Vec<Option<Bytes>>, ApiError> {
-    let is_stored = || plan.views.iter().map(|view| view.computed.is_none()).cycle();
-    let stored: Vec<Vec<u8>> = keys.iter().zip(is_stored()).filter(|(_, is_stored)| *is_stored).map(|(key, _)| key.clone()).collect();
-    let mut rows = if stored.is_empty() { Vec::new() } else { read(shared, &stored, at_once_max, room).await? }.into_iter();
-    Ok(keys.iter().zip(is_stored()).map(|(_, is_stored)| if is_stored { rows.next().flatten() } else { None }).collect())
 }
 
 impl Shared {

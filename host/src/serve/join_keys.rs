@@ -1,6 +1,7 @@
 //! From the join keys of a request to the keys of the store.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 
 use percent_encoding::percent_decode;
 use serde::Deserialize;
@@ -12,6 +13,8 @@ use crate::model::{Field, KeyPart, Kind, Partitioning, Timestamp, Value, View, p
 
 /// Characters of a bad value that are shown.
 pub(super) const SHOWN_CHARS: usize = 80;
+/// Members of an object that are compared one by one.
+const FEW_MEMBERS: usize = 16;
 
 /// An entity's members in the order given.
 pub(super) struct Entity<'b>(pub(super) Vec<(Cow<'b, str>, &'b RawValue)>);
@@ -19,6 +22,32 @@ pub(super) struct Entity<'b>(pub(super) Vec<(Cow<'b, str>, &'b RawValue)>);
 impl<'b> Entity<'b> {
     pub(super) fn get(&self, name: &str) -> Option<Given<'b>> {
         self.0.iter().rev().find(|(member, _)| member == name).map(|(_, value)| Given::Json(value.get()))
+    }
+}
+
+impl Entity<'_> {
+    /// Refuses a member that stands twice: nobody could say which one was meant. (Feast's clients are read as Feast reads them, which takes the last.)
+    pub(super) fn check_once(&self, label: &impl Fn() -> String) -> Result<(), ApiError> {
+        let double = if self.0.len() <= FEW_MEMBERS {
+            self.0
+                .iter()
+                .enumerate()
+                .find(|(index, (name, _))| self.0.iter().take(*index).any(|(before, _)| before == name))
+                .map(|(_, one)| one)
+        } else {
+            let mut seen = HashSet::with_capacity(self.0.len());
+            self.0.iter().find(|member| {
+                let (name, _) = *member;
+                !seen.insert(name)
+            })
+        };
+        match double {
+            None => Ok(()),
+            Some((name, _)) => {
+                let shown: String = name.chars().take(SHOWN_CHARS).collect();
+                Err(ApiError::unusable(format!("{}: `{shown}` stands in it twice", label())))
+            }
+        }
     }
 }
 
@@ -44,6 +73,19 @@ impl<'de: 'b, 'b> Deserialize<'de> for Entity<'b> {
         }
         deserializer.deserialize_map(Members)
     }
+}
+
+/// The members of a query string by name. Clients that are made of the description write `entity[id]=a` for what people write `id=a`.
+pub(super) fn in_query(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut members = BTreeMap::new();
+    for (name, value) in pairs {
+        let bare = name.strip_prefix("entity[").and_then(|rest| rest.strip_suffix(']')).map(str::to_owned).unwrap_or(name);
+        let shown: String = bare.chars().take(SHOWN_CHARS).collect();
+        if members.insert(bare, value).is_some() {
+            return Err(ApiError::unusable(format!("the query: `{shown}` stands in it twice")));
+        }
+    }
+    Ok(members)
 }
 
 /// A join key's value as the request has it: the text of a JSON value, or bare text out of a URL.
@@ -113,6 +155,8 @@ pub(super) fn coerce<'b>(field: &Field, given: Given<'b>, label: &impl Fn() -> S
         Given::Json("null") => None,
         // An event's list or object would be a key as it is written. Nobody who asks means that; who does gives it as text.
         Given::Json(json) if json.starts_with(['[', '{']) => None,
+        // It comes back in the answer, and most who read that could not read the number.
+        Given::Json(json) if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) && !is_finite(json) => None,
         Given::Json(json) => parse::json_text(json),
     };
     let part = text.and_then(|text| match field.kind {
@@ -152,6 +196,11 @@ pub(super) fn push_entity(out: &mut Vec<u8>, view: &View, key: &[u8]) {
         }
     }
     out.push(b'}');
+}
+
+/// Whether a number of JSON is one that a float can hold.
+fn is_finite(json: &str) -> bool {
+    json.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// Whether the view's entity has a field of this name.

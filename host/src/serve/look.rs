@@ -23,6 +23,10 @@ impl At {
         let (At::Now(moment) | At::Past(moment, _)) = self;
         moment
     }
+
+    pub(super) fn is_now(self) -> bool {
+        matches!(self, At::Now(_))
+    }
 }
 
 /// An answer for one view of one entity: for its row, and for its windows.
@@ -87,8 +91,10 @@ impl Looked {
     pub(super) fn made(&self, run: &Run) -> Option<MadeBy> {
         let looking = if run.is_windowed { &self.windows } else { &self.row };
         match looking {
-            Looking::Found(_, _, Some(_)) | Looking::TooOld(_) => self.made_by,
-            Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory | Looking::Fallback(..) | Looking::Error => None,
+            Looking::Found(_, _, Some(_)) | Looking::Fallback(_, _, Some(_)) | Looking::TooOld(_) => self.made_by,
+            Looking::Found(_, _, None) | Looking::Nothing | Looking::OutsideHistory | Looking::Fallback(_, _, None) | Looking::Error => {
+                None
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::catalog::Catalog;
 use super::computed::{Computed, From};
 use super::error::{ApiError, suggestion};
 use super::look::finish;
+use super::reading::Longest;
 use super::services;
 use crate::model::{Digest, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
 use crate::telemetry::{ServedTelemetry, Telemetry};
@@ -64,6 +65,7 @@ pub(super) struct PlannedView {
     pub(super) windows: Arc<Mapping>,
     /// Its windows without any events.
     pub(super) empty: FeatureRow,
+    pub(super) longest: Longest,
     /// How it is computed, if it is not stored.
     pub(super) computed: Option<Arc<Computed>>,
     /// Of a computed view: which source goes into which of its inputs.
@@ -205,7 +207,8 @@ impl Plan {
             let rows = Arc::new(Mapping::new(all(), index, false, view.component, &view.features));
             let windows = Arc::new(Mapping::new(all(), index, true, view.component, &view.windows));
             let empty = finish(&window::Entity::new(&kept), &kept, Timestamp(0), SchemaId(0))?;
-            Ok(PlannedView { view, kept, rows, windows, empty, computed, sources })
+            let longest = Longest::of(&view);
+            Ok(PlannedView { view, kept, rows, windows, empty, longest, computed, sources })
         });
         let views = views.collect::<Result<Vec<PlannedView>, ApiError>>()?;
         let kind = |column: &PlannedColumn| views.get(column.view).map(|view| view.kind_of(&column.field)).unwrap_or_default();

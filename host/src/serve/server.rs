@@ -6,19 +6,23 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::header;
 use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::Limits;
+use super::connections::{Connections, Standing};
 use super::edge::Edge;
 use super::patient::Patient;
 use super::tls::Tls;
 
-/// Time for a client to send a request's head, and then to send its next one; and to agree on keys before that.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a client to agree on keys, and then to send the head of its first request; no more than a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time until the head of the next one has come.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes in a request's head, at most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -30,30 +34,38 @@ pub(super) async fn run(
     stop: watch::Sender<bool>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
-    let Limits { connections_max, request_timeout_ms, .. } = *edge.limits();
-    let places = Arc::new(Semaphore::new(connections_max));
+    let Limits { connections_max, peer_connections_max, request_timeout_ms, .. } = *edge.limits();
+    let connections = Arc::new(Connections::new(connections_max, peer_connections_max));
     let patience = Duration::from_millis(request_timeout_ms);
+    let head_timeout = HEAD_TIMEOUT.min(patience);
     let following = tls.clone().map(|tls| tokio::spawn(tls.follow()));
     let mut shutdown = pin!(shutdown);
     loop {
+        let next = async {
+            let (stream, peer) = accept(&listener).await;
+            (stream, peer, connections.place(peer).await)
+        };
         let (stream, peer, place) = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &places) => accepted,
+            next = next => next,
         };
+        let Some(place) = place else { continue };
         let (edge, tls, stopped) = (edge.clone(), tls.clone(), stop.subscribe());
         tokio::spawn(async move {
             // Answers are written whole, so waiting for more to send would only delay them.
             let _ = stream.set_nodelay(true);
-            let stream = Patient::new(stream, patience);
-            match tls {
-                None => connection(stream, edge, peer, stopped).await,
-                Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT.min(patience), tls.acceptor().accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, edge, peer, stopped).await,
-                    Ok(Err(error)) => tracing::debug!("a client and this host did not agree on TLS: {error}"),
-                    Err(_) => tracing::debug!("a client took too long to agree on TLS"),
-                },
+            let standing = &place.standing;
+            let stream = Patient::new(stream, patience, Arc::clone(standing));
+            let Some(tls) = tls else { return connection(stream, edge, peer, standing, head_timeout, stopped).await };
+            let agreed = tokio::select! {
+                agreed = tokio::time::timeout(head_timeout, tls.acceptor().accept(stream)) => agreed,
+                () = standing.dismissed() => return tracing::debug!("a connection gave way before its client had agreed on TLS"),
+            };
+            match agreed {
+                Ok(Ok(stream)) => connection(stream, edge, peer, standing, head_timeout, stopped).await,
+                Ok(Err(error)) => tracing::debug!("a client and this host did not agree on TLS: {error}"),
+                Err(_) => tracing::debug!("a client took too long to agree on TLS"),
             }
-            drop(place);
         });
     }
     stop.send_replace(true);
@@ -61,17 +73,15 @@ pub(super) async fn run(
         following.abort();
     }
     // Every connection gives its place back when it ends.
-    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(patience, places.acquire_many(all)).await;
+    let _ = tokio::time::timeout(patience, connections.ended()).await;
     Ok(())
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, IpAddr, Option<OwnedSemaphorePermit>) {
-    let place = Arc::clone(places).acquire_owned().await.ok();
+/// The next connection.
+async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer.ip(), place),
+            Ok((stream, peer)) => return (stream, peer.ip()),
             Err(error) => {
                 // Out of file descriptors, as a rule: those in use will be given back.
                 tracing::warn!("cannot accept a connection: {error}");
@@ -81,19 +91,40 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, edge: Edge, peer: IpAddr, mut stopped: watch::Receiver<bool>) {
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    edge: Edge,
+    peer: IpAddr,
+    standing: &Arc<Standing>,
+    head_timeout: Duration,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let of_requests = Arc::clone(standing);
     let service = hyper::service::service_fn(move |request| {
-        let edge = edge.clone();
-        async move { Ok::<Response, Infallible>(edge.answer(request, peer).await) }
+        let (edge, standing) = (edge.clone(), Arc::clone(&of_requests));
+        standing.asked();
+        async move {
+            let response = edge.answer(request, peer).await;
+            standing.answered(is_endless(&response));
+            Ok::<Response, Infallible>(response)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = silence(standing, head_timeout) => return tracing::debug!("a client sent no request"),
+        () = standing.dismissed() => {
+            if !standing.has_asked() {
+                return tracing::debug!("a connection gave way before its client had asked for anything");
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
         () = async { drop(stopped.wait_for(|stop| *stop).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -102,4 +133,17 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, edge: Edge, pee
     if let Err(error) = ended {
         tracing::debug!("a connection ended early: {error}");
     }
+}
+
+/// Completes when the client has taken too long to ask for anything; hyper's own timer runs between requests as well.
+async fn silence(standing: &Standing, head_timeout: Duration) {
+    tokio::time::sleep(head_timeout).await;
+    if standing.has_asked() {
+        std::future::pending().await
+    }
+}
+
+/// Whether an answer goes on for as long as there is something to tell.
+fn is_endless(response: &Response) -> bool {
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream")
 }

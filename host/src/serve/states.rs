@@ -1,6 +1,5 @@
 //! States of folds and what windows and history take, for people to look at.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,7 +10,7 @@ use serde_json::{Value as Json_, json};
 use super::Shared;
 use super::access::Caller;
 use super::error::ApiError;
-use super::join_keys::{Given, check_known, key};
+use super::join_keys::{Given, check_known, in_query, key};
 use super::plan::view_of;
 use crate::model::json::push_value;
 use crate::model::{FeatureRow, StoredState, Value, View, state_key};
@@ -21,10 +20,10 @@ pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
-    query: Result<Query<BTreeMap<String, String>>, QueryRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
 ) -> Result<Json<Json_>, ApiError> {
     let Path(name) = path?;
-    let Query(members) = query?;
+    let members = in_query(query?.0)?;
     let catalog = shared.state.catalog.load_full();
     let view = view_of(&catalog, &caller, &name)?;
     let label = || "the query".to_owned();

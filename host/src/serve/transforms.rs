@@ -44,7 +44,7 @@ pub(super) async fn put(
 ) -> Result<Json<TransformInfo>, ApiError> {
     let name = stored(path?.0);
     let Query(binding) = binding?;
-    caller.may_bind(binding.stream.as_deref())?;
+    caller.may_bind(binding.at, binding.stream.as_deref())?;
     if let Some(emit) = binding.emit.as_deref().filter(|emit| !emit.is_empty()) {
         caller.may_stream(emit)?;
     }

@@ -15,7 +15,7 @@ use super::body::{self, Whole};
 use super::command::{Again, Command, RefusalKind, TransformInfo};
 use super::error::ApiError;
 use super::transforms::{all, send, stored, unknown};
-use crate::model::{Digest, EntryId, Spec, Timestamp};
+use crate::model::{At, Digest, EntryId, Spec, Timestamp};
 
 /// Everything that was ever accepted under a name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -176,7 +176,8 @@ async fn take(shared: &Shared, caller: &Caller, versions: &Versions, number: u32
     let Versions { name, versions, .. } = versions;
     let version = versions.iter().find(|version| version.number == number);
     let missing = || ApiError::new(StatusCode::NOT_FOUND, "not_found", format!("transform `{name}` has no version {number}"));
-    caller.may_bind(version.ok_or_else(missing)?.stream.as_deref())?;
+    let stream = version.ok_or_else(missing)?.stream.as_deref();
+    caller.may_bind(stream.is_none().then_some(At::Request), stream)?;
     let (reply, answer) = oneshot::channel();
     Ok(Json(send(shared, Command::Activate { name: name.clone(), number, wish, reply }, answer).await??))
 }

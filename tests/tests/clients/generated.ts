@@ -3,13 +3,12 @@ import { readFile } from "node:fs/promises";
 import { deepStrictEqual as same, ok } from "node:assert";
 import { createClient } from "./host/client";
 import {
-    appendEvents, deleteTransform, followChanges, listDeadLetters, listTransforms, listViews, metrics, putService, putTransform,
-    queryFeatures, queryOneEntity, showTransform,
+    appendEvents, deleteTransform, feastGetOnlineFeatures, followChanges, listDeadLetters, listTransforms, listViews, metrics, putService,
+    putTransform, queryFeatures, queryOneEntity, showTransform,
 } from "./host";
 
 const [url, token, component] = process.argv.slice(2) as [string, string, string];
-// The generator leaves aside that join keys are parameters of their own (`style: form`), and has to be told.
-const client = createClient({ baseUrl: url, auth: token, querySerializer: { object: { style: "form", explode: true } } });
+const client = createClient({ baseUrl: url, auth: token });
 const throwOnError = true;
 
 const bytes = new Blob([await readFile(component)]);
@@ -54,6 +53,10 @@ ok("columns" in columns.data);
 same(columns.data.columns[0]?.values, [8, null]);
 const one = await queryOneEntity({ client, throwOnError, path: { view: "tutorial" }, query: { entity: { id: "a" }, features: "feature1" } });
 same(one.data.results[0]?.values, [8]);
+const asFeast = { features: ["tutorial:feature1"], entities: { id: ["a", "b"] } };
+const { data: feast } = await feastGetOnlineFeatures({ client, throwOnError, body: asFeast });
+same(feast.metadata.feature_names, ["id", "feature1"]);
+same(feast.results.map(({ values }) => values), [["a", "b"], [8, null]]);
 
 const refused = await queryFeatures({ client, body: { view: "nowhere", entities } });
 same([refused.response?.status, refused.error?.error.code], [404, "not_found"]);

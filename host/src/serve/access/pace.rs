@@ -76,15 +76,18 @@ impl Paces {
     }
 
     fn peer(&self, peer: IpAddr) -> Arc<Pace> {
-        // Whoever has one address of a network of IPv6 has all of it.
-        let peer = match peer.to_canonical() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
-        };
-        match self.peers.get_or_insert_with(&peer, || Ok::<_, std::convert::Infallible>(Arc::default())) {
+        match self.peers.get_or_insert_with(&network(peer), || Ok::<_, std::convert::Infallible>(Arc::default())) {
             Ok(pace) => pace,
             Err(never) => match never {},
         }
+    }
+}
+
+/// Who a peer is taken for: whoever has one address of a network of IPv6 has all of it.
+pub(in crate::serve) fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
     }
 }
 
