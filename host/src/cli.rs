@@ -67,7 +67,7 @@ enum Command {
     Conformance(conformance::Arguments),
     /// Load a component into a running host
     #[command(after_help = "Example: gristmill push own.wasm --name own --stream payments")]
-    Push(transforms::PushArguments),
+    Push(Box<transforms::PushArguments>),
     /// List, show or delete the transforms of a running host, and their versions
     #[command(after_help = "Example: gristmill transforms versions own")]
     Transforms(transforms::Arguments),

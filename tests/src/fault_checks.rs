@@ -11,6 +11,9 @@ use crate::mixed::Mixed;
 /// By the count: how many entities have come to it, and the sum of their totals then.
 pub type Counts = BTreeMap<u64, [u64; 2]>;
 
+/// After which entry, if any was applied before, which component came into force.
+type Cut = (Option<(u64, u64)>, String);
+
 /// What the second fold must have come to.
 pub fn counts(events: &[Mixed]) -> Counts {
     let mut tallies: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
@@ -71,7 +74,7 @@ pub fn check_provenance<'k>(
 ) -> Result<usize, String> {
     let view = feature.split(':').next().unwrap_or_default();
     let shown = host.get(&format!("/v1/transforms/{view}/versions")).map_err(|error| format!("{error:#}"))?.1;
-    let mut cuts: BTreeMap<u64, Vec<(Option<(u64, u64)>, String)>> = BTreeMap::new();
+    let mut cuts: BTreeMap<u64, Vec<Cut>> = BTreeMap::new();
     for partition in shown["cuts"].as_array().into_iter().flatten() {
         let of_partition = partition["cuts"].as_array().cloned().unwrap_or_default();
         if let Some(pair) = of_partition.windows(2).find(|pair| pair[0]["to"]["component"] != pair[1]["from"]["component"]) {

@@ -112,7 +112,8 @@ fn stores_what_rust_stores(component: &str, sets: &[&str]) {
         out(temp.path(), &["push", component, "--name", name, "--host", host.url()]);
     }
     let mut sent = 0;
-    for set in sets {
+    // What a language refuses, Rust stores: integers beyond 53 bits.
+    for set in sets.iter().filter(|set| **set != "reference-53-bit") {
         for case in std::fs::read_dir(repository().join("plugins/conformance/cases").join(set)).unwrap() {
             let path = case.unwrap().path();
             let mut case: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -143,7 +144,10 @@ fn stores_what_rust_stores(component: &str, sets: &[&str]) {
     let (mut ours, mut theirs) = (rows("ours"), rows("theirs"));
     assert!(ours.len() > 50, "{} rows", ours.len());
     ours.values_mut().chain(theirs.values_mut()).for_each(|row| drop(row.drain(schema.clone())));
-    assert_eq!(ours, theirs);
+    for (id, row) in &ours {
+        assert_eq!(theirs.get(id), Some(row), "{id}");
+    }
+    assert_eq!(ours.len(), theirs.len());
 }
 
 /// Windows and migrations of a language: its `windows` says of itself what Rust's says, and its `tally-2` goes on from the states of its `tally`.

@@ -92,7 +92,8 @@ fn a_producer_adds_to_partitions_itself() {
         wait_for("the row", || (host.post("/v1/features", &entity).ok()?.1["results"][0]["values"] == json!([7.0])).then_some(()));
         // Dead letters of all partitions are listed newest first, counted and dropped together.
         let (_, listed) = host.get("/v1/dead-letters?limit=10000").unwrap();
-        let times: Vec<&str> = listed["dead_letters"].as_array().unwrap().iter().map(|letter| letter["at"].as_str().unwrap()).collect();
+        let letters = listed["dead_letters"].as_array().unwrap().iter();
+        let times: Vec<jiff::Timestamp> = letters.map(|letter| letter["at"].as_str().unwrap().parse().unwrap()).collect();
         assert!(times.is_sorted_by(|one, next| one >= next));
         assert_eq!(listed["kept"], json!(times.len()));
         assert_eq!(host.delete("/v1/dead-letters?stream=flights").unwrap(), (200, json!({"dropped": times.len()})));

@@ -159,6 +159,8 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         kept: plan,
         emit,
         expire_secs: None,
+        entity_bytes_max: 2 << 20,
+        ahead_max_secs: None,
         bisect_ms_max: 1_000,
         shadow: Default::default(),
         telemetry: telemetry.transform("view"),

@@ -19,7 +19,14 @@ fn open_store(server: &RedisServer, settles: Option<bool>) -> RedisStore {
     let streams: BTreeMap<_, _> = streams.into_iter().collect();
     RedisStore::new(
         &server.url(),
-        redis_store::Options { prefix: "gm".into(), dead_letters_max: 50, streams, tags: Vec::new(), feast: None },
+        redis_store::Options {
+            prefix: "gm".into(),
+            dead_letters_max: 50,
+            streams,
+            tags: Vec::new(),
+            feast: None,
+            book: Some("test".into()),
+        },
     )
     .unwrap()
 }

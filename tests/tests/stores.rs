@@ -77,6 +77,7 @@ impl Factory for Redis {
             streams: BTreeMap::new(),
             tags: vec!["{s:0}".into(), "{s:1}".into()],
             feast: self.1.clone(),
+            book: None,
         };
         Arc::new(RedisStore::new(&self.0.url(), options).unwrap())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::Core;
+use super::versions::digest;
 use super::workers::ConsumerGroup;
 use crate::config::{self, Config, Consumers, FeastRedisStore, PlaceKept, Start, Store, StreamSource};
 use crate::data_folder::{DataFolder, log_name};
@@ -58,11 +59,11 @@ impl OpenStore {
         Ok(())
     }
 
-    /// The store, if other hosts may be there too.
+    /// The store, if it has what this host shares with others.
     pub(super) fn shared(&self) -> Option<Arc<RedisStore>> {
         match self {
             OpenStore::Memory(_) | OpenStore::Embedded(_) => None,
-            OpenStore::Redis(store) => Some(Arc::clone(store)),
+            OpenStore::Redis(store) => store.has_book().then(|| Arc::clone(store)),
         }
     }
 
@@ -233,8 +234,19 @@ fn open_redis(config: &Config, store: &config::RedisStore, feast: Option<FeastLa
     let (prefix, dead_letters_max) = (store.prefix.clone(), config.dead_letters.max);
     let partitionings = config.streams.iter().filter_map(|(name, stream)| stream.partitioning(name));
     let tags = partitionings.flat_map(|partitioning| (0..partitioning.count).map(move |index| partitioning.tag(index))).collect();
-    let options = redis::Options { prefix, dead_letters_max, streams: settled_together(config, store)?, tags, feast };
+    let options = redis::Options { prefix, dead_letters_max, streams: settled_together(config, store)?, tags, feast, book: book(config) };
     Ok(RedisStore::at(store_site(store)?, options)?)
+}
+
+/// Which hosts share what is put to one of them: those with the same streams, all of them in Redis. A log in a data folder is its host's alone, and so is what is
+/// computed of it; and what reads a stream is no affair of hosts that do not know it.
+fn book(config: &Config) -> Option<String> {
+    let is_reachable = !config.streams.is_empty() && config.streams.values().all(|stream| stream.source != StreamSource::Embedded);
+    let streams = config.streams.iter().map(|(name, stream)| {
+        let partitions = stream.partitioning(name).map_or(0, |partitioning| partitioning.count);
+        format!("{name} {} {partitions}\n", stream.key.as_deref().unwrap_or(name))
+    });
+    is_reachable.then(|| digest(streams.collect::<String>().as_bytes()).to_string().chars().take(16).collect())
 }
 
 fn store_site(store: &config::RedisStore) -> anyhow::Result<Site> {

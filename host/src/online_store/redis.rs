@@ -6,7 +6,7 @@
 //! `free:…` since when nobody has, as far as somebody waits for that · `token` the last fencing token · `hosts:WORK` who takes part in it,
 //! by the time at which they are forgotten · `high` the greatest version written to each view · `writer:VIEW` the token of who claimed it
 //! last · `schemas`, `schema_ids` · `dead`, `dead_order`, `dead_evicted` · `asked:…` which of them its host is asked to try again ·
-//! `{book}` and `{book}:DIGEST`, see [`Documents`].
+//! `{book}:of:NAME` and `{book}:DIGEST`, see [`Documents`].
 //!
 //! A partitioned stream has all of these for each partition, with the partition's tag in them: `row:{KEY:N}VIEW:ENTITY`,
 //! `place:{KEY:N}STREAM/GROUP/N`, `high:{KEY:N}` and so on. So on a cluster whatever a commit touches is in one slot, that of the
@@ -57,6 +57,8 @@ pub struct Options {
     pub tags: Vec<String>,
     /// Whether rows stand as Feast has them, and how.
     pub feast: Option<FeastLayout>,
+    /// What the hosts that share documents are told by; `None` for a host that shares none.
+    pub book: Option<String>,
 }
 
 /// How a commit settles the entries of a stream.

@@ -196,13 +196,11 @@ impl Cell {
 
     /// Takes in what a cell of this shape has stored, from the front of what the reader goes along.
     pub(super) fn merge_stored(&mut self, shape: Shape, reader: &mut Reader<'_>) -> Option<()> {
-        match self {
-            Cell::Frequent(counts) => read_counts(counts, reader),
-            _ => {
-                self.merge(Cell::read(shape, reader)?);
-                Some(())
-            }
+        if let Cell::Frequent(counts) = self {
+            return read_counts(counts, reader);
         }
+        self.merge(Cell::read(shape, reader)?);
+        Some(())
     }
 
     /// Forgets what is older than this moment, where each value has its own.

@@ -154,7 +154,7 @@ class Reading(unittest.TestCase):
             self.assertEqual(self.host.get_features("past", moment, view="tutorial"), {"feature1": 2.0, "feature2": 11.0})
         self.assertEqual(self.host.get_features({"id": "past"}, then, view="tutorial")["feature1"], 2.0)
         before = self.host.features(view="tutorial", entities=[{"id": "past"}], as_of=then - timedelta(days=2))
-        self.assertEqual((before[0].values, before[0].statuses), ([None, None], ["outside_history"] * 2))
+        self.assertEqual((before[0].values, before[0].statuses), ([None, None], ["not_found"] * 2))
         with self.assertRaisesRegex(ValueError, "names no moment"):
             self.host.get_features("past", datetime(2026, 1, 1), view="tutorial")
 

@@ -90,10 +90,10 @@ impl World {
     /// The events that the streams have, in their order.
     fn left(&self) -> Vec<Mixed> {
         let mut connection = self.cluster.connection();
-        let mut entries = |partition| -> Vec<(String, BTreeMap<String, String>)> {
+        let entries = |partition| -> Vec<(String, BTreeMap<String, String>)> {
             redis::cmd("XRANGE").arg(key(partition)).arg("-").arg("+").query(&mut connection).unwrap()
         };
-        let all = (0..PARTITIONS).flat_map(|partition| entries(partition));
+        let all = (0..PARTITIONS).flat_map(entries);
         all.map(|(_, fields)| self.sent[fields["number"].parse::<usize>().unwrap()].clone()).collect()
     }
 

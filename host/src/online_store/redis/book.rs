@@ -1,6 +1,6 @@
 //! What all hosts on one server have in common beside rows: documents under one revision, and the components that they name.
 //!
-//! `PREFIX:{book}` is a hash: `id` tells one history of revisions from another, `revision` is raised by every change, and the rest are the
+//! `PREFIX:{book}:of:NAME` is a hash: `id` tells one history of revisions from another, `revision` is raised by every change, and the rest are the
 //! documents. `PREFIX:{book}:DIGEST` is a component in pieces. All of them are in one slot, so that a change of documents and what becomes of
 //! components is one step on a cluster too.
 
@@ -79,8 +79,13 @@ end
 return {'written', redis.call('HGET', KEYS[1], 'id'), next}";
 
 impl RedisStore {
+    /// Whether this host shares documents with others.
+    pub fn has_book(&self) -> bool {
+        self.shared.options.book.is_some()
+    }
+
     fn book_key(&self) -> String {
-        self.shared.key("{book}")
+        self.shared.key(&format!("{{book}}:of:{}", self.shared.options.book.as_deref().unwrap_or_default()))
     }
 
     fn component_key(&self, digest: Digest) -> String {

@@ -1,5 +1,7 @@
 //! Committing to Redis.
 
+mod claims;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +11,8 @@ use redis::cmd;
 
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers, emits, feast};
-use crate::model::{Commit, DeadLetterId, EntryId, Partition, Place, RowRef, Version};
-use crate::online_store::newest::{BUCKETS, BUCKETS_OF_PARTITION, Newest};
+use crate::model::{Commit, DeadLetterId, EntryId, Partition, Place, RowRef};
+use crate::online_store::newest::Newest;
 use crate::resp::{self, Commands, Connection, Reply};
 
 /// Times that a commit is put together anew because somebody else writes to the same views.
@@ -140,49 +142,6 @@ impl RedisWriter {
     fn place_lost(&self, stored: Place) -> Error {
         let reason = format!("{} commits are stored, and this host made {}", stored.commits, self.place.commits);
         Error::PlaceLost { partition: self.partition.to_string(), reason }
-    }
-
-    fn forget_views(&mut self) {
-        self.newest.clear();
-        self.owners.clear();
-    }
-
-    /// Claims the views that this writer has not claimed yet, and loads their greatest versions. From then on nobody else commits to them without
-    /// claiming them in turn, which this writer's next commit notices. Fails once for views that something is put into whatever is there: only what is read from
-    /// now on stays as it is until then.
-    async fn claim_views(&mut self, commit: &Commit) -> Result<(), Error> {
-        let Some((token, _)) = self.lease.clone() else { return Ok(()) };
-        let (mut last, mut outdated): (&[u8], _) = (&[], None);
-        let puts = commit.puts.iter().filter_map(|put| Some((put.view()?, true)));
-        for (view, is_put) in puts.chain(commit.rows.iter().map(|row| (view_of(row.key), false))) {
-            if view == last || self.newest.contains_key(view) {
-                last = view;
-                continue;
-            }
-            let owner = self.shared.key(&format!("writer:{}{}", self.partition.tag, String::from_utf8_lossy(view)));
-            loop {
-                self.shared.ask::<()>(cmd("SET").arg(&owner).arg(&token), "SET").await?;
-                let Some(connection) = self.connection.as_mut() else { return Ok(()) };
-                let found = watch(connection, &owner).await.map_err(|error| self.broken(error))?;
-                if found.as_deref() == Some(token.as_bytes()) {
-                    break;
-                }
-            }
-            let mut hget = cmd("HGET");
-            hget.arg(&self.keys.high).arg(view);
-            let high: Option<Vec<u8>> = self.shared.ask(&hget, "HGET").await?;
-            let high = high.map(|bytes| <[u8; 24]>::try_from(bytes.as_slice())).transpose();
-            let high = high.map_err(|_| Error::Corrupt(format!("{} is not what this version writes", self.keys.high)))?;
-            let buckets = if self.partition.tag.is_empty() { BUCKETS } else { BUCKETS_OF_PARTITION };
-            self.newest.insert(view.to_vec(), Newest::starting_at(high.map_or(Version::MIN, Version::from_bytes), buckets));
-            self.owners.push(owner);
-            outdated = outdated.or(is_put.then_some(view));
-            last = view;
-        }
-        match outdated {
-            None => Ok(()),
-            Some(view) => Err(Error::Outdated { view: String::from_utf8_lossy(view).into_owned() }),
-        }
     }
 
     /// Puts the commit's transaction together.

@@ -102,7 +102,9 @@ def write(name: str, kind: Kind, values: list, ends: list[int] | None = None) ->
         plain = False
     try:
         return wire.Column(_pack(kind, values, plain, ends), validity)
-    except struct.error as error:
+    except TypeError as error:
+        if kind.name != "vector":
+            raise
         raise TypeError(f"`{name}` is not {kind.width} numbers: {error}") from error
 
 
@@ -159,8 +161,8 @@ def _pack(kind: Kind, values: list, plain: bool, ends: list[int] | None):
             return wire.Values_Timestamps([(value - _EPOCH) // _MICROSECOND for value in values] if kind.as_datetime else values)
         case _:
             numbers = list(itertools.chain.from_iterable(values))
-            # Rounded to 32 bits here, so that unit tests see what the store gets.
-            return wire.Values_Vectors(wire.Vectors(kind.width, list(struct.unpack(f"<{len(numbers)}f", struct.pack(f"<{len(numbers)}f", *numbers)))))
+            # Rounded to 32 bits here, so that unit tests see what the store gets; what is too large becomes infinite, as in other languages.
+            return wire.Values_Vectors(wire.Vectors(kind.width, list(array.array("f", numbers))))
 
 
 def _packed_texts(values: list[str], ends: list[int] | None) -> wire.Packed:
