@@ -82,7 +82,14 @@ impl KeptEntity {
 
     /// What is stored as another version of the view has it.
     pub fn adapted(&self, kept: Kept) -> KeptEntity {
+        self.adapted_to(kept, self.output.width)
+    }
+
+    /// The same, where that version's output has this width.
+    pub fn adapted_to(&self, kept: Kept, width: Option<u32>) -> KeptEntity {
         let mut new = KeptEntity::new(self.output.kind, kept, self.now);
+        new.output.width = width;
+        new.plan = Plan::new(std::slice::from_ref(&new.output), &new.kept);
         let (from, to) = (std::slice::from_ref(&self.output), std::slice::from_ref(&new.output));
         let (from, to) = (Shape { outputs: from, plan: &self.plan }, Shape { outputs: to, plan: &new.plan });
         let adapted = self.stored.is_some().then(|| self.entity().adapt(from, to).unwrap());

@@ -73,7 +73,7 @@ pub fn expected(aggregation: &Aggregation, exact: bool, events: &[Event], at: i6
         Aggregate::Sum | Aggregate::Mean if values.iter().all(|value| matches!(value, OwnedValue::Integer(_))) => {
             let sum: i128 = values.iter().map(|value| if let OwnedValue::Integer(number) = value { i128::from(*number) } else { 0 }).sum();
             match (aggregation.function, i64::try_from(sum)) {
-                (Aggregate::Mean, _) => Expected::Exactly(json(&OwnedValue::Float(sum as f64 / values.len() as f64))),
+                (Aggregate::Mean, _) => Expected::Exactly(json(&OwnedValue::Float(quotient(sum, values.len() as i128)))),
                 (_, Ok(sum)) => Expected::Exactly(sum.to_string()),
                 (_, Err(_)) => Expected::Null,
             }
@@ -82,6 +82,18 @@ pub fn expected(aggregation: &Aggregation, exact: bool, events: &[Event], at: i6
             of_floats(function, &values.iter().map(|value| float(value)).collect::<Vec<f64>>())
         }
     }
+}
+
+/// By long division, as on paper, to far more digits than a float has.
+fn quotient(sum: i128, many: i128) -> f64 {
+    let (whole, mut rest) = (sum.abs() / many, sum.abs() % many);
+    let mut digits = format!("{}{whole}.", if sum < 0 { "-" } else { "" });
+    for _ in 0..100 {
+        rest *= 10;
+        digits.push_str(&(rest / many).to_string());
+        rest %= many;
+    }
+    digits.parse().expect("digits are a number")
 }
 
 /// What ARCHITECTURE.md says of HyperLogLog: nearly exact up to 190, then a standard error of 2.3 %, of which this is four.

@@ -473,6 +473,35 @@ fn a_version_that_fails_on_stored_states_is_refused_whatever_its_number_says() {
     }
 }
 
+/// The entities whose states it fails on are not among those of the newest events.
+#[test]
+fn a_version_that_fails_on_states_of_long_ago_is_refused_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), "[host]\nlisten = \"127.0.0.1:0\"\n\n[streams.events]\n").unwrap();
+    let (status, said) = push(&host, "conformance-tally");
+    assert_eq!(status, 200, "{said}");
+    let old: Vec<Value> = (0..3).map(|number| json!({"id": format!("aged{number}"), "amount": 1})).collect();
+    let new: Vec<Value> = (0..1_000).map(|number| json!({"id": format!("new{number}"), "action": "reset"})).collect();
+    for events in [&old, &new] {
+        assert_eq!(host.post("/v1/streams/events/events", &json!(events).to_string()).unwrap().0, 200);
+    }
+    wait_for("the events to be settled", || (host.metric("gristmill_entries_settled_total") == 1_003.0).then_some(()));
+    let columns = [Values::Integers(vec![1]), Values::Floats(vec![1.0])].map(|values| Column { values, validity: None }.into());
+    let answer = Output { batch: Batch { rows: 1, columns: columns.into() }, origins: None, rejected: vec![] };
+    let mut guest = Guest::answering(spec(&[("seen", Kind::Integer, false), ("total", Kind::Float, false)]), answer);
+    let (mut states, id) = (Packed::default(), gristmill::conformance::guest::field("id", Kind::Text, false));
+    states.push(b"one");
+    guest.states = Some(Column { values: Values::Blobs(states), validity: None });
+    (guest.spec.version, guest.spec.entity, guest.spec.inputs) = ("1.1.0".into(), vec!["id".into()], vec![id]);
+    guest.apply = format!("(if (i32.ne (local.get 9) (i32.const 0)) (then unreachable)) {}", guest.apply);
+    let answer = host.send("PUT", "/v1/transforms/tally?stream=events", Some(&guest.component().unwrap())).unwrap();
+    let said = String::from_utf8(answer.body).unwrap();
+    assert_eq!(answer.status, 409, "{said}");
+    assert!(said.contains("on 3 of the newest 1000 events of stream `events`") && said.contains("trap"), "{said}");
+    assert_eq!(dead_letters(&host), Vec::<Value>::new());
+    host.stop();
+}
+
 #[test]
 fn hosts_that_compete_are_given_no_states_and_no_windows() {
     let (server, folder) = (RedisServer::start(), tempfile::tempdir().unwrap());

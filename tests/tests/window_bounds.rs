@@ -245,6 +245,52 @@ fn functions_of_nothing_are_what_the_table_says() {
     }
 }
 
+#[test]
+fn the_mean_of_integers_is_rounded_once() {
+    let integers = |values: &[i64]| values.iter().map(|value| OwnedValue::Integer(*value)).collect::<Vec<_>>();
+    let cases: [(&[i64], f64); 7] = [
+        (&[9_007_199_254_740_993, 0, 0], 3_002_399_751_580_331.0),
+        (&[-9_007_199_254_740_993, 0, 0], -3_002_399_751_580_331.0),
+        (&[9_007_199_254_740_993, 9_007_199_254_740_993], 9_007_199_254_740_992.0),
+        (&[i64::MAX, i64::MAX], 9_223_372_036_854_775_807.0),
+        (&[i64::MIN, i64::MIN, i64::MIN], -9_223_372_036_854_775_808.0),
+        (&[1, 0, 0], 1.0 / 3.0),
+        (&[0, 0], 0.0),
+    ];
+    for (values, mean) in cases {
+        assert_eq!(features(Kind::Integer, &[Aggregate::Mean], &integers(values)), [[json!(mean), json!(mean)]], "{values:?}");
+    }
+}
+
+/// A transform that returns vectors of another width returns another feature, whatever it is called.
+#[test]
+fn windows_over_vectors_of_another_width_begin_anew() {
+    use Aggregate::*;
+    let functions = [First, Last, LastValues(3)];
+    let aggregation = |(index, function): (usize, &Aggregate)| Aggregation {
+        feature: format!("f{index}"),
+        column: "value".into(),
+        function: *function,
+        window_ms: None,
+        doc: String::new(),
+    };
+    for (exact, history_secs) in [(false, 0), (false, 60), (true, 60)] {
+        let kept = Kept { aggregations: functions.iter().enumerate().map(aggregation).collect(), history_secs, exact };
+        let mut entity = KeptEntity::new(Kind::Vector, kept.clone(), i64::MAX);
+        let event = |value: &[f32], order| Event {
+            time: BEGIN,
+            order,
+            value: Some(OwnedValue::Vector(value.iter().flat_map(|number| number.to_le_bytes()).collect())),
+        };
+        entity.add(&[event(&[1.0, 2.0], 0)]);
+        let mut wider = entity.adapted_to(kept, Some(3));
+        assert_eq!(wider.features(BEGIN), [Json::Null, Json::Null, json!([])], "exact {exact}, history {history_secs}");
+        wider.add(&[event(&[1.0, 2.0, 3.0], 1)]);
+        let three = json!([1.0, 2.0, 3.0]);
+        assert_eq!(wider.features(BEGIN), [three.clone(), three.clone(), json!([three])], "exact {exact}, history {history_secs}");
+    }
+}
+
 /// Rows of one event have the same version: each counts, and the one that the transform returned later is the later one.
 #[test]
 fn several_rows_of_one_event_all_count() {

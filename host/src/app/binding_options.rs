@@ -142,7 +142,9 @@ impl BindingOptions {
     /// What the view keeps beside the newest row: the component's own aggregations first.
     pub fn kept(&self, spec: &Spec) -> Kept {
         let aggregations = spec.aggregations.iter().chain(&self.aggregations).cloned().collect();
-        Kept { aggregations, history_secs: self.history_secs, exact: self.exact }
+        let kept = Kept { aggregations, history_secs: self.history_secs, exact: self.exact };
+        // Without windows or history there is nothing that could be exact.
+        if kept.is_nothing() { Kept::default() } else { kept }
     }
 
     /// Tells apart what rows depend on beside the component. Of limits they do not, as long as nothing goes wrong.

@@ -14,16 +14,12 @@ use super::workers::Reading;
 use crate::config::Config;
 use crate::model::{
     At, Column, Field, Kind, Maker, Packed, Partitioning, Schema, Spec, StoredState, Values, View, ViewName, aggregation, is_stream_name,
-    state_key,
 };
 use crate::pipeline::{Binding, OtherStates};
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
 use crate::transform::{Transform, World};
 use crate::window::Plan;
-
-/// States of another version that a new one takes over for a try before it gets into force.
-const STATES_TRIED: usize = 256;
 
 /// A transform and what it works on.
 #[derive(Clone)]
@@ -187,13 +183,7 @@ impl Core {
                 others.first().and_then(|version| version.rsplit_once('.')).map_or("0", |(major, _)| major)
             );
         }
-        let mut sample = Vec::new();
-        for prefix in state_prefixes(view) {
-            sample.extend(store.sample(&prefix, STATES_TRIED).await.context("cannot read the states of the online store")?);
-            if sample.len() >= STATES_TRIED {
-                break;
-            }
-        }
+        let sample = self.sample_states(view).await?;
         let mut gone_back_behind = BTreeSet::new();
         for from in others {
             let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
@@ -236,15 +226,6 @@ pub(super) fn ahead_max_secs(view: &View, transform: &Transform, options: &Bindi
 /// What stands in the record of cuts for a component that is bound like this.
 pub(super) fn maker(transform: &Transform, options: &BindingOptions) -> Maker {
     Maker { component: transform.digest(), version: transform.spec().version.clone(), options: options.fingerprint() }
-}
-
-/// What the keys of a view's states begin with: one for each partition.
-fn state_prefixes(view: &View) -> Vec<Vec<u8>> {
-    let prefix = |tag: &str| state_key(format!("{tag}{}:", view.name).as_bytes());
-    match &view.partitioning {
-        None => vec![prefix("")],
-        Some(partitioning) => (0..partitioning.count).map(|index| prefix(&partitioning.tag(index))).collect(),
-    }
 }
 
 /// The view that a component makes when it is bound like this to requests.

@@ -260,7 +260,7 @@ impl Core {
         };
         let declared = declared.as_ref().map(|declaration| Declared { declaration, host: self.folder.host_id() });
         let versions_max = registry.book.versions_max();
-        let number = registry.book.change(|pages| pages.versions.record(name, change, declared, versions_max)).await?;
+        let number = registry.book.change(|pages| pages.versions.record(name, change, declared, versions_max, Timestamp::now())).await?;
         Ok(Active { bound, reading, options, origin: origin.unwrap_or(Origin::Pushed), number, sample: None, refused: None })
     }
 
@@ -339,7 +339,8 @@ impl Core {
             Bound::Stream(_) => None,
             Bound::Requests(computed) => Some((name.clone(), Arc::clone(computed))),
         });
-        let current = registry.book.standing.current.clone();
-        self.catalog.store(Arc::new(Catalog { views, computed: computed.collect(), current, services: registry.all_services() }));
+        let forgotten_before = registry.book.versions.forgotten_before();
+        let (computed, current) = (computed.collect(), registry.book.standing.current.clone());
+        self.catalog.store(Arc::new(Catalog { views, computed, forgotten_before, current, services: registry.all_services() }));
     }
 }

@@ -10,14 +10,31 @@ use super::binding_options::BindingOptions;
 use super::bound::Bound;
 use super::evolve::{Incompatible, REASONS_MAX, SAMPLE_MAX, TRIAL_TIME_MAX};
 use super::transforms::Active;
-use crate::model::{At, Entries, Format, Reason, View, one_line, state_key};
+use crate::model::{At, Entries, Format, Reason, StoredState, View, one_line, state_key};
 use crate::pipeline::trial::{Outcome, Trial};
 use crate::transform::Transform;
+
+/// States of another version that a new one takes over for a try before it gets into force.
+const STATES_TRIED: usize = 256;
 
 /// States, by entity key.
 type Stored = Vec<(Vec<u8>, Bytes)>;
 
 impl Core {
+    /// Some of the states that are stored of a view.
+    pub(super) async fn sample_states(&self, view: &View) -> anyhow::Result<Vec<Bytes>> {
+        let (store, mut sample) = (self.store.as_store(), Vec::new());
+        for prefix in state_prefixes(view) {
+            let more = STATES_TRIED.saturating_sub(sample.len());
+            sample.extend(store.sample(&prefix, more).await.context("cannot read the states of the online store")?);
+            if sample.len() >= STATES_TRIED {
+                break;
+            }
+        }
+        sample.retain(|state| StoredState::ended(state).is_none());
+        Ok(sample)
+    }
+
     /// Runs a fold over the newest entries of its stream, with the states that are stored of their entities. Nothing is kept of it. Refuses one that fails where the
     /// version in force does not, and would not without a state.
     pub(super) async fn try_states(
@@ -43,7 +60,13 @@ impl Core {
         let keys = keys(&binding.view, transform, &read.format, options, &entries)?;
         let (entities, keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
         let values = self.store.as_store().read(&keys).await.context("cannot read the states of the online store")?;
-        let stored: Stored = entities.into_iter().zip(values).filter_map(|(entity, value)| Some((entity, value?))).collect();
+        let has_ended = |value: &Bytes| StoredState::ended(value).is_some();
+        let values: Vec<Option<Bytes>> = values.into_iter().map(|value| value.filter(|value| !has_ended(value))).collect();
+        // Entities that no event of these is about have states too. They are lent to those that have none: a fold is not told whose a state is.
+        let mut lent = self.sample_states(&binding.view).await?;
+        lent.retain(|state| !values.iter().flatten().any(|own| own == state));
+        let state = |(entity, value): (Vec<u8>, Option<Bytes>)| Some((entity, value.or_else(|| lent.pop())?));
+        let stored: Stored = entities.into_iter().zip(values).filter_map(state).collect();
         if stored.is_empty() {
             return Ok(());
         }
@@ -71,6 +94,15 @@ impl Core {
              `migrating-transform`), put it under another name, or say `force` if these entities may be given up on",
             reasons.join("; ")
         ))))
+    }
+}
+
+/// What the keys of a view's states begin with: one for each partition.
+fn state_prefixes(view: &View) -> Vec<Vec<u8>> {
+    let prefix = |tag: &str| state_key(format!("{tag}{}:", view.name).as_bytes());
+    match &view.partitioning {
+        None => vec![prefix("")],
+        Some(partitioning) => (0..partitioning.count).map(|index| prefix(&partitioning.tag(index))).collect(),
     }
 }
 

@@ -49,6 +49,16 @@ pub(super) struct Version {
     pub(super) spec: Spec,
 }
 
+impl Version {
+    /// The moment from which on entities that this version has forgotten by now were not there; `None` if it forgets nobody. What has windows since the first event does not.
+    fn forgets_before(&self, now: Timestamp) -> Option<Timestamp> {
+        let kept = self.options.kept(&self.spec);
+        let is_for_ever = kept.aggregations.iter().any(|aggregation| aggregation.window_ms.is_none());
+        let history = i64::try_from(kept.history_secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        (self.options.expire_secs().is_some() && !is_for_ever).then(|| Timestamp(now.0.saturating_sub(history)))
+    }
+}
+
 /// What the configuration or the watched folder has under a name: options where it says any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Declaration {
@@ -83,6 +93,9 @@ pub(super) struct History {
     /// The hosts that declare the name.
     #[serde(default)]
     declarers: Vec<Declarer>,
+    /// Before this moment an entity may have been there that a version has forgotten which is not in force any more.
+    #[serde(default)]
+    pub(super) forgotten_before: Option<Timestamp>,
 }
 
 impl History {
@@ -181,6 +194,11 @@ impl Versions {
         self.names.iter().filter_map(|(name, history)| Some((name.as_str(), history.active()?)))
     }
 
+    /// By name, the moment before which an entity may have been there that is forgotten.
+    pub(super) fn forgotten_before(&self) -> BTreeMap<String, Timestamp> {
+        self.names.iter().filter_map(|(name, history)| Some((name.clone(), history.forgotten_before?))).collect()
+    }
+
     /// The components that are named.
     pub(super) fn components(&self) -> BTreeSet<Digest> {
         self.names.values().flat_map(|history| &history.versions).map(|version| version.digest).collect()
@@ -191,9 +209,18 @@ impl Versions {
         self.names.get(name).is_some_and(|history| matches!(history.by, Some(Origin::Declared | Origin::Folder)))
     }
 
-    /// Makes a change; the number of the version that is in force now.
-    pub(super) fn record(&mut self, name: &str, change: Change, declared: Option<Declared<'_>>, versions_max: usize) -> u32 {
+    /// Makes a change at this moment; the number of the version that is in force now.
+    pub(super) fn record(
+        &mut self,
+        name: &str,
+        change: Change,
+        declared: Option<Declared<'_>>,
+        versions_max: usize,
+        now: Timestamp,
+    ) -> u32 {
         let history = self.names.entry(name.to_owned()).or_default();
+        // After a removal nothing is in force, and what that one has kept goes on to expire.
+        let outgoing = history.active().or_else(|| history.back()).map(|version| (version.number, version.forgets_before(now)));
         if let Some(Declared { declaration, host }) = declared {
             history.add_declarer(host, declaration);
             history.declared = Some(declaration.clone());
@@ -221,6 +248,9 @@ impl Versions {
                 number
             }
         };
+        if let Some((_, forgets_before)) = outgoing.filter(|(outgoing, _)| *outgoing != number) {
+            history.forgotten_before = history.forgotten_before.max(forgets_before);
+        }
         history.bound(versions_max);
         number
     }

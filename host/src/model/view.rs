@@ -72,7 +72,7 @@ pub struct Schema {
     /// The values of a row, in order.
     pub features: Vec<Field>,
     /// What is kept beside the newest row; nothing for most.
-    #[serde(default, skip_serializing_if = "Kept::is_nothing")]
+    #[serde(default, skip_serializing_if = "Kept::is_default")]
     pub kept: Kept,
     /// Of a fold: the version under which it writes states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,6 +100,11 @@ impl Kept {
     /// Whether the newest row is all there is.
     pub fn is_nothing(&self) -> bool {
         self.aggregations.is_empty() && self.history_secs == 0
+    }
+
+    /// Whether it need not be written down. What is written must be read as the same, or a schema would not be found again.
+    fn is_default(&self) -> bool {
+        *self == Kept::default()
     }
 }
 

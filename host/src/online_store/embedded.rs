@@ -18,7 +18,7 @@ mod dead_letters;
 mod emits;
 mod rows;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -74,7 +74,8 @@ struct State {
     /// The token of each partition's only writer who may commit.
     tokens: HashMap<Partition, u64>,
     owners: Owners,
-    schemas: HashMap<Schema, SchemaId>,
+    /// By number. Every number that was ever given is kept, for rows name it.
+    schemas: BTreeMap<SchemaId, Schema>,
 }
 
 struct EmbeddedWriter {
@@ -185,9 +186,7 @@ impl OnlineStore for EmbeddedStore {
     }
 
     async fn schemas(&self) -> Result<Vec<(SchemaId, Schema)>, Error> {
-        let mut schemas: Vec<_> = self.shared.state().schemas.iter().map(|(schema, id)| (*id, schema.clone())).collect();
-        schemas.sort_by_key(|(id, _)| *id);
-        Ok(schemas)
+        Ok(self.shared.state().schemas.iter().map(|(id, schema)| (*id, schema.clone())).collect())
     }
 
     async fn places(&self, partitions: &[Partition]) -> Result<Vec<Place>, Error> {
@@ -227,24 +226,24 @@ impl Shared {
 
     fn intern(&self, schema: Schema) -> Result<SchemaId, Error> {
         let mut state = self.state();
-        if let Some(id) = state.schemas.get(&schema) {
+        if let Some((id, _)) = state.schemas.iter().find(|(_, known)| **known == schema) {
             return Ok(*id);
         }
-        let id = SchemaId(state.schemas.values().map(|id| id.0).max().unwrap_or(0).saturating_add(1));
+        let id = SchemaId(state.schemas.keys().next_back().map_or(0, |id| id.0).saturating_add(1));
         let mut batch = self.folder.batch();
         batch.insert(&self.schemas, id.0.to_be_bytes(), serde_json::to_vec(&schema).map_err(failed)?);
         self.folder.commit(batch).map_err(failed)?;
-        state.schemas.insert(schema, id);
+        state.schemas.insert(id, schema);
         Ok(id)
     }
 }
 
-fn load_schemas(schemas: &Keyspace) -> Result<HashMap<Schema, SchemaId>, Error> {
+fn load_schemas(schemas: &Keyspace) -> Result<BTreeMap<SchemaId, Schema>, Error> {
     let load = |guard: fjall::Guard| {
         let (id, schema) = guard.into_inner().map_err(failed)?;
         let id = id.first_chunk().map(|id| SchemaId(u32::from_be_bytes(*id))).ok_or_else(|| Error::Corrupt("a schema's number".into()))?;
         let schema = serde_json::from_slice(&schema).map_err(|error| Error::Corrupt(format!("schema {}: {error}", id.0)))?;
-        Ok((schema, id))
+        Ok((id, schema))
     };
     schemas.iter().map(load).collect()
 }

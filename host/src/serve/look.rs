@@ -124,11 +124,11 @@ impl Looked {
 impl PlannedView {
     /// For an entity of which nothing is stored.
     pub(super) fn absent(&self, at: At) -> Looked {
-        if let At::Past(moment, now) = at
-            && self.forgets()
-            && moment.0 < now.0.saturating_sub(self.kept.history())
-        {
-            return Looked::outside_history();
+        if let At::Past(moment, now) = at {
+            let forgotten_before = self.forgets().then(|| Timestamp(now.0.saturating_sub(self.kept.history())));
+            if Some(moment) < forgotten_before.max(self.forgotten_before) {
+                return Looked::outside_history();
+            }
         }
         Looked { windows: self.windows_of_nothing(), ..Looked::default() }
     }

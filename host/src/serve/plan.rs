@@ -59,6 +59,8 @@ pub(super) struct PlannedView {
     pub(super) view: Arc<View>,
     /// What it keeps beside the newest row.
     pub(super) kept: window::Plan,
+    /// Before this moment entities may have been there that earlier versions have forgotten.
+    pub(super) forgotten_before: Option<Timestamp>,
     /// For its rows.
     pub(super) rows: Arc<Mapping>,
     /// For its windows.
@@ -208,7 +210,8 @@ impl Plan {
             let windows = Arc::new(Mapping::new(all(), index, true, view.component, &view.windows));
             let empty = finish(&window::Entity::new(&kept), &kept, Timestamp(0), SchemaId(0))?;
             let longest = Longest::of(&view);
-            Ok(PlannedView { view, kept, rows, windows, empty, longest, computed, sources })
+            let forgotten_before = catalog.forgotten_before.get(&view.name).copied();
+            Ok(PlannedView { view, kept, forgotten_before, rows, windows, empty, longest, computed, sources })
         });
         let views = views.collect::<Result<Vec<PlannedView>, ApiError>>()?;
         let kind = |column: &PlannedColumn| views.get(column.view).map(|view| view.kind_of(&column.field)).unwrap_or_default();

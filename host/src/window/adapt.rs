@@ -163,7 +163,7 @@ fn adapt_contribution(version: Version, packed: Option<&[u8]>, row: Option<&Byte
     let of_row = row.as_ref().map_or_else(|| Some(Vec::new()), |row| values(row, from.outputs))?;
     let value = |(output, kind): &(usize, Kind)| -> Option<Value<'_>> {
         let output = to.outputs.get(*output)?;
-        let is_kept = |(of, known): &(usize, Kind)| known == kind && from.outputs.get(*of).is_some_and(|known| known.name == output.name);
+        let is_kept = |(of, known): &(usize, Kind)| known == kind && from.outputs.get(*of).is_some_and(|known| is_same(known, output));
         let kept = packed.and_then(|_| from.plan.columns.iter().position(is_kept));
         match kept {
             Some(kept) => known.get(kept).copied().flatten(),

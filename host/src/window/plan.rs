@@ -41,13 +41,15 @@ pub(super) struct Planned {
     /// The column's name, for those who compare plans.
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// Of a vector.
+    pub(super) width: Option<u32>,
     pub(super) shape: Shape,
 }
 
 impl Planned {
     /// Whether what is kept in this cell can go on in the other.
     pub(super) fn goes_on(&self, other: &Planned) -> bool {
-        self.name == other.name && self.kind == other.kind && self.shape.answers_for(other.shape)
+        (&self.name, self.kind, self.width) == (&other.name, other.kind, other.width) && self.shape.answers_for(other.shape)
     }
 }
 
@@ -68,13 +70,13 @@ impl Plan {
         let mut plan = Plan { columns: Vec::new(), windows: Vec::new(), features: Vec::new(), history, exact: kept.exact };
         for aggregation in &kept.aggregations {
             let Some(output) = outputs.iter().position(|field| field.name == aggregation.column) else { continue };
-            let kind = outputs.get(output).map_or(Kind::Integer, |field| field.kind);
-            plan.add(output, kind, aggregation, &kept.aggregations);
+            let (kind, width) = outputs.get(output).map_or((Kind::Integer, None), |field| (field.kind, field.width));
+            plan.add(output, (kind, width), aggregation, &kept.aggregations);
         }
         plan
     }
 
-    fn add(&mut self, output: usize, kind: Kind, aggregation: &Aggregation, all: &[Aggregation]) {
+    fn add(&mut self, output: usize, (kind, width): (Kind, Option<u32>), aggregation: &Aggregation, all: &[Aggregation]) {
         let length = aggregation.window_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000));
         let column = self.columns.iter().position(|known| *known == (output, kind)).unwrap_or_else(|| {
             self.columns.push((output, kind));
@@ -92,7 +94,7 @@ impl Plan {
         let shape = neighbours.map(|other| shape(other.function, kind)).fold(shape(aggregation.function, kind), most);
         let Some(cells) = self.windows.get_mut(window).map(|window| &mut window.cells) else { return };
         let cell = cells.iter().position(|known| known.column == column && known.shape == shape).unwrap_or_else(|| {
-            cells.push(Planned { column, name: aggregation.column.clone(), kind, shape });
+            cells.push(Planned { column, name: aggregation.column.clone(), kind, width, shape });
             cells.len() - 1
         });
         self.features.push(Feature { window, cell, function: aggregation.function, kind });
@@ -207,7 +209,7 @@ impl Feature {
             (Aggregate::Count, Cell::Count(count)) => push(integer(*count)),
             (Aggregate::Sum | Aggregate::Mean, Cell::Integers(0, _)) => push(None),
             (Aggregate::Sum, Cell::Integers(_, sum)) => push(i64::try_from(*sum).ok().map(Value::Integer)),
-            (Aggregate::Mean, Cell::Integers(count, sum)) => push(Some(Value::Float(*sum as f64 / *count as f64))),
+            (Aggregate::Mean, Cell::Integers(count, sum)) => push(Some(Value::Float(mean(*sum, *count)))),
             (Aggregate::Sum | Aggregate::Mean, Cell::Floats(total)) => {
                 let value = if self.function == Aggregate::Sum { total.sum() } else { total.mean() };
                 push((total.count > 0).then_some(Value::Float(value)));
@@ -236,6 +238,17 @@ impl Feature {
             _ => push(None),
         }
     }
+}
+
+/// The float nearest to the quotient, rounded once. `count` is not 0.
+fn mean(sum: i128, count: u64) -> f64 {
+    let (magnitude, count) = (sum.unsigned_abs(), u128::from(count.max(1)));
+    // So far to the left that the quotient has at least 64 bits. What remains can only matter where it decides a tie, and there one bit says enough.
+    let shift = magnitude.leading_zeros().min(127);
+    let scaled = magnitude << shift;
+    let quotient = scaled / count | u128::from(scaled % count != 0);
+    let mean = quotient as f64 * 2_f64.powi(-(shift as i32));
+    if sum < 0 { -mean } else { mean }
 }
 
 fn integer(number: u64) -> Option<Value<'static>> {

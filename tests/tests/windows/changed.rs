@@ -294,6 +294,16 @@ fn what_has_expired_is_outside_history_with_and_without_a_max_age() {
         send(&host, &[("a", now())]);
         assert_eq!(told(&host, "a", &["n", "total"], Some(first)), outside, "{store}, and the entity has come again");
         assert_eq!(told(&host, "a", &["total"], None), [json!(1.5)]);
+        // A version that keeps more, or for ever, does not know whom the one before has forgotten.
+        let longer = [("expire_secs", "1"), ("history_secs", "3600"), ("aggregations", aggregations.as_str())];
+        for options in [&longer[..], &longer[1..]] {
+            accepted(put(&host, &orders(), options));
+            let after = now();
+            for id in ["a", "nobody"] {
+                assert_eq!(told(&host, id, &["n", "total"], Some(first)), outside, "{store}, {id}, {options:?}");
+            }
+            assert_eq!(told(&host, "nobody", &["n", "total"], Some(after)), [json!(0), json!("not_found")], "{store}, {options:?}");
+        }
         host.stop();
     }
 }
