@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode};
 
 use log_end::LogEnds;
 pub use log_end::Retention;
@@ -30,6 +30,11 @@ const FORMAT: u32 = 1;
 const JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// Rows gathered in memory, for each keyspace, before they go to disk as a sorted table.
 const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of a value from which on it lies apart from its key.
+const APART_BYTES_MIN: u32 = 256;
+/// Threads that write tables and merge them. Of several, the engine keeps the first from merging, and as long as there is something to merge, that one takes the order and hands it
+/// back without a pause: a whole core for nothing.
+const WORKERS: usize = 1;
 
 /// When a commit is safe from what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +147,7 @@ impl DataFolder {
         let database = Database::builder(path.join("database"))
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES_MAX)
-            .worker_threads(2)
+            .worker_threads(WORKERS)
             .open()
             .map_err(|error| Error::Database { path: path.clone(), reason: error.to_string() })?;
         let unsynced = Arc::new(AtomicBool::new(false));
@@ -197,7 +202,19 @@ impl DataFolder {
 
     /// Opens one ordered map of the database. `name` is 1 to 255 ASCII letters and `_`.
     pub fn keyspace(&self, name: &str) -> Result<Keyspace, Error> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        self.open_keyspace(name, KeyspaceCreateOptions::default)
+    }
+
+    /// Opens one whose values are replaced again and again, and may be large. Those from [`APART_BYTES_MIN`] on lie in files beside the sorted tables, which have only where:
+    /// so what it costs to write one does not grow with how many there are, for tables are merged and written again, and values are not. A keyspace that an older
+    /// version of this program made stays as it was made.
+    pub fn keyspace_of_values(&self, name: &str) -> Result<Keyspace, Error> {
+        let apart = || KvSeparationOptions::default().separation_threshold(APART_BYTES_MIN).compression(CompressionType::None);
+        self.open_keyspace(name, || KeyspaceCreateOptions::default().with_kv_separation(Some(apart())))
+    }
+
+    fn open_keyspace(&self, name: &str, options: impl FnOnce() -> KeyspaceCreateOptions) -> Result<Keyspace, Error> {
+        let options = || options().max_memtable_size(MEMTABLE_BYTES);
         self.inner.database.keyspace(name, options).map_err(|error| self.failed(&error))
     }
 

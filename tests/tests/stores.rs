@@ -24,6 +24,7 @@ const STORES: &[(&str, Make)] = &[
     ("memory", || Box::new(Memory(MemoryStore::new(50)))),
     ("embedded", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 << 20 })),
     ("embedded with hardly any cache", || Box::new(Embedded { folder: tempfile::tempdir().unwrap(), row_cache_bytes: 1 })),
+    ("embedded in a folder of an older version", || Box::new(Embedded { folder: folder_of_an_older_version(), row_cache_bytes: 1 })),
     ("redis", || Box::new(Redis(RedisServer::start(), None))),
     ("feast_redis", || Box::new(Redis(RedisServer::start(), Some(FeastLayout::default())))),
 ];
@@ -64,6 +65,13 @@ impl Factory for Embedded {
     fn dead_letters_max(&self) -> u64 {
         50
     }
+}
+
+/// Its rows lie with their keys, whatever their length.
+fn folder_of_an_older_version() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    open_folder(folder.path()).keyspace("rows").unwrap();
+    folder
 }
 
 /// The server, and how rows are laid out for Feast.
@@ -213,6 +221,8 @@ fn a_data_folder_has_one_host_a_stable_name_and_a_format() {
 
 const KILLED_CHILD: &str = "GRISTMILL_TEST_KILLED_CHILD";
 const ROWS_A_COMMIT: u64 = 20;
+/// Bytes of every fourth row: so many that tables are written and merged between two kills, and while one happens.
+const LARGE_ROW_BYTES: usize = 60_000;
 
 /// Not a test of its own: the process that [`killed_at_any_point_nothing_acknowledged_is_lost`] starts and kills.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,7 +238,8 @@ async fn killed_child() {
     loop {
         let number = writer.place().commits + 1;
         let version = version(number as i64, number);
-        let rows: Vec<_> = (0..ROWS_A_COMMIT).map(|key| (format!("v:{key}"), version, row(version, b"killed"))).collect();
+        let value = |key: u64| vec![b'k'; if key % 4 == 0 { LARGE_ROW_BYTES } else { 6 }];
+        let rows: Vec<_> = (0..ROWS_A_COMMIT).map(|key| (format!("v:{key}"), version, row(version, &value(key)))).collect();
         writer.commit(&commit_of(number, &rows)).await.unwrap();
         let id = log.append(&entries([number])).await.unwrap()[0];
         writeln!(out, "\n@{number} {id}").unwrap();
@@ -266,8 +277,10 @@ async fn check_after_kill(path: &Path, number: u64, id: EntryId) {
     assert!(place.commits >= number, "commit {number} was acknowledged, and {} are stored", place.commits);
     assert_eq!(place.last.unwrap().seq, place.commits);
     let keys: Vec<_> = (0..ROWS_A_COMMIT).map(|key| format!("v:{key}").into_bytes()).collect();
-    for found in store.read(&keys).await.unwrap() {
-        let version = Header::read(&found.expect("every key was written")).unwrap().version;
+    for (key, found) in store.read(&keys).await.unwrap().into_iter().enumerate() {
+        let found = found.expect("every key was written");
+        assert_eq!(found.len() > LARGE_ROW_BYTES, key % 4 == 0);
+        let version = Header::read(&found).unwrap().version;
         assert_eq!(version.entry_id.seq, place.commits, "all rows are those of the commit that the place tells of");
     }
     let log = Log::open(&folder, "s", Retention::default()).unwrap();

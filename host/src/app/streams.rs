@@ -37,7 +37,8 @@ impl OpenStore {
         Ok(match &config.store {
             Store::Memory => OpenStore::Memory(Arc::new(MemoryStore::new(dead_letters_max))),
             Store::Embedded(store) => {
-                let options = embedded::Options { row_cache_bytes: store.cache_bytes, dead_letters_max };
+                let row_cache_bytes = store.cache_bytes.unwrap_or_else(embedded::row_cache_bytes);
+                let options = embedded::Options { row_cache_bytes, dead_letters_max };
                 OpenStore::Embedded(Arc::new(EmbeddedStore::open(folder, options)?))
             }
             Store::Redis(redis) => OpenStore::Redis(Arc::new(open_redis(config, redis, None)?)),

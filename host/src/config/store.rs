@@ -47,8 +47,8 @@ impl Default for Store {
 /// `[store] type = "embedded"`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EmbeddedStore {
-    /// Memory for recently used rows, in bytes.
-    pub cache_bytes: u64,
+    /// Memory for recently used rows, in bytes; where absent, a part of what there is, see [`crate::online_store::embedded::row_cache_bytes`].
+    pub cache_bytes: Option<u64>,
     /// When a commit is on disk.
     pub durability: Durability,
     /// With `buffer`: time between two syncs in milliseconds.
@@ -57,7 +57,7 @@ pub struct EmbeddedStore {
 
 impl Default for EmbeddedStore {
     fn default() -> EmbeddedStore {
-        EmbeddedStore { cache_bytes: 64 << 20, durability: Durability::Buffer, sync_every_ms: 100 }
+        EmbeddedStore { cache_bytes: None, durability: Durability::Buffer, sync_every_ms: 100 }
     }
 }
 
@@ -201,7 +201,7 @@ impl TryFrom<StoreText> for Store {
             StoreType::Embedded => {
                 let default = EmbeddedStore::default();
                 Store::Embedded(EmbeddedStore {
-                    cache_bytes: cache_bytes.unwrap_or(default.cache_bytes),
+                    cache_bytes,
                     durability: durability.unwrap_or(default.durability),
                     sync_every_ms: sync_every_ms.unwrap_or(default.sync_every_ms),
                 })

@@ -16,6 +16,7 @@
 mod commit;
 mod dead_letters;
 mod emits;
+mod memory;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,11 +26,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fjall::Keyspace;
 
+pub use self::memory::row_cache_bytes;
 use self::rows::{RowCache, StoredRow};
 use super::owners::Owners;
 use super::{DeadLetters, Error, OnlineStore, Writer, Writers};
 use crate::data_folder::{Claim, DataFolder};
 use crate::model::{Location, Partition, Place, Schema, SchemaId, Timestamp, Version};
+
+/// Threads that look for the rows of one read, at most.
+const LOADERS_MAX: usize = 4;
+/// Rows for which it pays to wake one more thread.
+const LOADED_TOGETHER_MIN: usize = 64;
 
 /// How to open the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { row_cache_bytes: 64 * 1024 * 1024, dead_letters_max: 100_000 }
+        Options { row_cache_bytes: memory::row_cache_bytes(), dead_letters_max: 100_000 }
     }
 }
 
@@ -64,6 +71,8 @@ struct Shared {
     // Held for the whole of a commit, so that commits follow one another.
     state: Mutex<State>,
     dead_letters_max: u64,
+    /// How many threads look for the rows of one read.
+    loaders: usize,
     _claim: Claim,
     folder: DataFolder,
 }
@@ -91,7 +100,8 @@ impl EmbeddedStore {
     pub fn open(folder: &DataFolder, options: Options) -> Result<EmbeddedStore, Error> {
         let claim = folder.claim("the online store").map_err(failed)?;
         let open = |name| folder.keyspace(name).map_err(failed);
-        let (rows, schemas, counts) = (open("rows")?, open("schemas")?, open("counts")?);
+        let rows = folder.keyspace_of_values("rows").map_err(failed)?;
+        let (schemas, counts) = (open("schemas")?, open("counts")?);
         let state = State {
             high_water: load_high_water(&rows, &counts)?,
             tokens: HashMap::new(),
@@ -109,6 +119,7 @@ impl EmbeddedStore {
             cache: RowCache::new(options.row_cache_bytes),
             state: Mutex::new(state),
             dead_letters_max: options.dead_letters_max,
+            loaders: std::thread::available_parallelism().map_or(1, usize::from).min(LOADERS_MAX),
             _claim: claim,
             folder: folder.clone(),
         };
@@ -119,6 +130,28 @@ impl EmbeddedStore {
     /// again at once when it returns `rows_max`.
     pub async fn sweep(&self, now: Timestamp, rows_max: usize) -> Result<usize, Error> {
         self.blocking(move |shared| shared.sweep(now, rows_max)).await
+    }
+
+    /// The rows under these keys, which the cache does not have, each with the number that came with its key.
+    async fn load_all(&self, mut missed: Vec<(usize, Vec<u8>)>) -> Result<Vec<(usize, Option<StoredRow>)>, Error> {
+        // Neighbours share most of the way to them, and what they have looked at on it is still at hand.
+        missed.sort_unstable_by(|(_, one), (_, other)| one.cmp(other));
+        let share = missed.len().div_ceil(self.shared.loaders).max(LOADED_TOGETHER_MIN);
+        let mut loading = Vec::new();
+        while !missed.is_empty() {
+            let part = missed.split_off(missed.len().saturating_sub(share));
+            let load = move |shared: &Shared| {
+                let loaded = part.into_iter().map(|(index, key)| Ok((index, shared.load(&key)?)));
+                loaded.collect::<Result<Vec<_>, Error>>()
+            };
+            let shared = self.shared.clone();
+            loading.push(tokio::task::spawn_blocking(move || load(&shared)));
+        }
+        let mut loaded = Vec::new();
+        for part in loading {
+            loaded.append(&mut part.await.map_err(failed)??);
+        }
+        Ok(loaded)
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
@@ -139,14 +172,7 @@ impl OnlineStore for EmbeddedStore {
             }
             found.push(cached.flatten().and_then(|row| row.live(now)));
         }
-        if missed.is_empty() {
-            return Ok(found);
-        }
-        let load = move |shared: &Shared| {
-            let loaded = missed.into_iter().map(|(index, key)| Ok((index, shared.load(&key)?)));
-            loaded.collect::<Result<Vec<_>, Error>>()
-        };
-        for (index, row) in self.blocking(load).await? {
+        for (index, row) in self.load_all(missed).await? {
             if let Some(slot) = found.get_mut(index) {
                 *slot = row.and_then(|row| row.live(now));
             }
