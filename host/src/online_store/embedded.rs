@@ -49,7 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { row_cache_bytes: memory::row_cache_bytes(), dead_letters_max: 100_000 }
+        Options { row_cache_bytes: row_cache_bytes(), dead_letters_max: 100_000 }
     }
 }
 

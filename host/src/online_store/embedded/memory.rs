@@ -61,7 +61,11 @@ mod tests {
             ("/sys/fs/cgroup/memory.max", "4294967296\n"),
         ]);
         assert_eq!(of_groups(own, nested), Some(2 << 30), "of those around it, the least");
-        assert_eq!(of_groups("0::/../..\n", files(&[("/sys/fs/cgroup/memory.max", "1073741824\n")])), Some(1 << 30), "inside of a container");
+        assert_eq!(
+            of_groups("0::/../..\n", files(&[("/sys/fs/cgroup/memory.max", "1073741824\n")])),
+            Some(1 << 30),
+            "inside of a container"
+        );
         let old = files(&[("/sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes", "536870912\n")]);
         assert_eq!(of_groups("4:cpu,cpuacct:/docker/a\n3:memory:/docker/a\n", old), Some(512 << 20));
         assert_eq!(of_groups("", files(&[])), None);
