@@ -142,7 +142,7 @@ fn the_reference_shows_every_kind_of_store() {
         ("type = \"memory\"", Store::Memory),
         ("type = \"redis\"", Store::Redis(RedisStore::default())),
         ("type = \"feast_redis\"", Store::FeastRedis(FeastRedisStore { key_ttl_secs: Some(2_592_000), ..FeastRedisStore::default() })),
-        ("type = \"embedded\"", Store::Embedded(EmbeddedStore::default())),
+        ("type = \"embedded\"", Store::Embedded(EmbeddedStore { cache_bytes: Some(64 << 20), ..EmbeddedStore::default() })),
     ] {
         let text = uncommented(REFERENCE);
         let block = text.split("[store]").skip(1).find(|rest| rest.contains(block)).expect("the reference shows it");
