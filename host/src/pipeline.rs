@@ -50,7 +50,7 @@ use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
 
 use batch::Built;
-pub use binding::{Binding, OtherStates, Transforms};
+pub use binding::{Binding, OtherStates, Others, Transforms};
 use cuts::Swaps;
 pub use emit::Emit;
 use owed::Owed;
@@ -133,6 +133,8 @@ enum Stop {
     NotOurs,
     #[error("this host has not taken over yet what another one has worked by here; it does so as soon as it can")]
     Behind,
+    #[error("{0}")]
+    Unknown(String),
     #[error("shutting down")]
     Shutdown,
 }
@@ -170,7 +172,7 @@ impl Pipeline {
     }
 
     fn report(&self, stop: &Stop, known: &mut Place) {
-        if let Stop::Behind = stop {
+        if let Stop::Behind | Stop::Unknown(_) = stop {
             tracing::debug!(partition = %self.partition, "not taken: {stop}");
             self.health.send_replace(Health::StandingBy(stop.to_string()));
             return;
@@ -196,7 +198,7 @@ impl Pipeline {
             Stop::Source(_) => "source",
             Stop::Store(_) => "online_store",
             Stop::Build(error) => error.part(),
-            Stop::Interrupted(_) | Stop::NotOurs | Stop::Behind | Stop::Shutdown => "transform",
+            Stop::Interrupted(_) | Stop::NotOurs | Stop::Behind | Stop::Unknown(_) | Stop::Shutdown => "transform",
         });
         self.health.send_replace(Health::Waiting(stop.to_string()));
     }
@@ -214,16 +216,21 @@ impl Pipeline {
         self.check_revision().await?;
         let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
         self.compare(known, writer.place());
-        let (mut swaps, mut transforms) = (Swaps::default(), self.transforms.load_full());
+        let mut swaps = Swaps::default();
         let begun = async {
             self.check_revision().await?;
+            // Not a set from before that.
+            let transforms = self.transforms.load_full();
             self.begin(&mut *writer).await?;
-            self.leave(&mut *writer, &mut swaps, &transforms).await
+            self.leave(&mut *writer, &mut swaps, &transforms).await.map(|()| transforms)
         };
-        if let Err(stop) = begun.await {
-            self.release(writer).await;
-            return Err(stop);
-        }
+        let mut transforms = match begun.await {
+            Ok(transforms) => transforms,
+            Err(stop) => {
+                self.release(writer).await;
+                return Err(stop);
+            }
+        };
         let source = (self.open_source)(writer.place()).await?;
         self.progress.send_replace(writer.place().last);
         self.health.send_replace(Health::Running);
@@ -245,7 +252,7 @@ impl Pipeline {
                         self.acknowledge(&*source, Vec::new(), &mut owed).await;
                     }
                     match self.renew(&mut *writer).await {
-                        Ok(()) => self.replay_asked(&mut *writer, shutdown).await,
+                        Ok(()) => self.replay_asked(&mut *writer, &mut swaps, shutdown).await,
                         stop => stop,
                     }
                 }
@@ -253,7 +260,7 @@ impl Pipeline {
                     transforms = self.transforms.load_full();
                     self.leave(&mut *writer, &mut swaps, &transforms).await
                 }
-                Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
+                Some(replay) = replays.recv() => self.replay(&mut *writer, replay, &mut swaps, shutdown).await,
                 delivery = read_ahead.next() => match delivery {
                     Ok(delivery) => self.batch(&mut *writer, &*source, delivery, (&mut owed, &mut swaps), shutdown).await,
                     Err(error) => Err(error.into()),

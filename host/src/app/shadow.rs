@@ -18,7 +18,7 @@ use super::commands;
 use super::transforms::{Registry, Source};
 use super::versions::{Origin, digest};
 use crate::model::{Digest, SchemaId, ShadowGates, ShadowReport, Timestamp, View};
-use crate::pipeline::{Binding, OtherStates, Shadow, difference};
+use crate::pipeline::{Binding, Others, Shadow, difference};
 use crate::serve::{self, Refusal, RefusalKind, TransformInfo};
 
 /// Time that a shadow has for one batch, in milliseconds, beyond its deadline for a call.
@@ -167,7 +167,7 @@ impl Core {
             entity_bytes_max: kept.options.entity_bytes_max,
             // It is given what the version in force is given.
             ahead_max_secs,
-            others: OtherStates::default(),
+            others: Others::default(),
             emit: None,
             expire_secs: Some(STATES_EXPIRE_SECS),
             bisect_ms_max: BUDGET_MS,

@@ -73,6 +73,7 @@ impl Pipeline {
             let work = move || batch::build(&transforms, &delivery, &pipeline.partition, &stored, &pipeline.telemetry);
             match tokio::task::spawn_blocking(work).await? {
                 Ok(built) => return Ok(built),
+                Err(error @ batch::Error::Unknown { .. }) => return Err(Stop::Unknown(error.to_string())),
                 Err(error) if error.disposition() == Disposition::Retry => self.retry(error.part(), &error, &mut backoff, shutdown).await?,
                 Err(error) => return Err(error.into()),
             }

@@ -52,6 +52,10 @@ impl Pipeline {
         if self.writers == Writers::Competing {
             return Ok(());
         }
+        // What was met is handed out again for nothing, and every time counts, as long as it is not known what it is.
+        if self.transforms.load().bindings().any(|binding| binding.others.wait()) {
+            return Err(Stop::Behind);
+        }
         let stored = self.stored_revision(&self.partition).await?;
         if stored > self.transforms.load().revisions.in_force.load(Ordering::SeqCst) { Err(Stop::Behind) } else { Ok(()) }
     }
