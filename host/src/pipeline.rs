@@ -33,6 +33,7 @@ mod revision;
 mod shadow;
 mod share;
 mod states;
+mod stop;
 mod stored;
 pub mod trial;
 
@@ -45,7 +46,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::changes::Changes;
 use crate::model::{Commit, Disposition, EntryId, Format, Partition, Place, Timestamp};
-use crate::online_store::{self, OnlineStore, Writer, Writers};
+use crate::online_store::{OnlineStore, Writer, Writers};
 use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
 
@@ -59,6 +60,7 @@ pub use replay::{Replay, Replayed};
 pub use revision::{Begin, Revisions};
 pub use shadow::{Shadow, difference};
 pub use share::{Sharing, Turn};
+use stop::Stop;
 
 mod futures_like {
     //! A boxed future, the one thing that would be wanted from a crate of futures.
@@ -118,27 +120,6 @@ pub enum Health {
     Stopped,
 }
 
-/// Why a session with a writer and a source ended.
-#[derive(Debug, thiserror::Error)]
-enum Stop {
-    #[error(transparent)]
-    Source(#[from] source::Error),
-    #[error(transparent)]
-    Store(#[from] online_store::Error),
-    #[error(transparent)]
-    Build(#[from] batch::Error),
-    #[error("the work on a batch was interrupted: {0}")]
-    Interrupted(#[from] tokio::task::JoinError),
-    #[error("the partition is another host's now")]
-    NotOurs,
-    #[error("this host has not taken over yet what another one has worked by here; it does so as soon as it can")]
-    Behind,
-    #[error("{0}")]
-    Unknown(String),
-    #[error("shutting down")]
-    Shutdown,
-}
-
 impl Pipeline {
     /// Works until `shutdown` turns true, and then finishes the batch in hand.
     pub async fn run(self, mut replays: mpsc::Receiver<Replay>, mut shutdown: watch::Receiver<bool>) {
@@ -169,38 +150,6 @@ impl Pipeline {
             }
         }
         pipeline.health.send_replace(Health::Stopped);
-    }
-
-    fn report(&self, stop: &Stop, known: &mut Place) {
-        if let Stop::Behind | Stop::Unknown(_) = stop {
-            tracing::debug!(partition = %self.partition, "not taken: {stop}");
-            self.health.send_replace(Health::StandingBy(stop.to_string()));
-            return;
-        }
-        if let Stop::NotOurs = stop {
-            tracing::info!(partition = %self.partition, "given up: {stop}");
-            self.health.send_replace(Health::StandingBy(stop.to_string()));
-            return;
-        }
-        if let Stop::Store(online_store::Error::Held { .. }) = stop {
-            tracing::debug!(partition = %self.partition, "standing by: {stop}");
-            self.health.send_replace(Health::StandingBy(stop.to_string()));
-            return;
-        }
-        if let Stop::Store(online_store::Error::PlaceLost { .. })
-        | Stop::Source(source::Error::FellBack { .. } | source::Error::StoreFellBack { .. }) = stop
-        {
-            self.telemetry.places_lost();
-            *known = Place::default();
-        }
-        tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
-        self.telemetry.restarts(match stop {
-            Stop::Source(_) => "source",
-            Stop::Store(_) => "online_store",
-            Stop::Build(error) => error.part(),
-            Stop::Interrupted(_) | Stop::NotOurs | Stop::Behind | Stop::Unknown(_) | Stop::Shutdown => "transform",
-        });
-        self.health.send_replace(Health::Waiting(stop.to_string()));
     }
 
     /// One writer, one source, batch after batch, until something says stop.
