@@ -161,25 +161,8 @@ impl Pipeline {
     ) -> Result<(), Stop> {
         let is_own = self.turn.as_ref().is_none_or(|turn| *turn.borrow() == Turn::Own);
         let mut given_up = std::pin::pin!(self.turn_is_over(is_own));
-        // Before it is asked for, so that who is behind keeps nobody from taking it.
-        self.check_revision().await?;
-        let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
-        self.compare(known, writer.place());
         let mut swaps = Swaps::default();
-        let begun = async {
-            self.check_revision().await?;
-            // Not a set from before that.
-            let transforms = self.transforms.load_full();
-            self.begin(&mut *writer).await?;
-            self.leave(&mut *writer, &mut swaps, &transforms).await.map(|()| transforms)
-        };
-        let mut transforms = match begun.await {
-            Ok(transforms) => transforms,
-            Err(stop) => {
-                self.release(writer).await;
-                return Err(stop);
-            }
-        };
+        let (mut writer, mut transforms) = self.take(is_own, known, &mut swaps).await?;
         let source = (self.open_source)(writer.place()).await?;
         self.progress.send_replace(writer.place().last);
         self.health.send_replace(Health::Running);
@@ -226,6 +209,33 @@ impl Pipeline {
         *known = writer.place();
         self.release(writer).await;
         ended
+    }
+
+    /// Takes the partition, if this host is as far as whoever has worked on it.
+    async fn take(
+        self: &Arc<Self>,
+        is_own: bool,
+        known: &mut Place,
+        swaps: &mut Swaps,
+    ) -> Result<(Box<dyn Writer>, Arc<Transforms>), Stop> {
+        // Before it is asked for, so that who is behind keeps nobody from taking it.
+        self.check_revision().await?;
+        let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
+        self.compare(known, writer.place());
+        let begun = async {
+            self.check_revision().await?;
+            // Not a set from before that.
+            let transforms = self.transforms.load_full();
+            self.begin(&mut *writer).await?;
+            self.leave(&mut *writer, swaps, &transforms).await.map(|()| transforms)
+        };
+        match begun.await {
+            Ok(transforms) => Ok((writer, transforms)),
+            Err(stop) => {
+                self.release(writer).await;
+                Err(stop)
+            }
+        }
     }
 
     async fn release(&self, writer: Box<dyn Writer>) {

@@ -2,6 +2,8 @@
 
 #[path = "shared/folds.rs"]
 mod folds;
+#[path = "shared/shadows.rs"]
+mod shadows;
 #[path = "shared/streams.rs"]
 mod streams;
 

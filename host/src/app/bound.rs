@@ -272,14 +272,6 @@ pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOption
     if !is_stream_name(&stream) {
         bail!("{stream:?} cannot name a stream; use 1 to 255 printable ASCII characters and no spaces");
     }
-    if shares_book(config) && !config.streams.contains_key(&stream) {
-        bail!(
-            "stream `{stream}` is in no [streams.{stream}], so it would be a log of its own in the data folder of each host, and hosts with this \
-             store and these streams share what is put to one of them: describe it in [streams.{stream}] with type = \"redis_streams\" on all of \
-             them, or read a stream that is there ({})",
-            config.streams.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
-        );
-    }
     options.check_inputs(spec)?;
     let entity = spec.entity.iter().filter_map(|name| spec.inputs.iter().find(|field| field.name == *name)).cloned().collect();
     let partitioning = config.streams.get(&stream).and_then(|section| section.partitioning(&stream));
@@ -288,6 +280,14 @@ pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOption
         bail!(
             "the store is a cluster, where a commit reaches no further than a partition, and stream `{stream}` has none: give [streams.{stream}] \
              `partitions`, 1 will do, and `partition_by`"
+        );
+    }
+    if shares_book(config) && !config.streams.contains_key(&stream) {
+        bail!(
+            "stream `{stream}` is in no [streams.{stream}], so it would be a log of its own in the data folder of each host, and hosts with this \
+             store and these streams share what is put to one of them: describe it in [streams.{stream}] with type = \"redis_streams\" on all of \
+             them, or read a stream that is there ({})",
+            config.streams.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
         );
     }
     let kept = options.kept(spec);

@@ -116,6 +116,7 @@ impl Shared {
     }
 
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
+        self.queries.look_at(error);
         if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
             Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
         } else {

@@ -67,6 +67,9 @@ impl Pipeline {
 
     /// What a commit under this set carries, if the last one was made under an older revision.
     pub(super) async fn revision(&self, swaps: &mut Swaps, transforms: &Transforms) -> Result<Option<Put>, online_store::Error> {
+        if self.writers == Writers::Competing {
+            return Ok(None);
+        }
         let stored = match swaps.revision {
             Some(stored) => stored,
             None => self.stored_revision(&self.partition).await?,

@@ -9,7 +9,7 @@ use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisFuture, RedisResult, ServerErrorKind, Value};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 use tokio::sync::OnceCell;
 
 use super::{Address, Commands, Connection, Error, Reply};
@@ -214,12 +214,12 @@ impl Queries {
         }
     }
 
-    /// A server that has become another's replica keeps its connections, and will take nothing on them any more.
-    fn look_at<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)) {
+    /// Looks at what a query has failed of: a server that has become another's replica keeps its connections, and will take nothing on them any more.
+    pub fn look_at(&self, error: &RedisError) {
+        let errors = error.clone().into_server_errors();
+        if errors.iter().flat_map(|errors| errors.iter()).any(|(_, error)| error.kind() == Some(ServerErrorKind::ReadOnly)) {
             self.connect_anew();
         }
-        answer
     }
 }
 
@@ -227,20 +227,20 @@ impl ConnectionLike for Queries {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
             let kind = self.kind.load_full();
-            self.look_at(match &*kind {
+            match &*kind {
                 Kind::One(one) => one.clone().req_packed_command(command).await,
                 Kind::Cluster(cluster) => cluster.connect().await?.req_packed_command(command).await,
-            })
+            }
         })
     }
 
     fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let kind = self.kind.load_full();
-            self.look_at(match &*kind {
+            match &*kind {
                 Kind::One(one) => one.clone().req_packed_commands(pipeline, offset, count).await,
                 Kind::Cluster(cluster) => cluster.connect().await?.req_packed_commands(pipeline, offset, count).await,
-            })
+            }
         })
     }
 

@@ -64,7 +64,7 @@ fn seconds() -> Histogram {
 
 /// Seconds of a pause: finer where one is told from the next by what is promised, 0.25 ms to 10 ms, and coarser up to a minute.
 fn pauses() -> Histogram {
-    let fine = (1..=40).map(|quarter| f64::from(quarter) * 2.5e-4);
+    let fine = (1..=40).map(|quarter| f64::from(quarter) / 4_000.0);
     Histogram::new([2.5e-5, 5e-5, 1e-4].into_iter().chain(fine).chain([0.0125, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 60.0]))
 }
 
