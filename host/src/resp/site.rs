@@ -120,7 +120,7 @@ impl Site {
             .retries(RETRIES)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Kind::Cluster(ClusterQueries { client, connection: OnceCell::new() }))
+        Ok(Kind::Cluster(Box::new(ClusterQueries { client, connection: OnceCell::new() })))
     }
 }
 
@@ -182,7 +182,7 @@ pub struct Queries {
 
 enum Kind {
     One(ConnectionManager),
-    Cluster(ClusterQueries),
+    Cluster(Box<ClusterQueries>),
 }
 
 struct ClusterQueries {
