@@ -13,6 +13,7 @@ mod evolve;
 mod feast;
 mod folder;
 mod follow;
+mod others;
 mod replays;
 mod restart;
 mod services;

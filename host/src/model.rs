@@ -51,7 +51,7 @@ pub use one_line::one_line;
 pub use owned_value::OwnedValue;
 pub use partitioning::{PARTITIONS_MAX, Partitioning, cluster_slot, partition_tag};
 pub use service::{Service, ServiceName, Services};
-pub use shadow::{FeatureCounts, GivenUp, RowCounts, ShadowCounts, ShadowExample, ShadowGates, ShadowReport, SideCounts};
+pub use shadow::{FeatureCounts, GivenUp, RowCounts, ShadowCounts, ShadowExample, ShadowGates, ShadowPartitions, ShadowReport, SideCounts};
 pub use spec::{Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};
 pub use stored_state::StoredState;
 pub use timestamp::{ParseTimestampError, Timestamp};

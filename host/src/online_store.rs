@@ -20,6 +20,12 @@ pub trait OnlineStore: Send + Sync {
     /// The newest packed row under each key, in the order of `keys`, `None` where there is none or it has expired. One round trip.
     async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error>;
 
+    /// The same of a partition of which the caller holds the lease, for a commit that is to follow on `place`: fails with [`Error::Astray`] where whoever answers is not
+    /// as far.
+    async fn read_after(&self, _partition: &Partition, _place: Place, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        self.read(keys).await
+    }
+
     /// Opens a partition for writing. With [`Writers::Single`] this takes the partition's lease, and any earlier writer's next commit fails
     /// with [`Error::Fenced`]; while another host holds the lease it fails with [`Error::Held`].
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error>;
@@ -202,6 +208,18 @@ pub enum Error {
         /// The view's name.
         view: String,
     },
+    /// Whoever answers reads has not the commits that this host made: a failover has parted them. Nothing was made of the answer.
+    #[error(
+        "{partition} is read where {found} commits are stored, and committed to where {made} are: the server was replaced; starting over with the new one"
+    )]
+    Astray {
+        /// `stream/group/index`.
+        partition: String,
+        /// Commits that are stored where reads are answered.
+        found: u64,
+        /// Commits that this host made or found.
+        made: u64,
+    },
     /// What is stored cannot be read.
     #[error("the online store holds something that this version cannot read: {0}")]
     Corrupt(String),
@@ -219,9 +237,12 @@ impl Error {
         match self {
             // A folder that fails is no reason to read the same entries again and again: their deliveries are counted.
             Error::Unreachable { .. } | Error::Refused { .. } | Error::Held { .. } | Error::Folder(_) => Disposition::Retry,
-            Error::Fenced { .. } | Error::PlaceLost { .. } | Error::Outdated { .. } | Error::Corrupt(_) | Error::Config(_) => {
-                Disposition::Stop
-            }
+            Error::Fenced { .. }
+            | Error::PlaceLost { .. }
+            | Error::Outdated { .. }
+            | Error::Astray { .. }
+            | Error::Corrupt(_)
+            | Error::Config(_) => Disposition::Stop,
         }
     }
 }

@@ -33,6 +33,7 @@ mod revision;
 mod shadow;
 mod share;
 mod states;
+mod stop;
 mod stored;
 pub mod trial;
 
@@ -45,12 +46,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::changes::Changes;
 use crate::model::{Commit, Disposition, EntryId, Format, Partition, Place, Timestamp};
-use crate::online_store::{self, OnlineStore, Writer, Writers};
+use crate::online_store::{OnlineStore, Writer, Writers};
 use crate::source::{self, Delivery, Source};
 use crate::telemetry::{Stage, StreamTelemetry};
 
 use batch::Built;
-pub use binding::{Binding, OtherStates, Transforms};
+pub use binding::{Binding, OtherStates, Others, Transforms};
 use cuts::Swaps;
 pub use emit::Emit;
 use owed::Owed;
@@ -59,6 +60,7 @@ pub use replay::{Replay, Replayed};
 pub use revision::{Begin, Revisions};
 pub use shadow::{Shadow, difference};
 pub use share::{Sharing, Turn};
+use stop::Stop;
 
 mod futures_like {
     //! A boxed future, the one thing that would be wanted from a crate of futures.
@@ -118,25 +120,6 @@ pub enum Health {
     Stopped,
 }
 
-/// Why a session with a writer and a source ended.
-#[derive(Debug, thiserror::Error)]
-enum Stop {
-    #[error(transparent)]
-    Source(#[from] source::Error),
-    #[error(transparent)]
-    Store(#[from] online_store::Error),
-    #[error(transparent)]
-    Build(#[from] batch::Error),
-    #[error("the work on a batch was interrupted: {0}")]
-    Interrupted(#[from] tokio::task::JoinError),
-    #[error("the partition is another host's now")]
-    NotOurs,
-    #[error("this host has not taken over yet what another one has worked by here; it does so as soon as it can")]
-    Behind,
-    #[error("shutting down")]
-    Shutdown,
-}
-
 impl Pipeline {
     /// Works until `shutdown` turns true, and then finishes the batch in hand.
     pub async fn run(self, mut replays: mpsc::Receiver<Replay>, mut shutdown: watch::Receiver<bool>) {
@@ -169,38 +152,6 @@ impl Pipeline {
         pipeline.health.send_replace(Health::Stopped);
     }
 
-    fn report(&self, stop: &Stop, known: &mut Place) {
-        if let Stop::Behind = stop {
-            tracing::debug!(partition = %self.partition, "not taken: {stop}");
-            self.health.send_replace(Health::StandingBy(stop.to_string()));
-            return;
-        }
-        if let Stop::NotOurs = stop {
-            tracing::info!(partition = %self.partition, "given up: {stop}");
-            self.health.send_replace(Health::StandingBy(stop.to_string()));
-            return;
-        }
-        if let Stop::Store(online_store::Error::Held { .. }) = stop {
-            tracing::debug!(partition = %self.partition, "standing by: {stop}");
-            self.health.send_replace(Health::StandingBy(stop.to_string()));
-            return;
-        }
-        if let Stop::Store(online_store::Error::PlaceLost { .. })
-        | Stop::Source(source::Error::FellBack { .. } | source::Error::StoreFellBack { .. }) = stop
-        {
-            self.telemetry.places_lost();
-            *known = Place::default();
-        }
-        tracing::warn!(partition = %self.partition, "starting over from what is stored: {stop}");
-        self.telemetry.restarts(match stop {
-            Stop::Source(_) => "source",
-            Stop::Store(_) => "online_store",
-            Stop::Build(error) => error.part(),
-            Stop::Interrupted(_) | Stop::NotOurs | Stop::Behind | Stop::Shutdown => "transform",
-        });
-        self.health.send_replace(Health::Waiting(stop.to_string()));
-    }
-
     /// One writer, one source, batch after batch, until something says stop.
     async fn session(
         self: &Arc<Self>,
@@ -210,20 +161,8 @@ impl Pipeline {
     ) -> Result<(), Stop> {
         let is_own = self.turn.as_ref().is_none_or(|turn| *turn.borrow() == Turn::Own);
         let mut given_up = std::pin::pin!(self.turn_is_over(is_own));
-        // Before it is asked for, so that who is behind keeps nobody from taking it.
-        self.check_revision().await?;
-        let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
-        self.compare(known, writer.place());
-        let (mut swaps, mut transforms) = (Swaps::default(), self.transforms.load_full());
-        let begun = async {
-            self.check_revision().await?;
-            self.begin(&mut *writer).await?;
-            self.leave(&mut *writer, &mut swaps, &transforms).await
-        };
-        if let Err(stop) = begun.await {
-            self.release(writer).await;
-            return Err(stop);
-        }
+        let mut swaps = Swaps::default();
+        let (mut writer, mut transforms) = self.take(is_own, known, &mut swaps).await?;
         let source = (self.open_source)(writer.place()).await?;
         self.progress.send_replace(writer.place().last);
         self.health.send_replace(Health::Running);
@@ -245,7 +184,7 @@ impl Pipeline {
                         self.acknowledge(&*source, Vec::new(), &mut owed).await;
                     }
                     match self.renew(&mut *writer).await {
-                        Ok(()) => self.replay_asked(&mut *writer, shutdown).await,
+                        Ok(()) => self.replay_asked(&mut *writer, &mut swaps, shutdown).await,
                         stop => stop,
                     }
                 }
@@ -253,7 +192,7 @@ impl Pipeline {
                     transforms = self.transforms.load_full();
                     self.leave(&mut *writer, &mut swaps, &transforms).await
                 }
-                Some(replay) = replays.recv() => self.replay(&mut *writer, replay, shutdown).await,
+                Some(replay) = replays.recv() => self.replay(&mut *writer, replay, &mut swaps, shutdown).await,
                 delivery = read_ahead.next() => match delivery {
                     Ok(delivery) => self.batch(&mut *writer, &*source, delivery, (&mut owed, &mut swaps), shutdown).await,
                     Err(error) => Err(error.into()),
@@ -270,6 +209,33 @@ impl Pipeline {
         *known = writer.place();
         self.release(writer).await;
         ended
+    }
+
+    /// Takes the partition, if this host is as far as whoever has worked on it.
+    async fn take(
+        self: &Arc<Self>,
+        is_own: bool,
+        known: &mut Place,
+        swaps: &mut Swaps,
+    ) -> Result<(Box<dyn Writer>, Arc<Transforms>), Stop> {
+        // Before it is asked for, so that who is behind keeps nobody from taking it.
+        self.check_revision().await?;
+        let mut writer = self.store.writer(&self.partition, &self.writers_now(is_own)).await?;
+        self.compare(known, writer.place());
+        let begun = async {
+            self.check_revision().await?;
+            // Not a set from before that.
+            let transforms = self.transforms.load_full();
+            self.begin(&mut *writer).await?;
+            self.leave(&mut *writer, swaps, &transforms).await.map(|()| transforms)
+        };
+        match begun.await {
+            Ok(transforms) => Ok((writer, transforms)),
+            Err(stop) => {
+                self.release(writer).await;
+                Err(stop)
+            }
+        }
     }
 
     async fn release(&self, writer: Box<dyn Writer>) {

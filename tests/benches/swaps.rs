@@ -24,7 +24,7 @@ fn main() {
             String::new(),
             format!(
                 "Pause of the event path, {} swaps that had events (how much longer the first batch of a version took than batches usually do, from taken up \
-                 to committed; bounds of the histogram's buckets): p50 ≤ {:.2} ms, p99 ≤ {:.2} ms (reach: p99 5 ms).",
+                 to committed; to the next quarter of a millisecond): p50 ≤ {:.2} ms, p99 ≤ {:.2} ms (reach: p99 5 ms).",
                 outcome.pauses_counted(),
                 outcome.pause_ms(0.5),
                 outcome.pause_ms(0.99)

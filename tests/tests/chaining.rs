@@ -301,8 +301,8 @@ fn rows_that_could_not_go_on_in_the_same_step_are_refused() {
     refused(
         &redis_store(&server),
         &[
-            ("emit=x", "the store is in Redis while stream `x` is embedded"),
-            ("emit=far", "both must be the same server and database"),
+            ("stream=near&emit=x", "the store is in Redis while stream `x` is embedded"),
+            ("stream=near&emit=far", "both must be the same server and database"),
             ("stream=shared&emit=near", "the hosts of stream `shared` compete for its entries"),
         ],
     );

@@ -12,7 +12,7 @@ use gristmill::model::{
 };
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
-use gristmill::pipeline::{Binding, Emit, Health, OtherStates, Pipeline, Replay, Replayed, Transforms};
+use gristmill::pipeline::{Binding, Emit, Health, OtherStates, Others, Pipeline, Replay, Replayed, Transforms};
 use gristmill::source::scripted::{Script, ScriptedSource};
 use gristmill::source::{Delivery, Error, Source};
 use gristmill::telemetry::Telemetry;
@@ -147,6 +147,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         partitioning: None,
     };
     let schema = store.intern(&schema).await.unwrap();
+    let known = store.schemas().await.unwrap().into_iter().map(|(id, _)| id).collect();
     let plan = (!kept.is_nothing()).then(|| Arc::new(Plan::new(&transform.spec().outputs, &kept)));
     let maker = Maker { component: transform.digest(), version: transform.spec().version.clone(), options: String::new() };
     let binding = Binding {
@@ -155,7 +156,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         view: Arc::new(view),
         schema,
         inputs: Vec::new(),
-        others: OtherStates::default(),
+        others: Others::new(OtherStates { schemas: known, ..OtherStates::default() }),
         kept: plan,
         emit,
         expire_secs: None,

@@ -9,6 +9,7 @@ use gristmill::online_store::redis::{self as redis_store, Acknowledgement, Redis
 use gristmill::online_store::{Attendant, Error, OnlineStore, Writers};
 use gristmill::source::redis_streams::{Options, RedisAppender, RedisStreams, Start};
 use gristmill::source::{self, Appender, Delivery, Source};
+use gristmill_tests::proxy::Proxy;
 use gristmill_tests::redis_server::RedisServer;
 use gristmill_tests::source_conformance::{self, Stream, entries};
 use gristmill_tests::store_conformance::{commit_of, partition, row, single, version};
@@ -648,4 +649,45 @@ async fn what_is_to_be_tried_again_is_told_once_and_to_the_holder_of_the_lease()
     assert_eq!(told, ids);
     let ttl: i64 = server.run(&["TTL", "gm:asked:s/g/1"]);
     assert!((1..=86_400).contains(&ttl), "what nobody takes is forgotten: {ttl}");
+}
+
+#[tokio::test]
+async fn reads_that_a_failover_has_parted_from_the_commits_are_told() {
+    let (first, second) = (RedisServer::start(), RedisServer::start());
+    let proxy = Proxy::before(first.port());
+    let open = || {
+        let (prefix, streams) = ("gm".into(), BTreeMap::new());
+        let options = redis_store::Options { prefix, dead_letters_max: 50, streams, tags: Vec::new(), feast: None, book: None };
+        RedisStore::new(&format!("redis://127.0.0.1:{}", proxy.port()), options).unwrap()
+    };
+    let reader = open();
+    let key = vec![b"v:1".to_vec()];
+    let mut writer = reader.writer(&partition(0), &single()).await.unwrap();
+    assert_eq!(reader.read_after(&partition(0), writer.place(), &key).await.unwrap(), [None]);
+    writer.release().await.unwrap();
+    proxy.lead_to(second.port());
+    let committing = open();
+    writer = committing.writer(&partition(0), &single()).await.unwrap();
+    writer.commit(&commit_of(1, &[(b"v:1", version(1, 1), row(version(1, 1), b""))])).await.unwrap();
+    // What the reader is connected to answers, and has nothing of that.
+    let astray = reader.read_after(&partition(0), writer.place(), &key).await;
+    assert!(matches!(astray, Err(Error::Astray { found: 0, made: 1, .. })), "{astray:?}");
+    assert_eq!(astray.unwrap_err().disposition(), Disposition::Stop);
+    // From then on it asks whoever the address leads to.
+    assert!(reader.read_after(&partition(0), writer.place(), &key).await.unwrap()[0].is_some());
+    writer.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_any_more_is_left_for_the_one_that_does() {
+    let (first, second) = (RedisServer::start(), RedisServer::start());
+    let proxy = Proxy::before(first.port());
+    let appender = RedisAppender::open(&format!("redis://127.0.0.1:{}", proxy.port()), "s").unwrap();
+    appender.append(&entries([1])).await.unwrap();
+    let _: String = first.run(&["REPLICAOF", "127.0.0.1", &second.port().to_string()]);
+    proxy.lead_to(second.port());
+    let refused = appender.append(&entries([2])).await;
+    assert!(refused.is_err(), "nothing was accepted where it would be lost");
+    appender.append(&entries([3])).await.unwrap();
+    assert_eq!(second.run::<i64>(&["XLEN", "s"]), 1);
 }

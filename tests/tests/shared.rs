@@ -1,5 +1,12 @@
 //! Hosts that share a store share what is in force: what is put to one of them is on all, in every partition from an entry on that is told.
 
+#[path = "shared/folds.rs"]
+mod folds;
+#[path = "shared/shadows.rs"]
+mod shadows;
+#[path = "shared/streams.rs"]
+mod streams;
+
 use std::collections::BTreeMap;
 
 use gristmill::conformance::guest::{Guest, spec};

@@ -1,5 +1,8 @@
 //! States of folds and windows: whatever is killed and whenever, every event counts once.
 
+#[path = "states/parted.rs"]
+mod parted;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -9,13 +9,14 @@ use arc_swap::ArcSwapOption;
 
 use super::Core;
 use super::binding_options::BindingOptions;
+use super::streams::shares_book;
 use super::transforms::Registry;
 use super::workers::Reading;
 use crate::config::Config;
 use crate::model::{
     At, Column, Field, Kind, Maker, Packed, Partitioning, Schema, Spec, StoredState, Values, View, ViewName, aggregation, is_stream_name,
 };
-use crate::pipeline::{Binding, OtherStates};
+use crate::pipeline::{Binding, OtherStates, Others};
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
 use crate::transform::{Transform, World};
@@ -119,7 +120,7 @@ impl Core {
             view: Arc::new(view),
             schema,
             inputs,
-            others,
+            others: Others::new(others),
             kept,
             entity_bytes_max: options.entity_bytes_max,
             ahead_max_secs,
@@ -159,20 +160,22 @@ impl Core {
     /// Refuses a fold that cannot go on from the states that are there: those of every version that was ever in force must be its own or be taken over, and a
     /// sample of what is stored is taken over for a try. One that was in force before may go back behind those that it cannot take over.
     pub(super) async fn check_states(&self, view: &View, transform: &Transform, may_go_back: bool) -> anyhow::Result<OtherStates> {
-        if !transform.world().is_stateful() {
-            return Ok(OtherStates::default());
-        }
         let store = self.store.as_store();
         let own = &view.version;
         let all = store.schemas().await.context("cannot read the schemas of the online store")?;
-        let versions = all.into_iter().filter(|(_, schema)| schema.view == view.name).filter_map(|(_, schema)| schema.state_version);
+        let all: Vec<_> = all.into_iter().filter(|(_, schema)| schema.view == view.name).collect();
+        let schemas = all.iter().map(|(id, _)| *id).collect();
+        if !transform.world().is_stateful() {
+            return Ok(OtherStates { schemas, ..OtherStates::default() });
+        }
+        let versions = all.into_iter().filter_map(|(_, schema)| schema.state_version);
         let others: BTreeSet<String> = versions.filter(|version| !StoredState::is_compatible(version, own)).collect();
         if others.is_empty() {
-            return Ok(OtherStates::default());
+            return Ok(OtherStates { schemas, ..OtherStates::default() });
         }
         if transform.world() != World::MigratingTransform {
             if may_go_back {
-                return Ok(OtherStates { are_there: true, gone_back_behind: others });
+                return Ok(OtherStates { versions: others.clone(), gone_back_behind: others, schemas });
             }
             let others: Vec<&str> = others.iter().map(String::as_str).collect();
             bail!(
@@ -185,7 +188,7 @@ impl Core {
         }
         let sample = self.sample_states(view).await?;
         let mut gone_back_behind = BTreeSet::new();
-        for from in others {
+        for from in others.clone() {
             let states = sample.iter().filter_map(|value| StoredState::read(value)).filter(|state| state.version == from);
             let mut packed = Packed::default();
             states.for_each(|state| packed.push(state.bytes));
@@ -201,7 +204,7 @@ impl Core {
                 }
             }
         }
-        Ok(OtherStates { are_there: true, gone_back_behind })
+        Ok(OtherStates { versions: others, gone_back_behind, schemas })
     }
 }
 
@@ -277,6 +280,14 @@ pub(super) fn view_of(name: &str, transform: &Transform, options: &BindingOption
         bail!(
             "the store is a cluster, where a commit reaches no further than a partition, and stream `{stream}` has none: give [streams.{stream}] \
              `partitions`, 1 will do, and `partition_by`"
+        );
+    }
+    if shares_book(config) && !config.streams.contains_key(&stream) {
+        bail!(
+            "stream `{stream}` is in no [streams.{stream}], so it would be a log of its own in the data folder of each host, and hosts with this \
+             store and these streams share what is put to one of them: describe it in [streams.{stream}] with type = \"redis_streams\" on all of \
+             them, or read a stream that is there ({})",
+            config.streams.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
         );
     }
     let kept = options.kept(spec);

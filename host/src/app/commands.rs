@@ -300,6 +300,8 @@ impl Core {
 fn info(name: &str, active: &Active, standing: &Standing, worker: Option<Option<&Worker>>) -> TransformInfo {
     let (state, reason) = match worker {
         _ if standing.is_paused(name) => ("paused", None),
+        // It has gone on to a stream where this host cannot have it.
+        None if active.bound.stream().is_some() => describe(&Health::Stopped),
         // What answers requests works as long as the host does.
         None => describe(&Health::Running),
         Some(worker) => describe(&worker.map_or(Health::Stopped, Worker::health)),

@@ -10,6 +10,7 @@ use super::Core;
 use super::book::{Outdated, Pages, pages};
 use super::transforms::{Active, Registry, TURNS_MAX};
 use super::versions::{Origin, Version, digest};
+use super::workers::Reading;
 use crate::model::Digest;
 use crate::online_store::redis::{RedisStore, Stamp};
 use crate::transform::Transform;
@@ -68,9 +69,14 @@ impl Core {
 
     /// Takes over what other hosts have changed.
     pub(super) async fn refresh(self: &Arc<Core>) -> anyhow::Result<()> {
-        let Some(store) = self.store.shared() else { return Ok(()) };
         let mut following = self.following.lock().await;
-        let done = self.catch_up(&store, &mut following).await;
+        // What they wait for is to be known of a moment after that.
+        let waiting = self.waiting().await;
+        let Some(store) = self.store.shared() else { return self.learn(&waiting).await };
+        let done = match self.catch_up(&store, &mut following).await {
+            Ok(()) => self.learn(&waiting).await,
+            failed => failed,
+        };
         let told = done.as_ref().err().map(|error| format!("{error:#}"));
         if let Ok(mut behind) = self.behind.lock() {
             if let Some(told) = told.as_ref().filter(|told| behind.as_ref() != Some(*told)) {
@@ -142,12 +148,15 @@ impl Core {
         if registry.book.stamp() != known.as_ref() {
             return Ok(false);
         }
+        let changed = registry.book.versions.difference(&pages.versions);
         registry.book.take_over(stamp, pages);
         if !registry.is_up {
             return Ok(true);
         }
         registry.is_at_work = false;
         self.agree(&mut registry);
+        let stayed = changed.into_iter().filter(|name| !loaded.iter().any(|(loaded, ..)| loaded == name)).collect();
+        self.learn_of(&registry, &stayed).await;
         for loaded in loaded {
             self.take_into_force(&mut registry, loaded).await;
         }
@@ -213,9 +222,14 @@ impl Core {
                 let reason = format!("{error:#}; {advice}");
                 tracing::error!(transform = name, number = version.number, "cannot be put into force: {reason}");
                 self.telemetry.refused_components();
-                version.stream.into_iter().for_each(|stream| drop(registry.missing.insert(name.clone(), stream)));
+                version.stream.iter().for_each(|stream| drop(registry.missing.insert(name.clone(), stream.clone())));
                 match before {
-                    Some(before) => drop(registry.active.insert(name, Active { refused: Some(reason), ..before })),
+                    Some(before) => {
+                        // It is not what reads that stream any more, where other hosts go on without it.
+                        let is_of = |reading: &Reading| version.stream.as_ref() == Some(&reading.group.stream);
+                        let reading = before.reading.clone().filter(is_of);
+                        registry.active.insert(name, Active { refused: Some(reason), reading, ..before });
+                    }
                     None => drop(registry.refused.insert(name, reason)),
                 }
             }

@@ -17,8 +17,8 @@ use super::bound::{Bound, ahead_max_secs, maker, view_of};
 use super::commands;
 use super::transforms::{Registry, Source};
 use super::versions::{Origin, digest};
-use crate::model::{Digest, SchemaId, ShadowGates, ShadowReport, Timestamp, View};
-use crate::pipeline::{Binding, OtherStates, Shadow, difference};
+use crate::model::{Digest, SchemaId, ShadowGates, ShadowPartitions, ShadowReport, Timestamp, View};
+use crate::pipeline::{Binding, Others, Shadow, difference};
 use crate::serve::{self, Refusal, RefusalKind, TransformInfo};
 
 /// Time that a shadow has for one batch, in milliseconds, beyond its deadline for a call.
@@ -122,9 +122,8 @@ impl Core {
         write_aside(&registry.shadows.path(name), &bytes).map_err(|error| unusable(&error))?;
         registry.shadows.keep(name, Some(kept)).map_err(|error| unusable(&error))?;
         self.run_shadow(&mut registry, name, shadow, running).await.map_err(|error| unusable(&error))?;
-        registry
-            .shadow_report(name)
-            .ok_or_else(|| refused(RefusalKind::Conflict, format!("transform `{name}` was removed at the same time")))
+        let report = self.report(&registry, name).await;
+        report.ok_or_else(|| refused(RefusalKind::Conflict, format!("transform `{name}` was removed at the same time")))
     }
 
     /// The component that a shadow would stand behind, and how it is bound.
@@ -167,7 +166,7 @@ impl Core {
             entity_bytes_max: kept.options.entity_bytes_max,
             // It is given what the version in force is given.
             ahead_max_secs,
-            others: OtherStates::default(),
+            others: Others::default(),
             emit: None,
             expire_secs: Some(STATES_EXPIRE_SECS),
             bisect_ms_max: BUDGET_MS,
@@ -202,14 +201,25 @@ impl Core {
 
     /// What has come of a shadow so far.
     pub(super) async fn shadow_report(&self, name: &str) -> Result<ShadowReport, Refusal> {
-        self.registry.lock().await.shadow_report(name).ok_or_else(|| no_shadow(name))
+        let registry = self.registry.lock().await;
+        self.report(&registry, name).await.ok_or_else(|| no_shadow(name))
+    }
+
+    async fn report(&self, registry: &Registry, name: &str) -> Option<ShadowReport> {
+        let mut report = registry.shadow_report(name)?;
+        let group = &registry.active.get(name)?.reading.as_ref()?.group;
+        let count = self.stream_config(&group.stream).partitioning(&group.stream).map_or(1, |partitioning| partitioning.count);
+        let workers = self.workers.lock().await;
+        let here = workers.get(group).map_or_else(Vec::new, |worker| worker.held().collect());
+        report.partitions = ShadowPartitions::new(count, here, std::mem::take(&mut report.counts.of_partitions));
+        Some(report)
     }
 
     /// Makes a shadow the version in force, if what is asked of it holds.
     pub(super) async fn promote_shadow(self: &Arc<Core>, name: &str, gates: ShadowGates, by: String) -> Result<TransformInfo, Refusal> {
         let (component, options) = {
             let registry = self.registry.lock().await;
-            let report = registry.shadow_report(name).ok_or_else(|| no_shadow(name))?;
+            let report = self.report(&registry, name).await.ok_or_else(|| no_shadow(name))?;
             let failing = gates.failing(&report);
             if !failing.is_empty() {
                 let message = format!("the shadow does not take over: {}; see `GET /v1/transforms/{name}/shadow`", failing.join("; "));
@@ -321,6 +331,7 @@ impl Registry {
             retyped,
             aggregations_differ: live.view.kept != running.view.kept,
             memory_bytes: [live.transform.memory_bytes(), shadow.binding.transform.memory_bytes()],
+            partitions: ShadowPartitions::default(),
             counts: shadow.counts(),
         })
     }

@@ -250,6 +250,11 @@ fn book(config: &Config) -> Option<String> {
     is_reachable.then(|| digest(streams.collect::<String>().as_bytes()).to_string().chars().take(16).collect())
 }
 
+/// Whether other hosts may share what is put to a host of this configuration.
+pub(super) fn shares_book(config: &Config) -> bool {
+    config.store.redis().is_some() && book(config).is_some()
+}
+
 fn store_site(store: &config::RedisStore) -> anyhow::Result<Site> {
     Site::parse(store.url.reveal(), store.cluster).map_err(|error| anyhow::anyhow!("store.url: {error}"))
 }

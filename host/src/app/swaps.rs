@@ -89,7 +89,7 @@ impl Core {
                 Unseen { stream, group, partition: index, after, up_to }
             };
             let goes_back = |active: &&Active| match (&active.bound, cuts.maker()) {
-                (Bound::Stream(binding), Some(last)) => binding.others.gone_back_behind.contains(&last.version),
+                (Bound::Stream(binding), Some(last)) => binding.others.known().gone_back_behind.contains(&last.version),
                 (Bound::Stream(_) | Bound::Requests(_), _) => false,
             };
             let version = active.filter(|_| pending).filter(goes_back).map(|active| &active.bound.view().version);

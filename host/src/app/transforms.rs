@@ -307,12 +307,12 @@ impl Core {
 
     /// Takes a transform out that the book does not have in force any more.
     pub(super) fn end(&self, registry: &mut Registry, name: &str) -> bool {
-        registry.refused.remove(name);
+        let was_refused = registry.refused.remove(name).is_some();
         self.no_longer_missing(registry, name);
         if let Err(error) = registry.forget_shadow(name) {
             tracing::warn!(transform = name, "cannot forget its shadow: {error:#}");
         }
-        let was_there = registry.active.remove(name).is_some();
+        let was_there = registry.active.remove(name).is_some() || was_refused;
         if was_there {
             tracing::info!(transform = name, "transform removed");
         }

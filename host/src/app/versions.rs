@@ -199,6 +199,12 @@ impl Versions {
         self.names.iter().filter_map(|(name, history)| Some((name.clone(), history.forgotten_before?))).collect()
     }
 
+    /// The names of which others have something else.
+    pub(super) fn difference(&self, others: &Versions) -> BTreeSet<String> {
+        let is_other = |name: &&String| self.names.get(*name) != others.names.get(*name);
+        self.names.keys().chain(others.names.keys()).filter(is_other).cloned().collect()
+    }
+
     /// The components that are named.
     pub(super) fn components(&self) -> BTreeSet<Digest> {
         self.names.values().flat_map(|history| &history.versions).map(|version| version.digest).collect()

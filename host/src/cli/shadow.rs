@@ -58,6 +58,9 @@ struct Gates {
     /// Rows compared, at least; 1 when absent
     #[arg(long, value_name = "N")]
     rows_min: Option<u64>,
+    /// Partitions of the stream compared by the host that is asked, at least; all of them when absent
+    #[arg(long, value_name = "N")]
+    partitions_min: Option<u64>,
     /// Events that it was not given, at most; 0 when absent
     #[arg(long, value_name = "N")]
     skipped_max: Option<u64>,
@@ -85,6 +88,7 @@ impl Gates {
     fn body(&self) -> Value {
         let whole = [
             ("rows_min", self.rows_min),
+            ("partitions_min", self.partitions_min),
             ("skipped_max", self.skipped_max),
             ("differing_max", self.differing_max),
             ("unmatched_max", self.unmatched_max),
@@ -156,6 +160,12 @@ fn show(report: &Value) {
         if !names.is_empty() {
             print::line(&format!("{label:<12} {}", names.join(", ")));
         }
+    }
+    let unseen = report.pointer("/partitions/unseen").and_then(Value::as_array).into_iter().flatten();
+    let unseen: Vec<String> = unseen.map(Value::to_string).collect();
+    if !unseen.is_empty() {
+        let count = text(report, "/partitions/count");
+        print::line(&format!("{:<12} {} of {count}, which other hosts work on: they are not compared here", "unseen", unseen.join(", ")));
     }
     let side = |name: &str, memory: &str| {
         let given_up = report.pointer(&format!("/{name}/given_up")).and_then(Value::as_object);

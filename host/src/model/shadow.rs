@@ -30,9 +30,32 @@ pub struct ShadowReport {
     pub aggregations_differ: bool,
     /// Linear memory of an idle instance, in bytes: of the version in force, and of the shadow; none where none is idle.
     pub memory_bytes: [Option<usize>; 2],
+    /// Which part of the stream it speaks of.
+    pub partitions: ShadowPartitions,
     /// What was counted.
     #[serde(flatten)]
     pub counts: ShadowCounts,
+}
+
+/// The part of a stream that a shadow was given: a shadow is its host's own, and other hosts may work on the other partitions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ShadowPartitions {
+    /// How many the stream has; 1 where it is not partitioned.
+    pub count: u32,
+    /// Those that this host works on now.
+    pub here: Vec<u32>,
+    /// Events that were given to both, by partition.
+    pub events: BTreeMap<u32, u64>,
+    /// Those of which nothing was compared, and that this host does not work on.
+    pub unseen: Vec<u32>,
+}
+
+impl ShadowPartitions {
+    /// Of a stream with so many partitions.
+    pub fn new(count: u32, here: Vec<u32>, events: BTreeMap<u32, u64>) -> ShadowPartitions {
+        let unseen = (0..count).filter(|index| !here.contains(index) && !events.contains_key(index)).collect();
+        ShadowPartitions { count, here, events, unseen }
+    }
 }
 
 /// What was counted while two versions were given the same events.
@@ -40,6 +63,9 @@ pub struct ShadowReport {
 pub struct ShadowCounts {
     /// Events that both were given.
     pub events: u64,
+    /// The same by partition.
+    #[serde(skip)]
+    pub of_partitions: BTreeMap<u32, u64>,
     /// Events that the shadow was not given, because the host could not run it.
     pub skipped: u64,
     /// Why, the first time.
@@ -124,6 +150,8 @@ pub struct GivenUp {
 pub struct ShadowGates {
     /// Rows compared, at least; 1 when absent.
     pub rows_min: Option<u64>,
+    /// Partitions of the stream that were compared, at least; all of them when absent.
+    pub partitions_min: Option<u32>,
     /// Events that the shadow was not given, at most; 0 when absent.
     pub skipped_max: Option<u64>,
     /// Rows that differ, at most.
@@ -143,8 +171,11 @@ pub struct ShadowGates {
 impl ShadowCounts {
     /// Adds what came of further events.
     pub fn add(&mut self, other: ShadowCounts) {
-        let ShadowCounts { events, skipped, skipped_reason, rows, features, live, shadow } = other;
+        let ShadowCounts { events, of_partitions, skipped, skipped_reason, rows, features, live, shadow } = other;
         self.events += events;
+        for (partition, events) in of_partitions {
+            *self.of_partitions.entry(partition).or_default() += events;
+        }
         self.skipped += skipped;
         self.skipped_reason = self.skipped_reason.take().or(skipped_reason);
         self.rows.compared += rows.compared;
@@ -213,6 +244,15 @@ impl ShadowGates {
             }
         };
         least("rows were compared", "rows_min", counts.rows.compared, self.rows_min.unwrap_or(1));
+        let ShadowPartitions { count, unseen, .. } = &report.partitions;
+        let (seen, wanted) = (count.saturating_sub(unseen.len() as u32), self.partitions_min.unwrap_or(*count));
+        if seen < wanted {
+            let unseen: Vec<String> = unseen.iter().map(u32::to_string).collect();
+            failing.push(format!(
+                "{seen} of {count} partitions were compared on this host, where nothing came of {}, and partitions_min is {wanted}",
+                unseen.join(", ")
+            ));
+        }
         let mut most = |what: &str, name: &str, found: u64, wanted: Option<u64>| {
             if let Some(wanted) = wanted.filter(|wanted| found > *wanted) {
                 failing.push(format!("{found} {what}, and {name} is {wanted}"));

@@ -116,6 +116,7 @@ impl Shared {
     }
 
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
+        self.queries.look_at(error);
         if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
             Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
         } else {
@@ -166,13 +167,33 @@ impl OnlineStore for RedisStore {
         if let Some(layout) = &self.shared.options.feast {
             return self.read_laid(layout, keys).await;
         }
-        let mut mget = cmd("MGET");
-        let prefix = self.shared.key("row:");
-        for key in keys {
-            mget.arg([prefix.as_bytes(), key].concat());
-        }
-        let rows: Vec<Option<Vec<u8>>> = self.shared.ask(&mget, "MGET").await?;
+        let rows: Vec<Option<Vec<u8>>> = self.shared.ask(&self.mget(keys), "MGET").await?;
         Ok(rows.into_iter().map(|row| row.map(Bytes::from)).collect())
+    }
+
+    /// Commits and reads have connections of their own, and after a failover one of them may still lead to the server that was there before. What that has is
+    /// told by its place, which is asked first: so the answer is no older.
+    async fn read_after(&self, partition: &Partition, place: Place, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let of_place = self.shared.key(&format!("place:{}", partition.key()));
+        let mut hget = cmd("HGET");
+        hget.arg(of_place).arg("commits");
+        let is_laid = self.shared.options.feast.is_some();
+        let (found, rows): (Option<u64>, Vec<Option<Vec<u8>>>) = if is_laid {
+            (self.shared.ask(&hget, "HGET").await?, Vec::new())
+        } else {
+            let mut both = Pipeline::new();
+            both.add_command(hget).add_command(self.mget(keys));
+            self.shared.ask_all(&both, "MGET").await?
+        };
+        let found = found.unwrap_or(0);
+        if found != place.commits {
+            self.shared.queries.connect_anew();
+            return Err(Error::Astray { partition: partition.to_string(), found, made: place.commits });
+        }
+        if is_laid { self.read(keys).await } else { Ok(rows.into_iter().map(|row| row.map(Bytes::from)).collect()) }
     }
 
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {
@@ -273,6 +294,15 @@ impl OnlineStore for RedisStore {
 }
 
 impl RedisStore {
+    fn mget(&self, keys: &[Vec<u8>]) -> Cmd {
+        let mut mget = cmd("MGET");
+        let prefix = self.shared.key("row:");
+        for key in keys {
+            mget.arg([prefix.as_bytes(), key].concat());
+        }
+        mget
+    }
+
     /// A server that may evict forgets states and windows in silence, which nothing can tell from entities that never were.
     async fn warn_of_eviction(&self, partition: &Partition) -> Result<(), Error> {
         let memory = self.shared.queries.clone().ask_at(partition.tag.as_bytes(), cmd("INFO").arg("memory")).await;

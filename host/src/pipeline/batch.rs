@@ -14,7 +14,9 @@ use super::shadow::{Given, Live, Seen, Shadow};
 use super::states;
 use super::stored::Stored;
 use crate::decode::Decoded;
-use crate::model::{Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Puts, Reason, ShadowCounts, Timestamp, one_line};
+use crate::model::{
+    Batch, Commit, DeadLetter, DeadLetterId, Entries, EntryId, Partition, Puts, Reason, ShadowCounts, Timestamp, View, one_line,
+};
 use crate::source::Delivery;
 use crate::telemetry::{Stage, StreamTelemetry, TransformTelemetry};
 use crate::transform::{self, Applied, Output, World};
@@ -30,13 +32,21 @@ pub(super) enum Error {
     Transform(#[from] transform::Error),
     #[error(transparent)]
     Store(#[from] online_store::Error),
+    /// What is stored was written by a version that this host does not know of.
+    #[error("view `{view}` has {what}, of which this host does not know yet; it goes on once it knows what is in force")]
+    Unknown { view: String, what: String },
 }
 
 impl Error {
+    pub(super) fn unknown(view: &View, what: &str) -> Error {
+        Error::Unknown { view: view.name.clone(), what: what.to_owned() }
+    }
+
     pub(super) fn disposition(&self) -> Disposition {
         match self {
             Error::Transform(error) => error.disposition(),
             Error::Store(error) => error.disposition(),
+            Error::Unknown { .. } => Disposition::Stop,
         }
     }
 
@@ -44,7 +54,7 @@ impl Error {
     pub(super) fn part(&self) -> &'static str {
         match self {
             Error::Transform(_) => "transform",
-            Error::Store(_) => "online_store",
+            Error::Store(_) | Error::Unknown { .. } => "online_store",
         }
     }
 }

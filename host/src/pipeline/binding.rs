@@ -1,7 +1,7 @@
 //! A transform bound to its stream: which columns it takes from the decoded batch, whose rows it makes, how long they last.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
@@ -27,8 +27,8 @@ pub struct Binding {
     pub schema: SchemaId,
     /// One for each input of the spec, in its order.
     pub inputs: Vec<InputBinding>,
-    /// Of a fold: what other versions may have left.
-    pub others: OtherStates,
+    /// What other versions may have left.
+    pub others: Others,
     /// What is kept of an entity beside its newest row, where anything is.
     pub kept: Option<Arc<window::Plan>>,
     /// Bytes that are kept of one entity beside its state, at most.
@@ -47,13 +47,69 @@ pub struct Binding {
     pub telemetry: TransformTelemetry,
 }
 
-/// States that versions have written which do not share theirs with the one that is bound.
+/// What versions have written beside the one that is bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtherStates {
-    /// Whether there may be any.
-    pub are_there: bool,
-    /// Versions whose states it cannot take over, and goes back behind: it goes on with what was there before they came.
+    /// Versions of a fold that do not share their states with it.
+    pub versions: BTreeSet<String>,
+    /// Those whose states it cannot take over, and goes back behind: it goes on with what was there before they came.
     pub gone_back_behind: BTreeSet<String>,
+    /// The schemas of its view.
+    pub schemas: BTreeSet<SchemaId>,
+}
+
+/// The same as it is known to a binding. What nobody knew of when it was bound was written by a version that has come since, and may be the one that
+/// is in force: nothing is made of it before that is known.
+#[derive(Default)]
+pub struct Others {
+    known: ArcSwap<OtherStates>,
+    met: Mutex<OtherStates>,
+}
+
+impl Others {
+    /// What is known when a transform is bound.
+    pub fn new(known: OtherStates) -> Others {
+        Others { known: ArcSwap::from_pointee(known), met: Mutex::default() }
+    }
+
+    /// What is known.
+    pub fn known(&self) -> Arc<OtherStates> {
+        self.known.load_full()
+    }
+
+    /// Whether something was met that is not known: until it is, nothing is to be made of it.
+    pub fn wait(&self) -> bool {
+        *self.met() != OtherStates::default()
+    }
+
+    /// What was met that is not known.
+    pub fn met(&self) -> MutexGuard<'_, OtherStates> {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is known what is in force: this is what there is beside it.
+    pub fn learn(&self, known: OtherStates) {
+        self.known.store(Arc::new(known));
+        *self.met() = OtherStates::default();
+    }
+
+    /// Whether states of a version are known of; if not, that is remembered.
+    pub(super) fn knows_version(&self, version: &str) -> bool {
+        let is_known = self.known.load().versions.contains(version);
+        if !is_known {
+            self.met().versions.insert(version.to_owned());
+        }
+        is_known
+    }
+
+    /// The same for a schema.
+    pub(super) fn knows_schema(&self, schema: SchemaId) -> bool {
+        let is_known = self.known.load().schemas.contains(&schema);
+        if !is_known {
+            self.met().schemas.insert(schema);
+        }
+        is_known
+    }
 }
 
 /// The transforms of one stream and the plan for decoding what they read. Immutable: a change makes a new set, taken up between two batches.

@@ -8,8 +8,8 @@ use super::batch::{self, Built};
 use super::binding::Transforms;
 use super::stored::Stored;
 use super::{BACKOFF_MIN, Pipeline, Stop};
-use crate::model::{Commit, Disposition};
-use crate::online_store::{self, Writer};
+use crate::model::{Commit, Disposition, Partition, Place};
+use crate::online_store::{self, Writer, Writers};
 use crate::source::Delivery;
 
 impl Pipeline {
@@ -46,7 +46,8 @@ impl Pipeline {
         delivery: &Arc<Delivery>,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<Built, Stop> {
-        let mut building = std::pin::pin!(self.build_aside(transforms, delivery, shutdown));
+        let after = (self.writers != Writers::Competing).then(|| (self.partition.clone(), writer.place()));
+        let mut building = std::pin::pin!(self.build_aside(transforms, delivery, after, shutdown));
         loop {
             tokio::select! {
                 built = &mut building => return built,
@@ -64,15 +65,17 @@ impl Pipeline {
         self: &Arc<Self>,
         transforms: Arc<Transforms>,
         delivery: &Arc<Delivery>,
+        after: Option<(Partition, Place)>,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<Built, Stop> {
         let mut backoff = BACKOFF_MIN;
         loop {
             let (pipeline, transforms, delivery) = (Arc::clone(self), Arc::clone(&transforms), Arc::clone(delivery));
-            let stored = Stored::new(Arc::clone(&self.store));
+            let stored = Stored::new(Arc::clone(&self.store), after.clone());
             let work = move || batch::build(&transforms, &delivery, &pipeline.partition, &stored, &pipeline.telemetry);
             match tokio::task::spawn_blocking(work).await? {
                 Ok(built) => return Ok(built),
+                Err(error @ batch::Error::Unknown { .. }) => return Err(Stop::Unknown(error.to_string())),
                 Err(error) if error.disposition() == Disposition::Retry => self.retry(error.part(), &error, &mut backoff, shutdown).await?,
                 Err(error) => return Err(error.into()),
             }

@@ -74,7 +74,7 @@ impl Pipeline {
         let bound: BTreeMap<&str, _> = transforms.bindings().map(|binding| (binding.view.name.as_str(), binding)).collect();
         for (view, cuts) in &mut swaps.cuts {
             let binding = bound.get(view.as_str());
-            let behind = |from: &Maker| binding.is_some_and(|binding| binding.others.gone_back_behind.contains(&from.version));
+            let behind = |from: &Maker| binding.is_some_and(|binding| binding.others.known().gone_back_behind.contains(&from.version));
             let goes_back = cuts.maker().is_some_and(behind);
             let is_swap = cuts.maker().is_some() && binding.is_some();
             if cuts.cut(binding.map(|binding| &binding.maker), after, at, goes_back) {

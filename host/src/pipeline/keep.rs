@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::batch;
 use super::binding::Binding;
 use super::collect::Origins;
 use super::stored::Stored;
@@ -30,11 +31,16 @@ pub(super) fn keep(
     now: Timestamp,
     stored: &Stored,
     puts: &mut Puts,
-) -> Result<Vec<GivenUp>, Error> {
+) -> Result<Vec<GivenUp>, batch::Error> {
     let (keys, rows) = by_entity(origins, outputs);
     let work = Work { binding, plan, origins, outputs, now };
     let mut given_up = Vec::new();
     for ((key, rows), value) in keys.iter().zip(&rows).zip(stored.read(&keys)?) {
+        let schema =
+            value.as_ref().map(|value| FeatureRow::new(value.clone()).map(|row| row.header.schema)).transpose().map_err(corrupt)?;
+        if schema.is_some_and(|schema| schema != binding.schema && !binding.others.knows_schema(schema)) {
+            return Err(batch::Error::unknown(&binding.view, "rows of another version"));
+        }
         let before = || entity(binding, plan, stored, value.clone());
         let (entity, value) = match work.all_at_once(before()?, rows, &mut given_up)? {
             Some(fits) => fits,

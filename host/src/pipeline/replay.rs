@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+use super::cuts::Swaps;
 use super::{Pipeline, Stop, batch};
 use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery};
 use crate::online_store::Writer;
@@ -32,7 +33,12 @@ const ASKED_MAX: usize = 10_000;
 impl Pipeline {
     /// Tries what other hosts were asked to have tried again of this partition. Only the host that holds it can; who asked sees what came of it by looking at the
     /// dead letters.
-    pub(super) async fn replay_asked(self: &Arc<Self>, writer: &mut dyn Writer, shutdown: &mut watch::Receiver<bool>) -> Result<(), Stop> {
+    pub(super) async fn replay_asked(
+        self: &Arc<Self>,
+        writer: &mut dyn Writer,
+        swaps: &mut Swaps,
+        shutdown: &mut watch::Receiver<bool>,
+    ) -> Result<(), Stop> {
         let asked = match writer.asked(ASKED_MAX).await {
             Ok(asked) => asked,
             Err(error) => {
@@ -46,7 +52,7 @@ impl Pipeline {
         }
         for ids in of.into_values() {
             tracing::info!(partition = %self.partition, count = ids.len(), "another host was asked to have dead letters tried again");
-            self.replay(writer, Replay { ids, reply: oneshot::channel().0 }, shutdown).await?;
+            self.replay(writer, Replay { ids, reply: oneshot::channel().0 }, swaps, shutdown).await?;
         }
         Ok(())
     }
@@ -55,6 +61,7 @@ impl Pipeline {
         self: &Arc<Self>,
         writer: &mut dyn Writer,
         replay: Replay,
+        swaps: &mut Swaps,
         shutdown: &mut watch::Receiver<bool>,
     ) -> Result<(), Stop> {
         let Replay { ids, reply } = replay;
@@ -75,7 +82,10 @@ impl Pipeline {
         // In the order of the stream, as the first time.
         letters.sort_by_key(|letter| letter.id.entry_id);
         let delivery = Arc::new(batch::redeliver(&letters));
+        // States and windows that this version writes are not to be met by a host that does not know of it yet.
+        let revision = self.revision(swaps, &transforms).await?;
         let complete = |commit: &mut Commit| {
+            revision.iter().for_each(|put| commit.puts.push(put.clone()));
             let still_dead = |letter: &&DeadLetter| !commit.dead_letters.iter().any(|dead| dead.id == letter.id);
             commit.settled_dead_letters = letters.iter().filter(still_dead).map(|letter| letter.id.clone()).collect();
         };

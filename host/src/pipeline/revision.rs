@@ -52,6 +52,10 @@ impl Pipeline {
         if self.writers == Writers::Competing {
             return Ok(());
         }
+        // What was met is handed out again for nothing, and every time counts, as long as it is not known what it is.
+        if self.transforms.load().bindings().any(|binding| binding.others.wait()) {
+            return Err(Stop::Behind);
+        }
         let stored = self.stored_revision(&self.partition).await?;
         if stored > self.transforms.load().revisions.in_force.load(Ordering::SeqCst) { Err(Stop::Behind) } else { Ok(()) }
     }
@@ -63,6 +67,9 @@ impl Pipeline {
 
     /// What a commit under this set carries, if the last one was made under an older revision.
     pub(super) async fn revision(&self, swaps: &mut Swaps, transforms: &Transforms) -> Result<Option<Put>, online_store::Error> {
+        if self.writers == Writers::Competing {
+            return Ok(None);
+        }
         let stored = match swaps.revision {
             Some(stored) => stored,
             None => self.stored_revision(&self.partition).await?,

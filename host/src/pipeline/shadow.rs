@@ -94,6 +94,7 @@ impl Shadow {
             }
         };
         counts.events = given.ids.len() as u64;
+        counts.of_partitions.insert(given.partition.index, counts.events);
         counts.shadow.seconds = started.elapsed().as_secs_f64();
         for (_, reason, message) in &applied.given_up {
             counts.shadow.give_up(reason.as_str(), message);

@@ -145,7 +145,7 @@ impl Pipeline {
         match stop {
             Stop::Store(Error::Held { remaining_ms, .. }) => Some(often.min(Duration::from_millis(remaining_ms.max(&10) + 2))),
             Stop::NotOurs => Some(often),
-            Stop::Behind => Some(often.min(BEHIND_WAIT)),
+            Stop::Behind | Stop::Unknown(_) => Some(often.min(BEHIND_WAIT)),
             Stop::Store(_) | Stop::Source(_) | Stop::Build(_) | Stop::Interrupted(_) | Stop::Shutdown => None,
         }
     }

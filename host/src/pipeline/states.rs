@@ -144,7 +144,11 @@ fn read(binding: &Binding, begins_with: Option<&[u8]>, origins: &Origins<'_>, st
         }
         let state = StoredState::read(&value).ok_or_else(|| online_store::Error::Corrupt("a state is cut short".into()))?;
         read.newest.insert(entity.clone(), state.newest);
-        if StoredState::is_compatible(state.version, &binding.view.version) {
+        let is_own = StoredState::is_compatible(state.version, &binding.view.version);
+        if !is_own && begins_with.is_none() && !binding.others.knows_version(state.version) {
+            return Err(Error::unknown(&binding.view, &format!("states of version {}", state.version)));
+        }
+        if is_own {
             read.now.insert(entity.clone(), state.bytes.to_vec());
         } else {
             others.entry(state.version.to_owned()).or_default().push((entity.clone(), state.bytes.to_vec()));
@@ -190,7 +194,7 @@ fn take_over(binding: &Binding, from: &str, states: Pairs, read: &mut Read) -> R
 /// Entities whose state is of a version that this one goes back behind go on with the state that was there before: the one that lies beside it, or none where
 /// that version wrote the first.
 fn go_back(binding: &Binding, prefix: &[u8], stored: &Stored, read: &mut Read) -> Result<(), Error> {
-    let behind = &binding.others.gone_back_behind;
+    let behind = &binding.others.known().gone_back_behind;
     let is_behind = |entity: &&Vec<u8>| {
         let state = read.replaced.get(*entity).and_then(|value| StoredState::read(value));
         state.is_some_and(|state| behind.contains(state.version))
@@ -257,7 +261,7 @@ impl Puttable<'_> {
             let (newest, expires_at) = self.newest(entity);
             puts.push(Put { key: key_of(prefix, entity), value: Some(StoredState::end(newest).into()), expires_at });
             // Whoever has ended is not to come back with an old state.
-            if has_ended && binding.others.are_there {
+            if has_ended && !binding.others.known().versions.is_empty() {
                 puts.push(Put { key: old_key_of(prefix, entity), value: None, expires_at: None });
             }
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::model::{Field, Schema, SchemaId};
+use crate::model::{Field, Partition, Place, Schema, SchemaId};
 use crate::online_store::{Error, OnlineStore};
 use crate::window::Plan;
 
@@ -22,21 +22,27 @@ pub(super) struct OldSchema {
 /// The store as the work on a batch sees it.
 pub(super) struct Stored {
     store: Arc<dyn OnlineStore>,
+    /// The partition whose lease is held, and the place on which what is made of it is to follow.
+    after: Option<(Partition, Place)>,
     runtime: Handle,
     schemas: Mutex<HashMap<SchemaId, Arc<OldSchema>>>,
 }
 
 impl Stored {
     /// To be made on the runtime.
-    pub(super) fn new(store: Arc<dyn OnlineStore>) -> Stored {
-        Stored { store, runtime: Handle::current(), schemas: Mutex::default() }
+    pub(super) fn new(store: Arc<dyn OnlineStore>, after: Option<(Partition, Place)>) -> Stored {
+        Stored { store, after, runtime: Handle::current(), schemas: Mutex::default() }
     }
 
     /// What is stored under each key.
     pub(super) fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
         let mut values = Vec::with_capacity(keys.len());
         for keys in keys.chunks(READ_KEYS_MAX) {
-            values.extend(self.runtime.block_on(self.store.read(keys))?);
+            let read = match &self.after {
+                Some((partition, place)) => self.store.read_after(partition, *place, keys),
+                None => self.store.read(keys),
+            };
+            values.extend(self.runtime.block_on(read)?);
         }
         Ok(values)
     }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 use tokio::sync::OnceCell;
 
 use super::{Address, Commands, Connection, Error, Reply};
@@ -100,6 +101,10 @@ impl Site {
 
     /// Connections for queries, which are made when the first one is sent.
     pub fn queries(&self) -> Result<Queries, String> {
+        Ok(Queries { site: self.clone(), kind: Arc::new(ArcSwap::from_pointee(self.kind()?)) })
+    }
+
+    fn kind(&self) -> Result<Kind, String> {
         if self.cluster.is_none() {
             let client = Client::open(&*self.url).map_err(|_| "not a Redis URL; write redis://HOST:PORT/DB".to_owned())?;
             let config = ConnectionManagerConfig::new()
@@ -107,7 +112,7 @@ impl Site {
                 .set_response_timeout(Some(ANSWER_TIMEOUT))
                 .set_number_of_retries(RETRIES as usize);
             let one = ConnectionManager::new_lazy_with_config(client, config).map_err(|error| error.to_string())?;
-            return Ok(Queries(Kind::One(one)));
+            return Ok(Kind::One(one));
         }
         let client = ClusterClientBuilder::new(self.url.split(','))
             .connection_timeout(CONNECT_TIMEOUT)
@@ -115,7 +120,7 @@ impl Site {
             .retries(RETRIES)
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Queries(Kind::Cluster(Arc::new(ClusterQueries { client, connection: OnceCell::new() }))))
+        Ok(Kind::Cluster(Box::new(ClusterQueries { client, connection: OnceCell::new() })))
     }
 }
 
@@ -168,14 +173,16 @@ fn slots(range: Reply) -> Option<Slots> {
     Some(Slots { first, last, node: (host, u16::try_from(port).ok()?) })
 }
 
-/// Connections for queries and administration, to one server or to all nodes of a cluster.
+/// Connections for queries and administration, to one server or to all nodes of a cluster. Clones share them.
 #[derive(Clone)]
-pub struct Queries(Kind);
+pub struct Queries {
+    site: Site,
+    kind: Arc<ArcSwap<Kind>>,
+}
 
-#[derive(Clone)]
 enum Kind {
     One(ConnectionManager),
-    Cluster(Arc<ClusterQueries>),
+    Cluster(Box<ClusterQueries>),
 }
 
 struct ClusterQueries {
@@ -192,30 +199,53 @@ impl ClusterQueries {
 impl Queries {
     /// Asks whoever has this key something that does not name it.
     pub async fn ask_at<T: FromRedisValue>(&mut self, key: &[u8], command: &Cmd) -> RedisResult<T> {
-        let Kind::Cluster(cluster) = &self.0 else { return command.query_async(self).await };
+        let kind = self.kind.load_full();
+        let Kind::Cluster(cluster) = &*kind else { return command.query_async(self).await };
         let mut connection = cluster.connect().await?;
         let route = SingleNodeRoutingInfo::SpecificNode(Route::new(cluster_slot(key), SlotAddr::Master));
         Ok(T::from_redis_value(connection.route_command(command.clone(), RoutingInfo::SingleNode(route)).await?)?)
+    }
+
+    /// Leaves the connections that there are, to connect to whoever the addresses lead to now. Queries that are under way are answered by whom they were sent to.
+    pub fn connect_anew(&self) {
+        match self.site.kind() {
+            Ok(kind) => self.kind.store(Arc::new(kind)),
+            Err(error) => tracing::warn!("cannot connect to {} anew: {error}", self.site),
+        }
+    }
+
+    /// Looks at what a query has failed of: a server that has become another's replica keeps its connections, and will take nothing on them any more.
+    pub fn look_at(&self, error: &RedisError) {
+        let errors = error.clone().into_server_errors();
+        if errors.iter().flat_map(|errors| errors.iter()).any(|(_, error)| error.kind() == Some(ServerErrorKind::ReadOnly)) {
+            self.connect_anew();
+        }
     }
 }
 
 impl ConnectionLike for Queries {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match &mut self.0 {
-            Kind::One(one) => one.req_packed_command(command),
-            Kind::Cluster(cluster) => Box::pin(async move { cluster.connect().await?.req_packed_command(command).await }),
-        }
+        Box::pin(async move {
+            let kind = self.kind.load_full();
+            match &*kind {
+                Kind::One(one) => one.clone().req_packed_command(command).await,
+                Kind::Cluster(cluster) => cluster.connect().await?.req_packed_command(command).await,
+            }
+        })
     }
 
     fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
-        match &mut self.0 {
-            Kind::One(one) => one.req_packed_commands(pipeline, offset, count),
-            Kind::Cluster(cluster) => Box::pin(async move { cluster.connect().await?.req_packed_commands(pipeline, offset, count).await }),
-        }
+        Box::pin(async move {
+            let kind = self.kind.load_full();
+            match &*kind {
+                Kind::One(one) => one.clone().req_packed_commands(pipeline, offset, count).await,
+                Kind::Cluster(cluster) => cluster.connect().await?.req_packed_commands(pipeline, offset, count).await,
+            }
+        })
     }
 
     fn get_db(&self) -> i64 {
-        match &self.0 {
+        match &**self.kind.load() {
             Kind::One(one) => one.get_db(),
             Kind::Cluster(_) => 0,
         }

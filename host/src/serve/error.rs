@@ -147,6 +147,7 @@ impl From<online_store::Error> for ApiError {
             online_store::Error::Fenced { .. }
             | online_store::Error::Held { .. }
             | online_store::Error::PlaceLost { .. }
+            | online_store::Error::Astray { .. }
             | online_store::Error::Outdated { .. }
             | online_store::Error::Corrupt(_)
             | online_store::Error::Folder(_)

@@ -62,6 +62,12 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(1e-5, 2.0, 25))
 }
 
+/// Seconds of a pause: finer where one is told from the next by what is promised, 0.25 ms to 10 ms, and coarser up to a minute.
+fn pauses() -> Histogram {
+    let fine = (1..=40).map(|quarter| f64::from(quarter) / 4_000.0);
+    Histogram::new([2.5e-5, 5e-5, 1e-4].into_iter().chain(fine).chain([0.0125, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 60.0]))
+}
+
 pub(super) type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
 #[derive(Clone)]
@@ -117,7 +123,7 @@ impl Families {
             apply: Family::new_with_constructor(seconds),
             transform_lag_seconds: Family::default(),
             swaps: Family::default(),
-            swap_pause: Family::new_with_constructor(seconds),
+            swap_pause: Family::new_with_constructor(pauses),
             log_lines_dropped: Family::default(),
             refused_components: Counter::default(),
             requests: Family::default(),

@@ -1,6 +1,7 @@
 //! The transforms that are simulated, in several versions that tell themselves apart by what they return: rows of which the newest wins, windows over rows, and a
 //! fold with windows over what it returns.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use gristmill::model::{
 };
 use gristmill::online_store::OnlineStore;
 use gristmill::online_store::memory::MemoryStore;
-use gristmill::pipeline::{Binding, OtherStates, Transforms};
+use gristmill::pipeline::{Binding, OtherStates, Others, Transforms};
 use gristmill::telemetry::Telemetry;
 use gristmill::transform::{Engine, EngineOptions, Limits, Output, Transform};
 use gristmill::window::Plan;
@@ -83,6 +84,11 @@ impl Fixtures {
             let transforms = Arc::new(Transforms::new(FORMAT, bindings).expect("the defaults decode"));
             sets.push(Set { transforms, views: views.try_into().ok().expect("there are three") });
         }
+        let known: BTreeSet<SchemaId> = (1..=schemas.len() as u32).map(SchemaId).collect();
+        for binding in sets.iter().flat_map(|set: &Set| set.transforms.bindings()) {
+            let versions = schemas.iter().filter_map(|schema| schema.state_version.clone()).collect();
+            binding.others.learn(OtherStates { versions, schemas: known.clone(), ..OtherStates::default() });
+        }
         Fixtures { sets, schemas }
     }
 
@@ -139,7 +145,7 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         view: Arc::new(view),
         schema,
         inputs: Vec::new(),
-        others: OtherStates::default(),
+        others: Others::default(),
         kept: (!kept.is_nothing()).then(|| Arc::clone(&plan)),
         entity_bytes_max: 2 << 20,
         ahead_max_secs: (!kept.is_nothing()).then_some(86_400),

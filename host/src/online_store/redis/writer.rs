@@ -1,5 +1,6 @@
 //! Committing to Redis.
 
+mod asking;
 mod claims;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -14,6 +15,7 @@ use super::{Acknowledgement, Error, Shared, Writer, Writers, emits, feast};
 use crate::model::{Commit, DeadLetterId, EntryId, Partition, Place, RowRef};
 use crate::online_store::newest::Newest;
 use crate::resp::{self, Commands, Connection, Reply};
+use asking::{place_at, watch};
 
 /// Times that a commit is put together anew because somebody else writes to the same views.
 const TURNS_MAX: usize = 16;
@@ -78,8 +80,27 @@ impl RedisWriter {
         let (owners, outlets, connection) = (Vec::new(), HashSet::new(), None);
         let mut writer =
             RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, owners, outlets, connection, commands };
-        writer.place = writer.stored_place().await?;
+        if writer.lease.is_some() {
+            writer.place = writer.open_connection().await?;
+        } else {
+            writer.place = writer.stored_place().await?;
+        }
         Ok(writer)
+    }
+
+    /// Opens the connection, which must find the lease that was taken by a query: so both lead to the same server. Returns how far the partition is applied there.
+    async fn open_connection(&mut self) -> Result<Place, Error> {
+        let opened = self.shared.site.connect(&self.keys.lease, "gristmill-writer").await;
+        let mut connection = opened.map_err(|error| self.broken(error))?;
+        // What an earlier connection sent may arrive before the watch begins, so the place is read after that. And whoever sleeps in between must not take another's
+        // commit for its own, so the lease is looked at once more: it was ours all the time.
+        self.check_lease(&mut connection).await?;
+        let read = place_at(&mut connection, &self.keys.place).await;
+        let place = read.map_err(|error| self.broken(error))?;
+        let place = place.ok_or_else(|| Error::Corrupt(format!("the place of {} is not what this version writes", self.partition)))?;
+        self.check_lease(&mut connection).await?;
+        self.connection = Some(connection);
+        Ok(place)
     }
 
     async fn stored_place(&self) -> Result<Place, Error> {
@@ -103,17 +124,12 @@ impl RedisWriter {
 
     /// Connects, watches the lease, and finds out whether the commit that was under way has been applied.
     async fn connect(&mut self, commit: Option<u64>) -> Result<Attempt, Error> {
-        let opened = self.shared.site.connect(&self.keys.lease, "gristmill-writer").await;
-        let mut connection = opened.map_err(|error| self.broken(error))?;
-        // This connection watches no views yet, and the server may be another one.
+        // The next connection watches no views yet, and the server may be another one.
         self.forget_views();
         self.outlets.clear();
-        // What an earlier connection sent may arrive before the watch begins, so the place is read after that. And whoever sleeps in between must not take another's
-        // commit for its own, so the lease is looked at once more: it was ours all the time.
-        self.check_lease(&mut connection).await?;
-        let stored = self.stored_place().await?;
-        self.check_lease(&mut connection).await?;
-        self.connection = Some(connection);
+        let stored = self.open_connection().await?;
+        // Queries are not to go on asking the server that was there before.
+        self.shared.queries.connect_anew();
         match commit {
             _ if self.lease.is_none() => Ok(Attempt::Send),
             Some(number) if stored.commits == number => Ok(Attempt::AlreadyApplied),
@@ -126,7 +142,12 @@ impl RedisWriter {
     async fn check_lease(&mut self, connection: &mut Connection) -> Result<(), Error> {
         let Some((token, _)) = self.lease.clone() else { return Ok(()) };
         let held = watch(connection, &self.keys.lease).await.map_err(|error| self.broken(error))?;
-        if held.as_deref() == Some(token.as_bytes()) { Ok(()) } else { Err(self.lost_lease().await) }
+        if held.as_deref() == Some(token.as_bytes()) {
+            return Ok(());
+        }
+        // It may be where queries go and not where this connection leads.
+        self.shared.queries.connect_anew();
+        Err(self.lost_lease().await)
     }
 
     /// Another host has the partition, or the store was emptied, which takes the lease away too.
@@ -348,18 +369,5 @@ impl Writer for RedisWriter {
         let mut eval = cmd("EVAL");
         eval.arg(RELEASE).arg(1).arg(&self.keys.lease).arg(token);
         self.shared.ask::<i64>(&eval, "EVAL").await.map(drop)
-    }
-}
-
-/// Watches one more key; what it holds.
-async fn watch(connection: &mut Connection, key: &str) -> Result<Option<Vec<u8>>, resp::Error> {
-    let mut commands = Commands::default();
-    commands.command(&[b"WATCH", key.as_bytes()]);
-    commands.command(&[b"GET", key.as_bytes()]);
-    connection.send(&commands).await?;
-    connection.reply(COMMIT_TIMEOUT).await?.ok()?;
-    match connection.reply(COMMIT_TIMEOUT).await?.ok()? {
-        Reply::Bulk(held) => Ok(Some(held)),
-        Reply::Null | Reply::Status(_) | Reply::Integer(_) | Reply::Array(_) | Reply::Error(_) => Ok(None),
     }
 }

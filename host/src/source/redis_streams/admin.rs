@@ -46,8 +46,9 @@ pub(super) struct GroupState {
 /// Of one entry: its id, its consumer, for how long in milliseconds it has been pending, and how often it was delivered.
 pub(super) type Pending = (String, String, u64, u64);
 
-/// An error of the redis crate as one of ours.
-pub(super) fn failed(address: &Site, command: &str, error: &RedisError) -> Error {
+/// An error of the redis crate, of a query over these connections, as one of ours.
+pub(super) fn failed(queries: &Queries, address: &Site, command: &str, error: &RedisError) -> Error {
+    queries.look_at(error);
     if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
         Error::Unreachable { address: address.to_string(), reason: error.to_string() }
     } else {
@@ -68,7 +69,7 @@ impl Admin {
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd, name: &str) -> Result<T, Error> {
-        command.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.site, name, &error))
+        command.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.connection, &self.site, name, &error))
     }
 
     pub(super) async fn state(&self) -> Result<State, Error> {
@@ -77,7 +78,7 @@ impl Admin {
         let stream = match stream {
             Ok(stream) => stream,
             Err(error) if error.to_string().contains("no such key") => return Ok(State { stream: None, group: None }),
-            Err(error) => return Err(failed(&self.site, "XINFO STREAM", &error)),
+            Err(error) => return Err(failed(&self.connection, &self.site, "XINFO STREAM", &error)),
         };
         let group = self.groups().await?.into_iter().find(|(name, _)| *name == self.group).map(|(_, group)| group);
         let stream = StreamState {
@@ -141,7 +142,7 @@ impl Admin {
         }
         match create.query_async::<()>(&mut self.connection.clone()).await {
             Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-            Err(error) => Err(failed(&self.site, "XGROUP CREATE", &error)),
+            Err(error) => Err(failed(&self.connection, &self.site, "XGROUP CREATE", &error)),
             Ok(()) => Ok(()),
         }
     }

@@ -45,7 +45,7 @@ impl Appender for RedisAppender {
             }
         }
         let ids: Result<Vec<String>, _> = adds.query_async(&mut self.connection.clone()).await;
-        let ids = ids.map_err(|error| failed(&self.site, "XADD", &error))?;
+        let ids = ids.map_err(|error| failed(&self.connection, &self.site, "XADD", &error))?;
         ids.iter().map(|id| id.parse().map_err(|_| Error::Protocol(format!("XADD answered {id:?}")))).collect()
     }
 
@@ -54,7 +54,7 @@ impl Appender for RedisAppender {
         command.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(entries_max);
         let found: Result<Vec<(String, Vec<Vec<u8>>)>, _> = command.query_async(&mut self.connection.clone()).await;
         let mut entries = Entries::default();
-        for (id, fields) in found.map_err(|error| failed(&self.site, "XREVRANGE", &error))?.into_iter().rev() {
+        for (id, fields) in found.map_err(|error| failed(&self.connection, &self.site, "XREVRANGE", &error))?.into_iter().rev() {
             let id = id.parse().map_err(|_| Error::Protocol(format!("XREVRANGE answered {id:?}")))?;
             entries.push(id, fields.as_chunks::<2>().0.iter().map(|[name, value]| (name.as_slice(), value.as_slice())));
         }

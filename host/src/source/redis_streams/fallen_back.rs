@@ -96,7 +96,7 @@ impl Admin {
             xack.arg(id.to_string());
         }
         xack.ignore();
-        both.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.site, "XACK", &error))
+        both.query_async(&mut self.connection.clone()).await.map_err(|error| failed(&self.connection, &self.site, "XACK", &error))
     }
 
     /// Acknowledges everything that is pending after this entry.

@@ -86,7 +86,7 @@ impl Admin {
         }
         take.query_async(&mut self.connection.clone()).await.map_err(|error| match error.code() {
             Some("TAKENOVER") => Error::TakenOver { stream: self.key.clone(), group: self.group.clone() },
-            _ => failed(&self.site, "XCLAIM", &error),
+            _ => failed(&self.connection, &self.site, "XCLAIM", &error),
         })
     }
 
@@ -157,7 +157,7 @@ impl Admin {
             looks.cmd("XRANGE").arg(&self.key).arg(id.to_string()).arg(id.to_string());
         }
         let looked: Result<Vec<Vec<Value>>, _> = looks.query_async(&mut self.connection.clone()).await;
-        let looked = looked.map_err(|error| failed(&self.site, "XRANGE", &error))?;
+        let looked = looked.map_err(|error| failed(&self.connection, &self.site, "XRANGE", &error))?;
         let gone: Vec<EntryId> = missing.iter().zip(looked).filter(|(_, found)| found.is_empty()).map(|(id, _)| *id).collect();
         self.acknowledge(&gone).await?;
         Ok(gone.len() as u64)
