@@ -7,6 +7,7 @@
 
 const NO_BYTES = new Uint8Array(0);
 const { isSafeInteger } = Number;
+const { slice } = Array.prototype;
 
 /** How texts go back to the host. */
 export const boundary = { textIsString: false };
@@ -29,11 +30,7 @@ export function read(column, field, rows, refuse, whole) {
 }
 
 /** An array of numbers out of a typed one. */
-function arrayOf(numbers) {
-  var found = new Array(numbers.length);
-  for (var at = 0; at < numbers.length; at++) found[at] = numbers[at];
-  return found;
-}
+const arrayOf = (numbers) => slice.call(numbers);
 
 /** The same, but what is only to be read one by one may be a typed array. */
 export const readable = (column, field, rows, refuse) => ((column.validity ?? null) === null && field.kind !== "text" ? decode(column.values.val, field, rows, refuse) : read(column, field, rows, refuse));
@@ -78,7 +75,7 @@ function vectors(numbers, width, rows) {
   const found = new Array(rows);
   for (let row = 0, next = 0; row < rows; row++) {
     if (width > 32) {
-      found[row] = Array.from(numbers.slice(next, (next += width)));
+      found[row] = slice.call(numbers, next, (next += width));
     } else {
       // To call `slice` costs as much as twenty numbers.
       const vector = [];
@@ -289,6 +286,8 @@ export function write(field, given, rows) {
   if (given.length !== rows) throw new TypeError(`\`${name}\` has ${given.length} values for ${rows} rows`);
   const TypedArray = { float: Float64Array, bigint: BigInt64Array }[kind];
   if (TypedArray !== undefined && given instanceof TypedArray) return { values: pack(field, given, rows), validity: undefined };
+  const texts = kind === "text" && Array.isArray(given) ? packAll(field, given, rows) : undefined;
+  if (texts !== undefined) return { values: texts, validity: undefined };
   // Texts that are all strings are looked at as a whole when they are packed.
   const whole = kind === "integer" || kind === "timestamp";
   const plain = { float: "number", text: "string", boolean: "boolean" }[kind];
@@ -313,6 +312,18 @@ export function write(field, given, rows) {
     throw new TypeError(problem(field, values[row]));
   }
   return { values: packed, validity };
+}
+
+/** A column of texts that all are; none where one is not. */
+function packAll(field, given, rows) {
+  var ends = new Uint32Array(rows + 1);
+  for (var row = 0, end = 0; row < rows; ) {
+    var value = given[row];
+    if (typeof value !== "string") return undefined;
+    end += value.length;
+    ends[++row] = end;
+  }
+  return pack(field, given, rows, ends);
 }
 
 /** What stands in a column where it is null. */

@@ -233,3 +233,93 @@ fn sites(body: usize, calls: &[Called]) -> Vec<Site> {
     }
     sites
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component around a module that makes a column of text, or takes one apart, as the tool's modules do it; `texts` is the number of the case.
+    fn around(texts: i32, more: &str) -> Vec<u8> {
+        let text = format!(
+            r#"(component
+                (core module $other (func (export "apply")))
+                (component (core module $types
+                    (import "env" "wit_dylib_push_list" (func $push_list (param i32 i32 i32 i32) (result i32)))
+                    (import "env" "wit_dylib_pop_list" (func $pop_list (param i32 i32 i32) (result i32)))
+                    (import "env" "wit_dylib_push_u8" (func $push_u8 (param i32 i32)))
+                    (import "env" "wit_dylib_push_u32" (func $push_u32 (param i32 i32)))
+                    (import "env" "wit_dylib_push_s64" (func $push_s64 (param i32 i64)))
+                    (import "env" "wit_dylib_push_string" (func $push_string (param i32 i32 i32)))
+                    (import "env" "wit_dylib_push_record" (func $push_record (param i32 i32)))
+                    (import "env" "wit_dylib_push_variant" (func $push_variant (param i32 i32 i32)))
+                    (import "env" "wit_dylib_list_append" (func $list_append (param i32 i32)))
+                    (import "env" "wit_dylib_dealloc_bytes" (func $dealloc_bytes (param i32 i32 i32 i32 i32)))
+                    (import "env" "wit_dylib_pop_u8" (func $pop_u8 (param i32) (result i32)))
+                    (import "env" "wit_dylib_pop_u32" (func $pop_u32 (param i32) (result i32)))
+                    (import "env" "wit_dylib_pop_string" (func $pop_string (param i32 i32) (result i32)))
+                    (import "env" "wit_dylib_pop_record" (func $pop_record (param i32 i32)))
+                    (import "env" "wit_dylib_pop_list_iter_next" (func $next (param i32 i32)))
+                    (import "env" "wit_dylib_pop_list_iter" (func $iter (param i32 i32)))
+                    (import "env" "cabi_realloc" (func $realloc (param i32 i32 i32 i32) (result i32)))
+                    (import "env" "memory" (memory 1))
+                    (import "env" "__stack_pointer" (global (mut i32)))
+                    {more}
+                    (func (export "apply") (param $cx i32)
+                        (if (i32.eqz (call $push_list (local.get $cx) (i32.const 3) (i32.load (i32.const 0)) (i32.const 9)))
+                            (then (call $push_s64 (local.get $cx) (i64.const 0))))
+                        (if (i32.eqz (call $push_list (local.get $cx) (i32.const 5) (local.get $cx) (local.get $cx)))
+                            (then
+                                (call $push_u32 (local.get $cx) (i32.const 0)) (call $list_append (local.get $cx) (i32.const 5))
+                                (call $dealloc_bytes (local.get $cx) (local.get $cx) (local.get $cx) (i32.const 4) (i32.const 0))))
+                        (if (i32.eqz (call $push_list (local.get $cx) (i32.const 7) (local.get $cx) (local.get $cx)))
+                            (then
+                                (call $push_u8 (local.get $cx) (i32.const 0)) (call $list_append (local.get $cx) (i32.const 7))
+                                (call $dealloc_bytes (local.get $cx) (local.get $cx) (local.get $cx) (i32.const 1) (i32.const 0))))
+                        (call $push_record (local.get $cx) (i32.const 1))
+                        (call $push_variant (local.get $cx) (i32.const 0) (i32.const {texts}))
+                        (i32.store8 (local.get $cx) (i32.const {texts}))
+                        (call $pop_record (local.get $cx) (i32.const 1))
+                        (drop (call $pop_list (local.get $cx) (i32.const 5) (local.get $cx)))
+                        (drop (call $realloc (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 8)))
+                        (call $next (local.get $cx) (i32.const 5)) (drop (call $pop_u32 (local.get $cx)))
+                        (call $dealloc_bytes (local.get $cx) (local.get $cx) (local.get $cx) (i32.const 4) (i32.const 1))
+                        (call $iter (local.get $cx) (i32.const 5))
+                        (drop (call $pop_list (local.get $cx) (i32.const 7) (local.get $cx)))
+                        (drop (call $realloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+                        (call $next (local.get $cx) (i32.const 7)) (drop (call $pop_u8 (local.get $cx))))))
+                (core module $last))"#
+        );
+        wat::parse_str(text).expect("it is WebAssembly")
+    }
+
+    #[test]
+    fn lists_of_numbers_and_columns_of_text_are_led_elsewhere() {
+        let before = around(TEXTS, "");
+        let after = whole(&before).unwrap().expect("the module is known");
+        let modules = |component: &[u8]| -> Vec<Vec<u8>> {
+            let payloads = Parser::new(0).parse_all(component).map(Result::unwrap);
+            let ranges = payloads.filter_map(|of| if let Payload::ModuleSection { unchecked_range, .. } = of { Some(unchecked_range) } else { None });
+            ranges.map(|range| component[range].to_vec()).collect()
+        };
+        let (before, after) = (modules(&before), modules(&after));
+        assert_eq!([&before[0], &before[2]], [&after[0], &after[2]]);
+        wasmparser::validate(&after[1]).expect("it is valid");
+        let mut called = Vec::new();
+        for payload in Parser::new(0).parse_all(&after[1]) {
+            let Payload::CodeSectionEntry(body) = payload.unwrap() else { continue };
+            called.push(calls(&Imports::default(), &body).unwrap().len());
+        }
+        // The function's own calls are as many, and each that is added calls the runtime; but one, which only remembers.
+        assert_eq!(called, [20, 1, 1, 2, 0, 2, 1, 1]);
+        let kept = |modules: &[Vec<u8>], to: u8| modules[1].windows(2).filter(|bytes| bytes == &[0x10, to]).count();
+        assert_eq!((kept(&before, 0), kept(&before, 1)), (3, 2));
+        assert_eq!(ADDED.map(|call| kept(&after, 18 + call as u8)), [0, 0, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn what_is_not_known_stays_as_it_is() {
+        assert_eq!(whole(&around(TEXTS + 1, "")).unwrap(), None);
+        assert_eq!(whole(&around(TEXTS, "(global i32 (i32.const 0))")).unwrap(), None);
+        assert!(whole(b"no component").is_err());
+    }
+}
