@@ -32,7 +32,9 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
     };
     let component = quoted(&sdk.join("component.js"));
     let made = |whole: &str| -> Result<Vec<u8>, Failure> {
-        let text = format!("import {{ exported, migrating, textIsString }} from {component};\nimport * as plugin from {source};\n{exports}{whole}");
+        let text = format!(
+            "import {{ exported, migrating, textIsString }} from {component};\nimport * as plugin from {source};\n{exports}{whole}"
+        );
         std::fs::write(&entry, text).with_context(|| format!("cannot write {}", entry.display()))?;
         let mut command = tools::command(&esbuild, &plugin.folder);
         command.arg(&entry).args(["--bundle", "--format=esm", "--log-level=warning", "--external:gristmill:*"]);

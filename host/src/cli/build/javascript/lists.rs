@@ -13,7 +13,8 @@ use std::ops::Range;
 
 use anyhow::Context;
 use wasm_encoder::{
-    CodeSection, Component, ComponentSectionId, ConstExpr, Encode, FunctionSection, GlobalSection, GlobalType, Instruction, Module, RawSection, SectionId, ValType,
+    CodeSection, Component, ComponentSectionId, ConstExpr, Encode, FunctionSection, GlobalSection, GlobalType, Instruction, Module,
+    RawSection, SectionId, ValType,
 };
 use wasmparser::{FunctionBody, Operator, Parser, Payload, TypeRef};
 
@@ -94,7 +95,8 @@ fn patched(module: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
         bytes = bytes.or(of_bytes.and_then(|(call, _)| call.constants.first().copied()));
     }
     // The SDK gives back texts of all columns in one form.
-    let is_whole = [Call::OffsetsIn, Call::TextIn, Call::OffsetsOut, Call::TextOut].iter().all(|call| led.iter().any(|site| site.to == *call));
+    let is_whole =
+        [Call::OffsetsIn, Call::TextIn, Call::OffsetsOut, Call::TextOut].iter().all(|call| led.iter().any(|site| site.to == *call));
     let Some(wat) = bytes.filter(|_| is_whole).and_then(|bytes| imports.wat(bytes)) else { return Ok(None) };
     let first = u32::try_from(imports.functions.len() + types.len())?;
     let code = code(&bodies, &led, first, &wat::parse_str(wat)?)?;
@@ -203,17 +205,37 @@ fn calls<'a>(imports: &Imports<'a>, body: &FunctionBody) -> anyhow::Result<Vec<C
 }
 
 const TEXT_IN: [&str; 10] = [
-    "push_list", "push_u32", "list_append", "dealloc_bytes", "push_list", "push_u8", "list_append", "dealloc_bytes", "push_record", "push_variant",
+    "push_list",
+    "push_u32",
+    "list_append",
+    "dealloc_bytes",
+    "push_list",
+    "push_u8",
+    "list_append",
+    "dealloc_bytes",
+    "push_record",
+    "push_variant",
 ];
 const TEXT_OUT: [&str; 11] = [
-    "pop_record", "pop_list", "cabi_realloc", "pop_list_iter_next", "pop_u32", "dealloc_bytes", "pop_list_iter", "pop_list", "cabi_realloc", "pop_list_iter_next",
+    "pop_record",
+    "pop_list",
+    "cabi_realloc",
+    "pop_list_iter_next",
+    "pop_u32",
+    "dealloc_bytes",
+    "pop_list_iter",
+    "pop_list",
+    "cabi_realloc",
+    "pop_list_iter_next",
     "pop_u8",
 ];
 
 /// The calls that are to be led elsewhere.
 fn sites(body: usize, calls: &[Called]) -> Vec<Site> {
     let mut sites: Vec<Site> = Vec::new();
-    let is = |from: usize, names: &[&str]| calls.get(from..).is_some_and(|calls| calls.iter().map(|call| call.name).take(names.len()).eq(names.iter().copied()));
+    let is = |from: usize, names: &[&str]| {
+        calls.get(from..).is_some_and(|calls| calls.iter().map(|call| call.name).take(names.len()).eq(names.iter().copied()))
+    };
     let constant = |at: usize, back: usize| calls.get(at).and_then(|call| call.constants.get(back)).copied();
     for (at, call) in calls.iter().enumerate() {
         let site = |at: usize, to| calls.get(at).map(|call| Site { body, range: call.range.clone(), to });
@@ -298,7 +320,8 @@ mod tests {
         let after = whole(&before).unwrap().expect("the module is known");
         let modules = |component: &[u8]| -> Vec<Vec<u8>> {
             let payloads = Parser::new(0).parse_all(component).map(Result::unwrap);
-            let ranges = payloads.filter_map(|of| if let Payload::ModuleSection { unchecked_range, .. } = of { Some(unchecked_range) } else { None });
+            let ranges = payloads
+                .filter_map(|of| if let Payload::ModuleSection { unchecked_range, .. } = of { Some(unchecked_range) } else { None });
             ranges.map(|range| component[range].to_vec()).collect()
         };
         let (before, after) = (modules(&before), modules(&after));
