@@ -72,18 +72,19 @@ pub(super) fn whole(component: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
 fn patched(module: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     let (mut imports, mut types, mut bodies) = (Imports::default(), Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(module) {
-        match payload? {
-            Payload::ImportSection(section) => {
-                for import in section.into_imports() {
-                    let import = import?;
-                    imports.take(import.name, import.ty);
-                }
+        let payload = payload?;
+        if let Payload::ImportSection(section) = payload {
+            for import in section.into_imports() {
+                let import = import?;
+                imports.take(import.name, import.ty);
             }
-            Payload::FunctionSection(section) => types = section.into_iter().collect::<Result<_, _>>()?,
+        } else if let Payload::FunctionSection(section) = payload {
+            types = section.into_iter().collect::<Result<_, _>>()?;
+        } else if let Payload::GlobalSection(_) = payload {
             // The variables that are added would have to stand among them.
-            Payload::GlobalSection(_) => return Ok(None),
-            Payload::CodeSectionEntry(body) => bodies.push(body),
-            _ => {}
+            return Ok(None);
+        } else if let Payload::CodeSectionEntry(body) = payload {
+            bodies.push(body);
         }
     }
     let (Some(push), Some(pop)) = (imports.type_of("push_list"), imports.type_of("pop_list")) else { return Ok(None) };
@@ -192,13 +193,12 @@ fn calls<'a>(imports: &Imports<'a>, body: &FunctionBody) -> anyhow::Result<Vec<C
     let mut reader = body.get_operators_reader()?;
     while !reader.eof() {
         let start = reader.original_position();
-        match reader.read()? {
-            Operator::I32Const { value } => constants.insert(0, value),
-            Operator::Call { function_index } => {
-                let (name, range) = (imports.name(function_index), start..reader.original_position());
-                found.push(Called { name, range, constants: std::mem::take(&mut constants) });
-            }
-            _ => {}
+        let operator = reader.read()?;
+        if let Operator::I32Const { value } = operator {
+            constants.insert(0, value);
+        } else if let Operator::Call { function_index } = operator {
+            let (name, range) = (imports.name(function_index), start..reader.original_position());
+            found.push(Called { name, range, constants: std::mem::take(&mut constants) });
         }
     }
     Ok(found)
