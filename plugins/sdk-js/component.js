@@ -3,6 +3,7 @@
 import { write } from "gristmill:transform/log@1.0.0";
 import { log } from "./index.js";
 import { setWriter } from "./log.js";
+import { boundary } from "./values.js";
 
 setWriter(write);
 
@@ -41,6 +42,11 @@ export function migrating(module) {
   exported(module, "fold", true);
   throw new TypeError('the fold has no `migrate`; give it one, or write in plugin.toml: world = "stateful-transform"');
 }
+
+/** Says that texts go to the host as strings, in a component that has been made to take them so. */
+export const textIsString = () => {
+  boundary.textIsString = true;
+};
 
 /** What a module exports under the name that its world asks for: `transform`, or `fold` where it is stateful. Without it a build fails. */
 export function exported(module, name, migrates = false) {

@@ -3,7 +3,7 @@
 import { attempt, define, taken, wellFormed } from "./define.js";
 import { setWriter, write as writeLine } from "./log.js";
 import { Sink, foldLoop, open, rowLoop } from "./sink.js";
-import { read, stateOf, stateText, write } from "./values.js";
+import { offsetsOf, read, stateOf, stateText, write } from "./values.js";
 
 export { Reject } from "./define.js";
 export { count, distinct, first, last, lastValues, max, mean, min, quantile, sum, top, variance } from "./aggregate.js";
@@ -51,21 +51,20 @@ const cannot = (_row, reason) => {
   throw new RangeError(reason);
 };
 
-/** States are kept as text. */
-const STATE = { name: "state", kind: "text", nullable: true };
+/** States are text, and bytes to the host. */
+const STATE = { name: "state", kind: "text", nullable: true, isBytes: true };
 
 /** Takes over states that another version wrote, one after the other. */
 const migration = (migrate) => ({
   migrate: (from, states) =>
     attempt(() => {
-      const length = states.values.val.offsets.length - 1;
+      const length = offsetsOf(states.values.val.offsets).length - 1;
       const after = read(states, STATE, length, cannot).map((kept, at) => {
         const state = migrate(from, stateOf(kept));
         if (state === null || state === undefined) throw new TypeError(`state ${at} was migrated to ${state}; a state that is there stays one`);
         return stateText(state);
       });
-      const { values } = write({ ...STATE, nullable: false }, after, length);
-      return { values: { tag: "blobs", val: values.val }, validity: undefined };
+      return write({ ...STATE, nullable: false }, after, length);
     }),
 });
 
@@ -80,8 +79,9 @@ export function folds(definition) {
     isFold: true,
     migration: migrate && migration(migrate),
     describe: made.describe,
-    apply: (input, groups, before) =>
+    apply: (input, ends, before) =>
       attempt(() => {
+        const groups = offsetsOf(ends);
         const sink = new Sink(made.outputs, input.rows);
         const states = new States(definition.apply, made.settings);
         const opened = open(made.inputs, inputs, input, sink);
@@ -91,8 +91,7 @@ export function folds(definition) {
           const next = loop(opened)(opened.inputs, sink, definition.apply, made.settings, groups[group], groups[group + 1], state, again);
           return next === null ? null : stateText(next);
         });
-        const { values, validity } = write(STATE, after, after.length);
-        return { output: sink.output(), states: { values: { tag: "blobs", val: values.val }, validity } };
+        return { output: sink.output(), states: write(STATE, after, after.length) };
       }),
   };
 }

@@ -1,7 +1,7 @@
 // Calls the author's function for each event of a batch, and collects its rows, where they come from, and events that are refused.
 
 import { Reject, reasonOf } from "./define.js";
-import { allValid, empty, isVector, pack, placeholder, problem, read, wholeOf } from "./values.js";
+import { allValid, empty, isVector, offsetsOf, pack, placeholder, problem, read, readable, wholeOf } from "./values.js";
 
 export class Sink {
   constructor(fields, rows) {
@@ -303,14 +303,17 @@ export const foldLoop = (inputs, outputs) =>
   });
 
 /**
- * The columns of a batch that a function takes, ready for a loop. `isPlain` says that all texts are ASCII, none is null and nothing has been refused: texts
+ * The columns of a batch that a function takes, ready for a loop. `isPlain` says that all texts can be cut out of their columns, none is null and nothing has been refused: texts
  * are then cut out when their turn comes.
  */
 export function open(fields, taken, batch, sink) {
   const columns = taken.map((field) => batch.columns[fields.indexOf(field)]);
   const wholes = taken.map(({ kind }, i) => (kind === "text" ? wholeOf(columns[i].values.val) : undefined));
-  const decoded = (i) => ({ values: read(columns[i], taken[i], batch.rows, sink.refuse, wholes[i]), whole: "", offsets: [] });
-  const inputs = taken.map(({ kind }, i) => (kind === "text" ? { values: null, whole: wholes[i].text, offsets: columns[i].values.val.offsets } : decoded(i)));
-  const isPlain = sink.refused === null && wholes.every((whole, i) => whole === undefined || (whole.isAscii && (columns[i].validity ?? null) === null));
+  const decoded = (i) => {
+    const values = wholes[i] === undefined ? readable(columns[i], taken[i], batch.rows, sink.refuse) : read(columns[i], taken[i], batch.rows, sink.refuse, wholes[i]);
+    return { values, whole: "", offsets: [] };
+  };
+  const inputs = taken.map(({ kind }, i) => (kind === "text" ? { values: null, whole: wholes[i].text, offsets: offsetsOf(columns[i].values.val.offsets) } : decoded(i)));
+  const isPlain = sink.refused === null && wholes.every((whole, i) => whole === undefined || (whole.isText && (columns[i].validity ?? null) === null));
   return { isPlain, inputs: isPlain ? inputs : inputs.map((input, i) => (wholes[i] === undefined ? input : decoded(i))) };
 }

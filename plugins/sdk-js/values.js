@@ -2,15 +2,26 @@
 //
 // Written for an interpreter: whole columns go through functions of the engine, and what is left to do for each value stands in plain loops. What the
 // runtime hands over: lists of bytes as Uint8Array, every other list as an array of numbers; absent options as null. What it takes back fastest are
-// typed arrays of the list's own type.
+// typed arrays of the list's own type. `gristmill build` makes components in which lists of numbers come as their bytes, and the bytes of a column of
+// text as a string whose offsets count characters, and go back so.
 
 const NO_BYTES = new Uint8Array(0);
 const { isSafeInteger } = Number;
+const { slice } = Array.prototype;
 
-/** The values of a column, `null` for null. `refuse(row, reason)` is told of integers that a number cannot hold exactly. `whole` is what `wholeOf` gave, where it was called. */
+/** How texts go back to the host. */
+export const boundary = { textIsString: false };
+
+/** A list of numbers as it was handed over, or a look at its bytes. */
+const numbersOf = (list, Typed) => (list instanceof Uint8Array ? new Typed(list.buffer, list.byteOffset, list.length / Typed.BYTES_PER_ELEMENT) : list);
+/** Where values end, and groups; never as many as do not fit. */
+export const offsetsOf = (list) => numbersOf(list, Int32Array);
+
+/** An array of the values of a column, `null` for null. `refuse(row, reason)` is told of integers that a number cannot hold exactly. `whole` is what `wholeOf` gave, where it was called. */
 export function read(column, field, rows, refuse, whole) {
-  const found = field.kind === "text" ? texts(column.values.val, rows, whole) : decode(column.values.val, field, rows, refuse);
   const { validity } = column;
+  const decoded = field.kind === "text" ? texts(column.values.val, rows, whole) : decode(column.values.val, field, rows, refuse);
+  const found = Array.isArray(decoded) ? decoded : arrayOf(decoded);
   if (validity === null || validity === undefined) return found;
   for (let row = 0; row < rows; row++) {
     if (((validity[row >> 3] >> (row & 7)) & 1) === 0) found[row] = null;
@@ -18,21 +29,31 @@ export function read(column, field, rows, refuse, whole) {
   return found;
 }
 
+/** An array of numbers out of a typed one. */
+const arrayOf = (numbers) => slice.call(numbers);
+
+/** The same, but what is only to be read one by one may be a typed array. */
+export const readable = (column, field, rows, refuse) => ((column.validity ?? null) === null && field.kind !== "text" ? decode(column.values.val, field, rows, refuse) : read(column, field, rows, refuse));
+
 function decode(values, field, rows, refuse) {
   const { width } = field;
   switch (field.kind) {
     case "boolean":
       return Array.from(values, Boolean);
     case "integer":
-    case "timestamp":
-      if (!allSafe(values)) values.forEach((value, row) => isSafeInteger(value) || refuse(row, beyond(field)));
-      return values;
+    case "timestamp": {
+      const numbers = numbersOf(values, values.length === rows * 4 ? Int32Array : Float64Array);
+      if (!(numbers instanceof Int32Array) && !allSafe(numbers)) numbers.forEach((value, row) => isSafeInteger(value) || refuse(row, beyond(field)));
+      return numbers;
+    }
     case "float":
-      return values;
-    case "bytes":
-      return Array.from({ length: rows }, (_, row) => values.bytes.slice(values.offsets[row], values.offsets[row + 1]));
+      return numbersOf(values, Float64Array);
+    case "bytes": {
+      const offsets = offsetsOf(values.offsets);
+      return Array.from({ length: rows }, (_, row) => values.bytes.slice(offsets[row], offsets[row + 1]));
+    }
     default:
-      return vectors(values.values, width, rows);
+      return vectors(numbersOf(values.values, Float32Array), width, rows);
   }
 }
 
@@ -54,7 +75,7 @@ function vectors(numbers, width, rows) {
   const found = new Array(rows);
   for (let row = 0, next = 0; row < rows; row++) {
     if (width > 32) {
-      found[row] = numbers.slice(next, (next += width));
+      found[row] = slice.call(numbers, next, (next += width));
     } else {
       // To call `slice` costs as much as twenty numbers.
       const vector = [];
@@ -66,16 +87,16 @@ function vectors(numbers, width, rows) {
 }
 
 function texts(packed, rows, whole = wholeOf(packed)) {
-  var found = new Array(rows), { text, isAscii } = whole, { offsets } = packed;
+  var found = new Array(rows), { text, isText } = whole, offsets = offsetsOf(packed.offsets);
   for (var row = 0, start = 0; row < rows; row++) {
     var value = text.slice(start, (start = offsets[row + 1]));
-    found[row] = isAscii ? value : fromUtf8(value);
+    found[row] = isText ? value : fromUtf8(value);
   }
   return found;
 }
 
-/** All values of a column of text end to end, a character for each byte; if that is ASCII, it is the text itself. */
-export const wholeOf = ({ bytes }) => ({ text: toLatin1(bytes), isAscii: isAscii(bytes) });
+/** All values of a column of text end to end. Bytes become a character each; if they are ASCII, that is the text itself. */
+export const wholeOf = ({ bytes }) => (typeof bytes === "string" ? { text: bytes, isText: true } : { text: toLatin1(bytes), isText: isAscii(bytes) });
 
 /** One character for each byte. */
 function toLatin1(bytes) {
@@ -176,7 +197,7 @@ export function empty({ kind }, capacity) {
 export const allValid = (rows) => new Uint8Array((rows + 7) >> 3).fill(255);
 
 /** The values of a column as the contract has them; none where a text is none. Null has its placeholder there, or is null. `ends` are those of texts, as `Sink` has them, where they are known. */
-export function pack({ kind, width }, values, rows, ends) {
+export function pack({ kind, width, isBytes }, values, rows, ends) {
   switch (kind) {
     case "boolean":
       return { tag: "booleans", val: first(values, rows) };
@@ -187,8 +208,8 @@ export function pack({ kind, width }, values, rows, ends) {
     case "float":
       return { tag: "floats", val: first(values, rows) };
     case "text": {
-      const packed = packTexts(values, ends ?? endsOf(values));
-      return packed && { tag: "texts", val: packed };
+      const packed = isBytes ? packUtf8(values, endsOf(values)) : packTexts(values, ends ?? endsOf(values));
+      return packed && { tag: isBytes ? "blobs" : "texts", val: packed };
     }
     case "bytes":
       return { tag: "blobs", val: packBytes(values) };
@@ -202,6 +223,14 @@ export function pack({ kind, width }, values, rows, ends) {
 const first = (values, rows) => (values.length === rows ? values : values.slice(0, rows));
 
 function packTexts(values, ends) {
+  if (boundary.textIsString) {
+    // Two halves of a pair, at the end of one text and the beginning of the next, are no character.
+    return values.join("\n").isWellFormed() ? { offsets: first(ends, values.length + 1), bytes: values.join("") } : undefined;
+  }
+  return packUtf8(values, ends);
+}
+
+function packUtf8(values, ends) {
   const bytes = asciiBytes(values.join(""));
   if (bytes !== undefined) return { offsets: first(ends, values.length + 1), bytes };
   if (!values.every(FITS.text)) return undefined;
@@ -257,6 +286,8 @@ export function write(field, given, rows) {
   if (given.length !== rows) throw new TypeError(`\`${name}\` has ${given.length} values for ${rows} rows`);
   const TypedArray = { float: Float64Array, bigint: BigInt64Array }[kind];
   if (TypedArray !== undefined && given instanceof TypedArray) return { values: pack(field, given, rows), validity: undefined };
+  const texts = kind === "text" && Array.isArray(given) ? packAll(field, given, rows) : undefined;
+  if (texts !== undefined) return { values: texts, validity: undefined };
   // Texts that are all strings are looked at as a whole when they are packed.
   const whole = kind === "integer" || kind === "timestamp";
   const plain = { float: "number", text: "string", boolean: "boolean" }[kind];
@@ -281,6 +312,18 @@ export function write(field, given, rows) {
     throw new TypeError(problem(field, values[row]));
   }
   return { values: packed, validity };
+}
+
+/** A column of texts that all are; none where one is not. */
+function packAll(field, given, rows) {
+  var ends = new Uint32Array(rows + 1);
+  for (var row = 0, end = 0; row < rows; ) {
+    var value = given[row];
+    if (typeof value !== "string") return undefined;
+    end += value.length;
+    ends[++row] = end;
+  }
+  return pack(field, given, rows, ends);
 }
 
 /** What stands in a column where it is null. */

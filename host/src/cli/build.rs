@@ -6,6 +6,7 @@ mod javascript;
 mod plugin;
 mod python;
 mod rust;
+mod sections;
 mod tools;
 mod zig;
 

@@ -4,6 +4,7 @@ import test from "node:test";
 import { Reject, bigint, boolean, bytes, columns, doc, float, folds, integer, log, nullable, rows, text, timestamp, vector, withDefault } from "../index.js";
 import * as sdk from "../index.js";
 import { migrate, run } from "../testing.js";
+import { boundary } from "../values.js";
 
 const order = rows({
   name: "order",
@@ -430,4 +431,69 @@ test("a new version takes over the states of another", () => {
   assert.throws(() => migrate(folds({ ...definition, apply }), "1.0.0", states), /with `migrate`/);
   assert.throws(() => folds({ ...definition, apply, migrate: 7 }), /`migrate` is a function/);
   assert.throws(() => rows({ ...definition, apply, migrate: from }), /there is no `migrate` in a definition/);
+});
+
+test("columns are the same where they come whole: lists as their bytes, texts as strings", () => {
+  const inputs = { id: text, name: nullable(text), whole: integer, far: integer, price: float, point: vector(2), blob: bytes };
+  const outputs = { name: nullable(text), sum: float, point: vector(2), blob: bytes };
+  const apply = ({ name, whole, far, price, point, blob }) => {
+    if (name === "half") return { name: "\ud83c", sum: 0, point, blob };
+    return { name: name && `${name}!`, sum: whole + far + price, point: point.map((number) => -number), blob };
+  };
+  const events = [
+    { id: "a", name: "ü🌾", whole: 1, far: 2 ** 40, price: 0.5, point: [1, 2], blob: Uint8Array.of(7) },
+    { id: "b", name: null, whole: -2, far: 5, price: 1.5, point: [3, 4], blob: Uint8Array.of() },
+    { id: "c", name: "half", whole: 3, far: 6, price: 2.5, point: [5, 6], blob: Uint8Array.of(8, 9) },
+    { id: "d", name: "plain", whole: 4, far: -7, price: 3.5, point: [7, 8], blob: Uint8Array.of(1, 0) },
+  ];
+  const raw = (list, Typed) => new Uint8Array(Typed.from(list).buffer);
+  const wholeColumn = ({ values: { tag, val }, validity }) => {
+    if (tag === "integers") return { values: { tag, val: raw(val, val.every((value) => (value | 0) === value) ? Int32Array : Float64Array) }, validity };
+    if (tag === "floats") return { values: { tag, val: raw(val, Float64Array) }, validity };
+    if (tag === "vectors") return { values: { tag, val: { ...val, values: raw(val.values, Float32Array) } }, validity };
+    const { offsets, bytes: all } = val;
+    if (tag === "blobs") return { values: { tag, val: { offsets: raw(offsets, Uint32Array), bytes: all } }, validity };
+    const cut = offsets.slice(1).map((end, row) => Buffer.from(all.slice(offsets[row], end)).toString());
+    let length = 0;
+    const ends = [0, ...cut.map((value) => (length += value.length))];
+    return { values: { tag, val: { offsets: raw(ends, Uint32Array), bytes: cut.join("") } }, validity };
+  };
+  for (const make of [rows, (definition) => columns({ ...definition, apply: (all) => perRow(all, apply, outputs) })]) {
+    const given = make === rows ? events : events.filter(({ name }) => name !== "half");
+    const transform = make({ name: "all", entity: "id", inputs, outputs, apply });
+    let input;
+    const spied = { ...transform, apply: (batch) => transform.apply((input = batch)) };
+    const expected = run(spied, given);
+    boundary.textIsString = true;
+    try {
+      const { batch, origins, rejected } = transform.apply({ rows: input.rows, columns: input.columns.map(wholeColumn) });
+      const { offsets, bytes: all } = batch.columns[0].values.val;
+      const names = Array.from({ length: batch.rows }, (_, row) => all.slice(offsets[row], offsets[row + 1]));
+      assert.deepEqual(names, expected.rows.map(({ name }) => name ?? ""));
+      assert.deepEqual(Array.from(batch.columns[1].values.val).slice(0, batch.rows), expected.rows.map(({ sum }) => sum));
+      assert.deepEqual(Array.from(batch.columns[2].values.val.values).slice(0, 2 * batch.rows), expected.rows.flatMap(({ point }) => point));
+      assert.deepEqual([...batch.columns[3].values.val.bytes], expected.rows.flatMap(({ blob }) => [...blob]));
+      assert.deepEqual(new Map(rejected.map(({ row, reason }) => [row, reason])), expected.rejected);
+      if (make === rows) assert.deepEqual([[...origins], rejected.length], [[0, 1, 3], 1]);
+    } finally {
+      boundary.textIsString = false;
+    }
+  }
+});
+
+const perRow = (all, apply, outputs) => {
+  const made = all.id.map((_, row) => apply(Object.fromEntries(Object.entries(all).map(([name, values]) => [name, values[row]]))));
+  return Object.fromEntries(Object.keys(outputs).map((name) => [name, made.map((row) => row[name])]));
+};
+
+test("two halves of a pair at the border of two texts are no character", () => {
+  const halves = rows({ name: "halves", entity: "id", inputs: { id: text }, outputs: { part: text }, apply: ({ id }) => [{ part: `${id}\ud83c` }, { part: "\udf3e" }] });
+  boundary.textIsString = true;
+  try {
+    const { batch, rejected } = halves.apply({ rows: 1, columns: [{ values: { tag: "texts", val: { offsets: [0, 1], bytes: "a" } }, validity: null }] });
+    assert.equal(batch.rows, 0);
+    assert.match(rejected[0].reason, /without halves of surrogate pairs/);
+  } finally {
+    boundary.textIsString = false;
+  }
 });

@@ -1,5 +1,7 @@
 //! TypeScript and JavaScript: esbuild makes one file of the plugin and the SDK, componentize-qjs puts it into a component with QuickJS.
 
+mod lists;
+
 use std::path::Path;
 
 use anyhow::Context;
@@ -29,15 +31,22 @@ pub(super) fn build(plugin: &Plugin) -> Result<Vec<u8>, Failure> {
         _ => "export const transform = exported(plugin, \"transform\");\n",
     };
     let component = quoted(&sdk.join("component.js"));
-    let text = format!("import {{ exported, migrating }} from {component};\nimport * as plugin from {source};\n{exports}");
-    std::fs::write(&entry, text).with_context(|| format!("cannot write {}", entry.display()))?;
-    let mut command = tools::command(&esbuild, &plugin.folder);
-    command.arg(&entry).args(["--bundle", "--format=esm", "--log-level=warning", "--external:gristmill:*"]);
-    command.arg(format!("--alias:gristmill={}", sdk.join("index.js").display())).arg(format!("--outfile={}", bundle.display()));
-    tools::run(&mut command)?;
-    let mut command = tools::command(&componentize, &target);
-    command.arg("--wit").arg(wit).arg("--js").arg(&bundle).arg("--module-root").arg(&target);
-    command.args(["-n", &plugin.world, "--sync", "--stub-wasi", "-o"]).arg(&out);
-    tools::run(&mut command)?;
-    Ok(written(&out, "componentize-qjs")?)
+    let made = |whole: &str| -> Result<Vec<u8>, Failure> {
+        let text = format!(
+            "import {{ exported, migrating, textIsString }} from {component};\nimport * as plugin from {source};\n{exports}{whole}"
+        );
+        std::fs::write(&entry, text).with_context(|| format!("cannot write {}", entry.display()))?;
+        let mut command = tools::command(&esbuild, &plugin.folder);
+        command.arg(&entry).args(["--bundle", "--format=esm", "--log-level=warning", "--external:gristmill:*"]);
+        command.arg(format!("--alias:gristmill={}", sdk.join("index.js").display())).arg(format!("--outfile={}", bundle.display()));
+        tools::run(&mut command)?;
+        let mut command = tools::command(&componentize, &target);
+        command.arg("--wit").arg(&wit).arg("--js").arg(&bundle).arg("--module-root").arg(&target);
+        command.args(["-n", &plugin.world, "--sync", "--stub-wasi", "-o"]).arg(&out);
+        tools::run(&mut command)?;
+        Ok(written(&out, "componentize-qjs")?)
+    };
+    let whole = lists::whole(&made("textIsString();\n")?).context("what componentize-qjs made cannot be read")?;
+    // Another version of the tool may make something that is not known here.
+    whole.map_or_else(|| made(""), Ok)
 }

@@ -13,11 +13,11 @@
 //! Python that runs, lets go of the lock itself and is called back meanwhile (SQLite does that) gets it and gives it back as before. A component that has no such
 //! functions is left as it is.
 
-use std::ops::Range;
-
 use anyhow::Context;
 use wasm_encoder::{BlockType, CodeSection, Component, ComponentSectionId, Encode, Instruction, Module, RawSection, SectionId};
 use wasmparser::{ExternalKind, FunctionBody, Parser, Payload, TypeRef};
+
+use super::super::sections;
 
 /// Indices of functions of libpython.
 #[derive(Default)]
@@ -33,29 +33,12 @@ struct Library {
 /// The component with a lock that is kept.
 pub(super) fn kept(component: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut copy = Component::new();
-    for (id, range) in sections(component)? {
+    for (id, range) in sections::of(component)? {
         let data = component.get(range).context("a section ends behind the component")?;
         let patched = if id == ComponentSectionId::CoreModule as u8 { patched(data)? } else { None };
         copy.section(&RawSection { id, data: patched.as_deref().unwrap_or(data) });
     }
     Ok(copy.finish())
-}
-
-/// The sections of a file, without those of the files in it.
-fn sections(file: &[u8]) -> anyhow::Result<Vec<(u8, Range<usize>)>> {
-    let (mut found, mut depth) = (Vec::new(), 0_usize);
-    for payload in Parser::new(0).parse_all(file) {
-        let payload = payload?;
-        if depth == 0 {
-            found.extend(payload.as_section());
-        }
-        if matches!(payload, Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) {
-            depth += 1;
-        } else if matches!(payload, Payload::End(_)) {
-            depth = depth.saturating_sub(1);
-        }
-    }
-    Ok(found)
 }
 
 /// libpython with the instructions in front; nothing for any other module.
@@ -80,7 +63,7 @@ fn patched(module: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
     }
     let Some(code) = library.code(&bodies)? else { return Ok(None) };
     let mut copy = Module::new();
-    for (id, range) in sections(module)? {
+    for (id, range) in sections::of(module)? {
         if id == SectionId::Code as u8 {
             copy.section(&code);
         } else {
