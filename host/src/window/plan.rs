@@ -246,7 +246,7 @@ fn mean(sum: i128, count: u64) -> f64 {
     // So far to the left that the quotient has at least 64 bits. What remains can only matter where it decides a tie, and there one bit says enough.
     let shift = magnitude.leading_zeros().min(127);
     let scaled = magnitude << shift;
-    let quotient = scaled / count | u128::from(scaled % count != 0);
+    let quotient = (scaled / count) | u128::from(!scaled.is_multiple_of(count));
     let mean = quotient as f64 * 2_f64.powi(-(shift as i32));
     if sum < 0 { -mean } else { mean }
 }
