@@ -238,7 +238,7 @@ async fn killed_child() {
     loop {
         let number = writer.place().commits + 1;
         let version = version(number as i64, number);
-        let value = |key: u64| vec![b'k'; if key % 4 == 0 { LARGE_ROW_BYTES } else { 6 }];
+        let value = |key: u64| vec![b'k'; if key.is_multiple_of(4) { LARGE_ROW_BYTES } else { 6 }];
         let rows: Vec<_> = (0..ROWS_A_COMMIT).map(|key| (format!("v:{key}"), version, row(version, &value(key)))).collect();
         writer.commit(&commit_of(number, &rows)).await.unwrap();
         let id = log.append(&entries([number])).await.unwrap()[0];
