@@ -1,5 +1,5 @@
-//! Pieces of answers that were written before. The entities that models ask for most change less often than they are asked for, and copying a
-//! piece costs a tenth of writing its numbers again.
+//! What was written before: whole results of entities, and pieces of such that change less often than the rest. The entities that models ask for most change
+//! less often than they are asked for, and copying costs a tenth of writing numbers again.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::error::ApiError;
+use super::told::Told;
 use crate::model::{FeatureRow, STATUSES, Status};
 
 /// What the cache spends on a piece besides its key, row and text, in bytes, about.
@@ -24,8 +25,25 @@ pub(super) struct Piece {
     text: Vec<u8>,
     values_end: usize,
     statuses_end: usize,
-    /// Values with each status, in the order of [`Status::ALL`].
-    pub(super) counts: [u32; STATUSES],
+    /// Of its values.
+    pub(super) counts: Counts,
+}
+
+/// Values with each status, in the order of [`Status::ALL`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts(pub(super) [u64; STATUSES]);
+
+impl Counts {
+    pub(super) fn add(&mut self, more: &Counts) {
+        self.0.iter_mut().zip(&more.0).for_each(|(count, n)| *count += n);
+    }
+
+    /// So many more values have this status.
+    pub(super) fn count(&mut self, status: Status, n: usize) {
+        if let Some(count) = self.0.get_mut(status as usize) {
+            *count += n as u64;
+        }
+    }
 }
 
 impl Piece {
@@ -48,13 +66,6 @@ impl Piece {
         self.statuses_end = self.text.len();
     }
 
-    /// So many of its values have this status.
-    pub(super) fn count(&mut self, status: Status, n: usize) {
-        if let Some(count) = self.counts.get_mut(status as usize) {
-            *count += u32::try_from(n).unwrap_or(u32::MAX);
-        }
-    }
-
     /// Bytes of text.
     pub(super) fn len(&self) -> usize {
         self.text.len()
@@ -73,20 +84,33 @@ impl Piece {
     }
 }
 
-/// Pieces written lately, by the run of columns and the row's key.
+/// What is kept under a key.
+#[derive(Clone)]
+pub(super) enum Kept {
+    /// Under the number of a run of columns and the row's key.
+    Piece(Arc<Piece>),
+    /// Under the number of a plan and the entity as the request has it.
+    Told(Arc<Told>),
+}
+
+/// Pieces and results written lately.
 ///
-/// Invariant: a piece is used for a row only if it was written from the very same bytes. So nothing ever has to be taken out of here because a
+/// Invariant: either is used only for the very same bytes of rows that it was written from. So nothing ever has to be taken out of here because a
 /// row has changed.
 pub(super) struct Pieces {
-    cache: Cache<Vec<u8>, Arc<Piece>, Weight>,
+    cache: Cache<Vec<u8>, Kept, Weight>,
 }
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Vec<u8>, Arc<Piece>> for Weight {
-    fn weight(&self, key: &Vec<u8>, piece: &Arc<Piece>) -> u64 {
-        OVERHEAD_BYTES + (key.len() + piece.row.len() + piece.text.capacity()) as u64
+impl Weighter<Vec<u8>, Kept> for Weight {
+    fn weight(&self, key: &Vec<u8>, kept: &Kept) -> u64 {
+        let bytes = match kept {
+            Kept::Piece(piece) => piece.row.len() + piece.text.capacity(),
+            Kept::Told(told) => told.weight(),
+        };
+        OVERHEAD_BYTES + (key.len() + bytes) as u64
     }
 }
 
@@ -105,19 +129,38 @@ impl Pieces {
         row: &FeatureRow,
         write: impl FnOnce() -> Result<Piece, ApiError>,
     ) -> Result<Arc<Piece>, ApiError> {
+        if let Some(Kept::Piece(piece)) = self.get(run, row_key)
+            && piece.row == *row.packed()
+        {
+            return Ok(piece);
+        }
+        let piece = Arc::new(Piece { row: row.packed().clone(), ..write()? });
+        self.keep(run, row_key, Kept::Piece(Arc::clone(&piece)));
+        Ok(piece)
+    }
+
+    /// What was told of this entity by this plan; whether it is still true is for the caller to see.
+    pub(super) fn told(&self, plan: u64, entity: &str) -> Option<Arc<Told>> {
+        match self.get(plan, entity.as_bytes())? {
+            Kept::Told(told) => Some(told),
+            Kept::Piece(_) => None,
+        }
+    }
+
+    /// In place of what is there.
+    pub(super) fn keep(&self, number: u64, name: &[u8], kept: Kept) {
+        self.cache.insert([&number.to_le_bytes(), name].concat(), kept);
+    }
+
+    fn get(&self, number: u64, name: &[u8]) -> Option<Kept> {
         thread_local! {
             static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         KEY.with_borrow_mut(|key| {
             key.clear();
-            key.extend_from_slice(&run.to_le_bytes());
-            key.extend_from_slice(row_key);
-            if let Some(piece) = self.cache.get(key.as_slice()).filter(|piece| piece.row == *row.packed()) {
-                return Ok(piece);
-            }
-            let piece = Arc::new(Piece { row: row.packed().clone(), ..write()? });
-            self.cache.insert(key.clone(), Arc::clone(&piece));
-            Ok(piece)
+            key.extend_from_slice(&number.to_le_bytes());
+            key.extend_from_slice(name);
+            self.cache.get(key.as_slice())
         })
     }
 }
