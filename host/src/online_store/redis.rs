@@ -36,7 +36,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
 
 use super::{Attendant, DeadLetters, Error, Holding, OnlineStore, Writer, Writers};
 use crate::model::{Location, Partition, Place, Schema, SchemaId};
-use crate::resp::{Queries, Site};
+use crate::resp::{self, Commands, Line, Queries, Replies, Site};
 pub use book::{DocumentChange, Documents, Stamp, Written};
 pub use feast::FeastLayout;
 use writer::RedisWriter;
@@ -78,6 +78,8 @@ pub struct RedisStore {
 struct Shared {
     site: Site,
     queries: Queries,
+    /// For rows, which are read more than anything else; on a cluster they come by the queries.
+    line: Option<Line>,
     options: Options,
     laid: feast::Known,
     interned: schemas::Interned,
@@ -92,8 +94,8 @@ impl RedisStore {
     /// The same for a server, or a cluster, that is known.
     pub fn at(site: Site, options: Options) -> Result<RedisStore, Error> {
         let queries = site.queries().map_err(|error| Error::Config(format!("store.url: {error}")))?;
-        let laid = feast::Known::new(&options.prefix);
-        Ok(RedisStore { shared: Arc::new(Shared { site, queries, options, laid, interned: Default::default() }) })
+        let (laid, line) = (feast::Known::new(&options.prefix), site.line("gristmill-rows"));
+        Ok(RedisStore { shared: Arc::new(Shared { site, queries, line, options, laid, interned: Default::default() }) })
     }
 }
 
@@ -113,6 +115,15 @@ impl Shared {
 
     async fn ask_all<T: FromRedisValue>(&self, pipeline: &Pipeline, name: &str) -> Result<T, Error> {
         pipeline.query_async(&mut self.queries.clone()).await.map_err(|error| self.failed(name, &error))
+    }
+
+    fn broken(&self, command: &str, error: resp::Error) -> Error {
+        match error {
+            resp::Error::Server(reason) => Error::Refused { command: command.to_owned(), reason },
+            resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::TooLarge | resp::Error::Protocol(_) => {
+                Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
+            }
+        }
     }
 
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
@@ -166,8 +177,11 @@ impl OnlineStore for RedisStore {
         if let Some(layout) = &self.shared.options.feast {
             return self.read_laid(layout, keys).await;
         }
-        let mut mget = cmd("MGET");
         let prefix = self.shared.key("row:");
+        if let Some(line) = &self.shared.line {
+            return self.read_over_line(line, prefix.as_bytes(), keys).await.map_err(|error| self.shared.broken("MGET", error));
+        }
+        let mut mget = cmd("MGET");
         for key in keys {
             mget.arg([prefix.as_bytes(), key].concat());
         }
@@ -273,6 +287,19 @@ impl OnlineStore for RedisStore {
 }
 
 impl RedisStore {
+    async fn read_over_line(&self, line: &Line, prefix: &[u8], keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, resp::Error> {
+        let mut mget = Commands::default();
+        mget.begin(keys.len() + 1).arg(b"MGET");
+        for key in keys {
+            mget.arg_joined(prefix, key);
+        }
+        let answer = line.ask(mget).await?;
+        let mut replies = Replies::new(&answer);
+        let many = replies.array()?.unwrap_or(0);
+        // Rows are kept, and none is to keep the others of its answer.
+        (0..many).map(|_| Ok(replies.bulk()?.map(Bytes::copy_from_slice))).collect()
+    }
+
     /// A server that may evict forgets states and windows in silence, which nothing can tell from entities that never were.
     async fn warn_of_eviction(&self, partition: &Partition) -> Result<(), Error> {
         let memory = self.shared.queries.clone().ask_at(partition.tag.as_bytes(), cmd("INFO").arg("memory")).await;

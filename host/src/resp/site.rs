@@ -11,7 +11,7 @@ use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Value};
 use tokio::sync::OnceCell;
 
-use super::{Address, Commands, Connection, Error, Reply};
+use super::{Address, Commands, Connection, Error, Line, Reply};
 use crate::model::{Location, cluster_slot};
 
 /// Time to connect for queries, and for one answer.
@@ -96,6 +96,11 @@ impl Site {
             }
         }
         Err(failed)
+    }
+
+    /// A connection for reading, of a server that is none of a cluster.
+    pub fn line(&self, name: &str) -> Option<Line> {
+        self.addresses.first().filter(|_| !self.is_cluster()).map(|only| Line::new(only.clone(), name))
     }
 
     /// Connections for queries, which are made when the first one is sent.

@@ -1,21 +1,24 @@
 //! What was written before: whole results of entities, and pieces of such that change less often than the rest. The entities that models ask for most change
 //! less often than they are asked for, and copying costs a tenth of writing numbers again.
 
-use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Weighter};
 
 use super::error::ApiError;
 use super::told::Told;
 use crate::model::{FeatureRow, STATUSES, Status};
 
 /// What the cache spends on a piece besides its key, row and text, in bytes, about.
-const OVERHEAD_BYTES: u64 = 160;
+const OVERHEAD_BYTES: u64 = 200;
 /// Bytes of a piece, about, from which the cache guesses how many it will hold.
 const PIECE_BYTES: u64 = 2_048;
+
+/// Bytes of a name that are kept in place.
+const SHORT_BYTES_MAX: usize = 31;
 
 /// A run of columns of one row as JSON: its values, then their statuses, then their event times, each list without brackets.
 #[derive(Default)]
@@ -93,24 +96,74 @@ pub(super) enum Kept {
     Told(Arc<Told>),
 }
 
+/// What something is kept under: a number, and a name whose bytes stand right here if they are few, as those of most entities are.
+enum Name {
+    Short(u64, u8, [u8; SHORT_BYTES_MAX]),
+    Long(u64, Box<[u8]>),
+}
+
+impl Name {
+    fn new(number: u64, name: &[u8]) -> Name {
+        let mut short = [0; SHORT_BYTES_MAX];
+        match (short.get_mut(..name.len()), u8::try_from(name.len())) {
+            (Some(bytes), Ok(length)) => {
+                bytes.copy_from_slice(name);
+                Name::Short(number, length, short)
+            }
+            _ => Name::Long(number, name.into()),
+        }
+    }
+
+    fn parts(&self) -> Sought<'_> {
+        match self {
+            Name::Short(number, length, name) => Sought(*number, name.get(..usize::from(*length)).unwrap_or_default()),
+            Name::Long(number, name) => Sought(*number, name),
+        }
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Name {}
+
+/// A name that is looked for.
+#[derive(Hash, PartialEq, Eq)]
+struct Sought<'n>(u64, &'n [u8]);
+
+impl Equivalent<Name> for Sought<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        *self == name.parts()
+    }
+}
+
 /// Pieces and results written lately.
 ///
 /// Invariant: either is used only for the very same bytes of rows that it was written from. So nothing ever has to be taken out of here because a
 /// row has changed.
 pub(super) struct Pieces {
-    cache: Cache<Vec<u8>, Kept, Weight>,
+    cache: Cache<Name, Kept, Weight>,
 }
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Vec<u8>, Kept> for Weight {
-    fn weight(&self, key: &Vec<u8>, kept: &Kept) -> u64 {
+impl Weighter<Name, Kept> for Weight {
+    fn weight(&self, name: &Name, kept: &Kept) -> u64 {
         let bytes = match kept {
             Kept::Piece(piece) => piece.row.len() + piece.text.capacity(),
             Kept::Told(told) => told.weight(),
         };
-        OVERHEAD_BYTES + (key.len() + bytes) as u64
+        OVERHEAD_BYTES + (name.parts().1.len() + bytes) as u64
     }
 }
 
@@ -149,18 +202,10 @@ impl Pieces {
 
     /// In place of what is there.
     pub(super) fn keep(&self, number: u64, name: &[u8], kept: Kept) {
-        self.cache.insert([&number.to_le_bytes(), name].concat(), kept);
+        self.cache.insert(Name::new(number, name), kept);
     }
 
     fn get(&self, number: u64, name: &[u8]) -> Option<Kept> {
-        thread_local! {
-            static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
-        KEY.with_borrow_mut(|key| {
-            key.clear();
-            key.extend_from_slice(&number.to_le_bytes());
-            key.extend_from_slice(name);
-            self.cache.get(key.as_slice())
-        })
+        self.cache.get(&Sought(number, name))
     }
 }

@@ -2,6 +2,7 @@
 //! result written nor even copied.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
 use axum::http::{HeaderValue, header};
@@ -19,6 +20,10 @@ use super::reading;
 use super::respond::ResultWriter;
 use super::room::AnswerRoom;
 use crate::model::{Timestamp, View};
+use crate::online_store::Noted;
+
+/// Views of a plan whose changes are noted; the rows of plans of more are looked at each time.
+const NOTED_VIEWS_MAX: usize = 4;
 
 /// The result of one entity as it stands in an answer, and what it was made of.
 pub(super) struct Told {
@@ -32,11 +37,53 @@ pub(super) struct Told {
     text: Vec<u8>,
     /// Values with each status, of each view.
     counts: Vec<Counts>,
+    /// Where changes of the rows are noted, and what was noted when they were read; 0 before it is known.
+    notes: [Note; NOTED_VIEWS_MAX],
 }
+
+#[derive(Default)]
+struct Note {
+    place: usize,
+    changes: AtomicU64,
+}
+
+/// What a store had noted of the rows of an entity before they were read.
+type Before = [u64; NOTED_VIEWS_MAX];
 
 impl Told {
     pub(super) fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    fn new(keys: &[Vec<u8>], rows: &[Option<Bytes>], noted: Option<&dyn Noted>) -> Told {
+        let mut notes: [Note; NOTED_VIEWS_MAX] = Default::default();
+        if let Some(noted) = noted {
+            notes.iter_mut().zip(keys).for_each(|(note, key)| note.place = noted.place(key));
+        }
+        let until = Timestamp(i64::MIN);
+        Told { keys: keys.to_vec(), rows: rows.to_vec(), until, text: Vec::new(), counts: Vec::new(), notes }
+    }
+
+    /// Whether it is true without a look at the rows.
+    fn is_noted(&self, noted: &dyn Noted, now: Timestamp) -> bool {
+        let is_same = |note: &Note| noted.changes(note.place) == Some(note.changes.load(Ordering::Relaxed));
+        now <= self.until && self.notes.get(..self.keys.len()).is_some_and(|notes| notes.iter().all(is_same))
+    }
+
+    /// What is noted of its rows, before they are read.
+    fn before(&self, noted: &dyn Noted) -> Before {
+        let mut before = Before::default();
+        before.iter_mut().zip(&self.notes).for_each(|(before, note)| *before = noted.changes(note.place).unwrap_or_default());
+        before
+    }
+
+    /// Takes note of what it holds for; `before` was noted before the rows were read.
+    fn note(&self, noted: &dyn Noted, before: &Before) {
+        for ((note, key), before) in self.notes.iter().zip(&self.keys).zip(before) {
+            if noted.lasts(key) && noted.changes(note.place) == Some(*before) {
+                note.changes.store(*before, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Whether it is still true when these are the rows.
@@ -54,12 +101,12 @@ impl Told {
 
     #[cfg(test)]
     pub(super) fn of_text(text: Vec<u8>) -> Told {
-        Told { keys: Vec::new(), rows: Vec::new(), until: Timestamp(i64::MAX), text, counts: Vec::new() }
+        Told { text, ..Told::new(&[], &[], None) }
     }
 }
 
 /// Most stores hand out the same memory as long as the row is the same, and then there is nothing to compare.
-pub(super) fn is_same(one: &Option<Bytes>, other: &Option<Bytes>) -> bool {
+fn is_same(one: &Option<Bytes>, other: &Option<Bytes>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => (one.as_ptr() == other.as_ptr() && one.len() == other.len()) || one == other,
         (None, None) => true,
@@ -76,76 +123,91 @@ pub(super) async fn answer(
     entities: &[&RawValue],
     kinds: bool,
 ) -> Result<Sending, ApiError> {
-    let mut room = shared.rooms.answer();
+    let (mut room, noted) = (shared.rooms.answer(), shared.state.store.noted());
     let stride = views.len();
     let mut told: Vec<Option<Arc<Told>>> = Vec::with_capacity(entities.len());
-    let mut keys: Vec<Vec<u8>> = Vec::with_capacity(entities.len() * stride);
+    let mut unread = Unread::default();
     for (index, raw) in entities.iter().enumerate() {
         let known = shared.pieces.told(plan.id, raw.get());
         match &known {
-            Some(told) => keys.extend_from_slice(&told.keys),
-            None => entity_keys(views, index, raw, &mut keys)?,
+            Some(told) if noted.is_some_and(|noted| told.is_noted(noted, now)) => {}
+            Some(told) => {
+                unread.entities.push((index, noted.map(|noted| told.before(noted))));
+                unread.keys.extend_from_slice(&told.keys);
+            }
+            None => {
+                unread.entities.push((index, None));
+                entity_keys(views, index, raw, &mut unread.keys)?;
+            }
         }
         told.push(known);
     }
-    let rows = reading::read(shared, plan, &keys, &mut room).await?;
-    let mut anew = Vec::new();
-    for (index, (known, rows)) in told.iter_mut().zip(rows.chunks(stride)).enumerate() {
-        *known = known.take().filter(|told| told.holds(rows, now));
-        if known.is_none() {
-            anew.push(index);
+    if !unread.entities.is_empty() {
+        unread.rows = reading::read(shared, plan, &unread.keys, &mut room).await?;
+        for ((index, before), rows) in unread.entities.iter().zip(unread.rows.chunks(stride)) {
+            let Some(known) = told.get_mut(*index) else { continue };
+            *known = known.take().filter(|told| told.holds(rows, now));
+            if let (Some(told), Some(noted), Some(before)) = (known, noted, before) {
+                told.note(noted, before);
+            }
         }
     }
-    let mut written = plan.head.len() + plan.kinds.len();
-    for told in told.iter().flatten() {
-        written += told.text.len();
-    }
+    let written = plan.head.len() + plan.kinds.len() + told.iter().flatten().map(|told| told.text.len()).sum::<usize>();
     room.written(written)?;
-    if !anew.is_empty() {
-        // Seldom, and not to make the future of all others larger.
-        Box::pin(tell(shared, plan, now, entities, (keys, rows), &anew, &mut told, (&mut room, written))).await?;
+    if told.iter().any(Option::is_none) {
+        // Not to make the future of all others larger.
+        Box::pin(tell(shared, plan, now, entities, unread, &mut told, (&mut room, written))).await?;
     }
     let mut response = Sending::new(put_together(plan, kinds, told).keep(room.into_permit()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
-/// Writes the results of some of the entities.
-#[allow(clippy::too_many_arguments)]
+/// Entities whose rows have to be read.
+#[derive(Default)]
+struct Unread {
+    /// Which, and what was noted of rows that were read before.
+    entities: Vec<(usize, Option<Before>)>,
+    /// Of all views of one entity after the other.
+    keys: Vec<Vec<u8>>,
+    rows: Vec<Option<Bytes>>,
+}
+
+/// Writes the results of entities that nothing is told of.
 async fn tell(
     shared: &Shared,
     plan: &Plan,
     now: Timestamp,
     entities: &[&RawValue],
-    (keys, rows): (Vec<Vec<u8>>, Vec<Option<Bytes>>),
-    anew: &[usize],
+    mut unread: Unread,
     told: &mut [Option<Arc<Told>>],
-    (room, written): (&mut AnswerRoom<'_>, usize),
+    (room, mut written): (&mut AnswerRoom<'_>, usize),
 ) -> Result<(), ApiError> {
     let stride = plan.views.len();
-    let of = |index: &usize| index * stride..(index + 1) * stride;
-    let (mut their_keys, mut their_rows) = (Vec::with_capacity(anew.len() * stride), Vec::with_capacity(anew.len() * stride));
-    for index in anew {
-        their_keys.extend_from_slice(keys.get(of(index)).unwrap_or_default());
-        their_rows.extend_from_slice(rows.get(of(index)).unwrap_or_default());
-    }
-    drop((keys, rows));
-    let looked = look_at(shared, plan, At::Now(now), &their_keys, their_rows.clone()).await?;
+    let is_untold: Vec<bool> = unread.entities.iter().map(|(index, _)| told.get(*index).is_some_and(Option::is_none)).collect();
+    let mut of_keys = is_untold.iter().flat_map(|is_untold| std::iter::repeat_n(*is_untold, stride));
+    let mut of_rows = of_keys.clone();
+    let mut of_entities = is_untold.iter();
+    unread.keys.retain(|_| of_keys.next().unwrap_or(false));
+    unread.rows.retain(|_| of_rows.next().unwrap_or(false));
+    unread.entities.retain(|_| of_entities.next().copied().unwrap_or(false));
+    let Unread { entities: untold, keys, rows } = unread;
+    let looked = look_at(shared, plan, At::Now(now), &keys, rows.clone()).await?;
     let write = || {
+        // Pieces are for what changes only in part.
         let mut writer = ResultWriter::new(plan, (plan.runs.len() > 1).then_some(&shared.pieces), false);
-        let mut written = written;
-        let found = looked.chunks(stride).zip(their_keys.chunks(stride)).zip(their_rows.chunks(stride));
-        for (index, ((found, keys), rows)) in anew.iter().zip(found) {
+        let found = looked.chunks(stride).zip(keys.chunks(stride)).zip(rows.chunks(stride));
+        for ((index, _), ((found, keys), rows)) in untold.iter().zip(found) {
             let entity = entities.get(*index).map_or("", |raw| raw.get());
-            let mut text = Vec::new();
+            let mut one = Told::new(keys, rows, shared.state.store.noted());
             writer.begin(written);
-            writer.push(&mut text, room, entity, keys, found)?;
-            text.push(b',');
-            text.shrink_to_fit();
-            written += text.len();
+            writer.push(&mut one.text, room, entity, keys, found)?;
+            one.text.push(b',');
+            one.text.shrink_to_fit();
+            one.counts = writer.take_counts();
+            written += one.text.len();
             let until = until(plan, found);
-            let counts = writer.take_counts();
-            let one = Told { keys: keys.to_vec(), rows: rows.to_vec(), until: until.unwrap_or(now), text, counts };
+            one.until = until.unwrap_or(now);
             let one = Arc::new(one);
             if until.is_some() {
                 shared.pieces.keep(plan.id, entity.as_bytes(), Kept::Told(Arc::clone(&one)));
