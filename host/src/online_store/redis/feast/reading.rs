@@ -186,3 +186,75 @@ impl Laid {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Field, Kept, Kind, Schema, SchemaId};
+
+    fn laid(features: usize) -> Laid {
+        let schema = Schema {
+            view: "view".into(),
+            component: Digest::NONE,
+            entity: vec![Field::plain("id", Kind::Integer, false)],
+            features: (0..features).map(|number| Field::plain(&format!("f{number}"), Kind::Float, true)).collect(),
+            kept: Kept::default(),
+            state_version: None,
+            partitioning: None,
+        };
+        Laid::new(&FeastLayout::default(), "gristmill", SchemaId(1), &schema)
+    }
+
+    /// A reply of texts; none is null.
+    fn reply<'t>(texts: impl ExactSizeIterator<Item = Option<&'t [u8]>>) -> Vec<u8> {
+        let mut reply = format!("*{}\r\n", texts.len()).into_bytes();
+        for text in texts {
+            match text {
+                None => reply.extend_from_slice(b"$-1\r\n"),
+                Some(text) => {
+                    reply.extend_from_slice(format!("${}\r\n", text.len()).as_bytes());
+                    reply.extend_from_slice(text);
+                    reply.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        reply
+    }
+
+    #[test]
+    fn a_whole_hash_has_what_its_fields_have_whatever_their_order() {
+        let laid = laid(9);
+        let names: Vec<Vec<u8>> = laid.names().map(<[u8]>::to_vec).collect();
+        assert!(names.iter().enumerate().all(|(index, name)| laid.name(index) == Some(name.as_slice())) && laid.name(names.len()).is_none());
+        // One of them is missing, and some belong to other views.
+        let mut stored: Vec<Vec<u8>> = names.iter().filter(|name| **name != names[4]).cloned().collect();
+        stored.extend([b"_ts:other".to_vec(), b"abcd".to_vec()]);
+        let value = |name: &[u8]| [b"value of ", name].concat();
+        for turn in 0..stored.len() {
+            stored.rotate_left(turn);
+            let pairs: Vec<Vec<u8>> = stored.iter().flat_map(|name| [name.clone(), value(name)]).collect();
+            let some: Vec<Option<Vec<u8>>> = names.iter().map(|name| stored.contains(name).then(|| value(name))).collect();
+            let (whole, some) = (reply(pairs.iter().map(|text| Some(text.as_slice()))), reply(some.iter().map(Option::as_deref)));
+            let (mut from_whole, mut from_some) = (vec![Some(b"left over".as_slice())], Vec::new());
+            laid.take_whole(&mut Replies::new(&whole), &mut from_whole).unwrap();
+            laid.take(&mut Replies::new(&some), &mut from_some).unwrap();
+            assert_eq!((&from_whole, from_whole.len()), (&from_some, names.len()));
+        }
+        assert!(!laid.crowded.0.load(Ordering::Relaxed));
+        let mut values = Vec::new();
+        laid.take_whole(&mut Replies::new(b"*0\r\n"), &mut values).unwrap();
+        assert_eq!(values, vec![None; names.len()]);
+    }
+
+    #[test]
+    fn a_hash_that_has_far_more_than_is_wanted_is_not_read_whole_again() {
+        for (fields, bytes, is_crowded) in [(30, 1, false), (40, 1, true), (2, 20_000, true)] {
+            let laid = laid(9);
+            let value = vec![b'x'; bytes];
+            let pairs: Vec<Vec<u8>> = (0..fields).flat_map(|field| [format!("{field}").into_bytes(), value.clone()]).collect();
+            let whole = reply(pairs.iter().map(|text| Some(text.as_slice())));
+            laid.take_whole(&mut Replies::new(&whole), &mut Vec::new()).unwrap();
+            assert_eq!(laid.crowded.0.load(Ordering::Relaxed), is_crowded, "{fields} fields of {bytes} bytes");
+        }
+    }
+}
