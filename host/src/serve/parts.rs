@@ -214,6 +214,10 @@ impl Buf for SentBytes {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use tokio::sync::Semaphore;
+
     use super::*;
 
     fn parts() -> (Parts, Vec<u8>) {
@@ -255,5 +259,20 @@ mod tests {
         let Sent::Parts(Some(mut parts)) = parts.keep(None) else { panic!("it has parts") };
         assert_eq!(parts.copy_to_bytes(whole.len()), whole);
         assert!(Parts::with_capacity(0).keep(None).is_end_stream());
+    }
+    #[test]
+    fn room_is_kept_until_the_last_byte_has_gone() {
+        let room = Arc::new(Semaphore::new(1));
+        let (parts, whole) = parts();
+        let mut sent = parts.keep(Some(Arc::clone(&room).try_acquire_owned().unwrap()));
+        let frame = Pin::new(&mut sent).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Some(Ok(frame))) = frame else { panic!("it has a frame") };
+        assert!(sent.is_end_stream());
+        drop(sent);
+        let Ok(mut bytes) = frame.into_data() else { panic!("it has data") };
+        bytes.advance(whole.len() - 1);
+        assert_eq!((bytes.remaining(), room.available_permits()), (1, 0));
+        drop(bytes);
+        assert_eq!(room.available_permits(), 1);
     }
 }

@@ -225,7 +225,9 @@ mod tests {
     fn a_whole_hash_has_what_its_fields_have_whatever_their_order() {
         let laid = laid(9);
         let names: Vec<Vec<u8>> = laid.names().map(<[u8]>::to_vec).collect();
-        assert!(names.iter().enumerate().all(|(index, name)| laid.name(index) == Some(name.as_slice())) && laid.name(names.len()).is_none());
+        assert!(
+            names.iter().enumerate().all(|(index, name)| laid.name(index) == Some(name.as_slice())) && laid.name(names.len()).is_none()
+        );
         // One of them is missing, and some belong to other views.
         let mut stored: Vec<Vec<u8>> = names.iter().filter(|name| **name != names[4]).cloned().collect();
         stored.extend([b"_ts:other".to_vec(), b"abcd".to_vec()]);
