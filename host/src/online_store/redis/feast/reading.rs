@@ -141,7 +141,7 @@ impl RedisStore {
 
 impl Laid {
     /// The fields that are read, in order.
-    fn names(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.fields.iter().map(<[u8; 4]>::as_slice).chain([self.time_field.as_slice(), self.own_field.as_slice()])
     }
 
