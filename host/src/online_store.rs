@@ -26,6 +26,11 @@ pub trait OnlineStore: Send + Sync {
         self.read(keys).await
     }
 
+    /// Where the store notes that rows change, if it does; of a store that others may write without its knowing there is nothing.
+    fn noted(&self) -> Option<&dyn Noted> {
+        None
+    }
+
     /// Opens a partition for writing. With [`Writers::Single`] this takes the partition's lease, and any earlier writer's next commit fails
     /// with [`Error::Fenced`]; while another host holds the lease it fails with [`Error::Held`].
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error>;
@@ -62,6 +67,19 @@ pub trait OnlineStore: Send + Sync {
 
     /// The dead letters kept beside the rows.
     fn dead_letters(&self) -> &dyn DeadLetters;
+}
+
+/// Notes of changes to rows: who has read a row need not read it again as long as there is none.
+pub trait Noted: Send + Sync {
+    /// The number of the place where changes of the row under this key are noted. Others may share it.
+    fn place(&self, key: &[u8]) -> usize;
+
+    /// Another number once a row has changed that is noted there, `None` while one is changing. What is read after this was called is what is stored for as
+    /// long as this gives the same number, unless it expires.
+    fn changes(&self, place: usize) -> Option<u64>;
+
+    /// Whether what is stored under this key is known not to expire.
+    fn lasts(&self, key: &[u8]) -> bool;
 }
 
 /// Reading and dropping dead letters. They are added by commits only.

@@ -1,9 +1,11 @@
-//! One connection to a Redis server, for the paths on which every microsecond of the client counts: reading entries and committing.
+//! One connection to a Redis server, for the paths on which every microsecond of the client counts: reading entries, committing, and reading
+//! rows.
 //!
 //! Replies are told complete by a scan that never looks at a byte twice, and entries are handed out as spans of the buffer that they arrived in.
 //! Everything else goes through the `redis` crate.
 
 mod address;
+mod line;
 mod parse;
 mod site;
 
@@ -14,7 +16,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub use address::Address;
-pub use parse::{Reply, Scan, StreamEntries, parse_entries, parse_reply};
+pub use line::Line;
+pub use parse::{Replies, Reply, Scan, StreamEntries, parse_entries, parse_reply};
 pub use site::{Queries, Site};
 
 /// Bytes in one reply, at most.

@@ -25,6 +25,7 @@ mod join_keys;
 mod letters;
 mod local;
 mod look;
+mod parts;
 mod patient;
 mod pieces;
 mod plan;
@@ -39,6 +40,7 @@ mod states;
 mod status;
 mod streams;
 mod tls;
+mod told;
 mod transforms;
 mod versions;
 

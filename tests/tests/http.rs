@@ -518,6 +518,52 @@ fn an_answer_is_bounded_however_often_a_long_value_is_asked_for() {
     host.stop();
 }
 
+/// Results are kept from one answer to the next. What is asked for one entity in the address is always written anew.
+#[test]
+fn results_that_are_kept_are_as_true_as_those_that_are_written() {
+    let (host, _folder) = start("");
+    put_tutorial(&host, &component("tutorial"));
+    let written = |id: usize| host.text(&format!("/v1/features/tutorial?id={id}")).unwrap();
+    let asked = |ids: &[usize]| {
+        let entities: Vec<Value> = ids.iter().map(|id| json!({"id": id.to_string()})).collect();
+        let body = json!({"view": "tutorial", "entities": entities}).to_string();
+        String::from_utf8(host.send("POST", "/v1/features", Some(body.as_bytes())).unwrap().body).unwrap()
+    };
+    let mut told = String::new();
+    for round in 0..9 {
+        let changes = round % 3;
+        host.post("/v1/streams/mystream/events", &json!({"id": changes, "value": round + 1}).to_string()).unwrap();
+        // The same as soon as it is there, and as often as it is asked for; one of them never comes.
+        let before = std::mem::replace(&mut told, wait_for("the event", || Some(written(changes)).filter(|now| *now != told)));
+        for _ in 0..3 {
+            assert_eq!(asked(&[changes]), told, "after {before}");
+            let all: Value = serde_json::from_str(&asked(&[0, 1, 2, 3, 0])).unwrap();
+            for (result, id) in all["results"].as_array().unwrap().iter().zip([0, 1, 2, 3, 0]) {
+                assert_eq!(*result, serde_json::from_str::<Value>(&written(id)).unwrap()["results"][0]);
+            }
+        }
+        assert!(told.contains("present") && asked(&[3]).contains("not_found"), "{told}");
+    }
+    host.stop();
+}
+
+#[test]
+fn a_result_that_is_kept_grows_too_old_and_expires() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("doubling.wasm"), Guest::doubling().component().unwrap()).unwrap();
+    let config = "[host]\nlisten = \"127.0.0.1:0\"\ndata_folder = \"data\"\n[streams.events]\n[transforms.doubling]\ncomponent = \"doubling.wasm\"\n\
+                  max_age_secs = 1\nexpire_secs = 2\n";
+    let host = Host::start(folder.path(), config).unwrap();
+    host.post("/v1/streams/events/events", r#"{"key":1}"#).unwrap();
+    for expected in ["present", "outside_max_age", "not_found"] {
+        wait_for(expected, || {
+            let asked = host.post("/v1/features", r#"{"view":"doubling","entities":[{"key":1}]}"#).unwrap();
+            (asked.1["results"][0]["statuses"] == json!([expected])).then_some(())
+        });
+    }
+    host.stop();
+}
+
 /// Four answers of half a million values at the same time, on a host whose workers are fewer as a rule.
 #[test]
 fn answers_that_take_long_hold_up_no_others() {

@@ -143,7 +143,7 @@ impl FeatureRow {
 
     /// Packs a row of so many values, one after the other.
     pub fn packer(version: Version, schema: SchemaId, values: usize) -> Packer {
-        Packer::new(Vec::new(), version, schema, values)
+        Packer::new(Vec::with_capacity(HEADER_BYTES + values.div_ceil(8) + 9 * values), version, schema, values)
     }
 
     /// Wraps stored bytes.

@@ -17,6 +17,7 @@ mod commit;
 mod dead_letters;
 mod emits;
 mod memory;
+mod noted;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,9 +28,10 @@ use bytes::Bytes;
 use fjall::Keyspace;
 
 pub use self::memory::row_cache_bytes;
+use self::noted::Notes;
 use self::rows::{RowCache, StoredRow};
 use super::owners::Owners;
-use super::{DeadLetters, Error, OnlineStore, Writer, Writers};
+use super::{DeadLetters, Error, Noted, OnlineStore, Writer, Writers};
 use crate::data_folder::{Claim, DataFolder};
 use crate::model::{Location, Partition, Place, Schema, SchemaId, Timestamp, Version};
 
@@ -68,6 +70,7 @@ struct Shared {
     dead_letter_times: Keyspace,
     counts: Keyspace,
     cache: RowCache,
+    notes: Notes,
     // Held for the whole of a commit, so that commits follow one another.
     state: Mutex<State>,
     dead_letters_max: u64,
@@ -117,6 +120,7 @@ impl EmbeddedStore {
             dead_letter_times: open("dead_letter_times")?,
             counts,
             cache: RowCache::new(options.row_cache_bytes),
+            notes: Notes::new(),
             state: Mutex::new(state),
             dead_letters_max: options.dead_letters_max,
             loaders: std::thread::available_parallelism().map_or(1, usize::from).min(LOADERS_MAX),
@@ -178,6 +182,10 @@ impl OnlineStore for EmbeddedStore {
             }
         }
         Ok(found)
+    }
+
+    fn noted(&self) -> Option<&dyn Noted> {
+        Some(&*self.shared)
     }
 
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {

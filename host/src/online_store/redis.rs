@@ -36,7 +36,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Script, cmd};
 
 use super::{Attendant, DeadLetters, Error, Holding, OnlineStore, Writer, Writers};
 use crate::model::{Location, Partition, Place, Schema, SchemaId};
-use crate::resp::{Queries, Site};
+use crate::resp::{self, Commands, Line, Queries, Replies, Site};
 pub use book::{DocumentChange, Documents, Stamp, Written};
 pub use feast::FeastLayout;
 use writer::RedisWriter;
@@ -115,6 +115,15 @@ impl Shared {
         pipeline.query_async(&mut self.queries.clone()).await.map_err(|error| self.failed(name, &error))
     }
 
+    fn broken(&self, command: &str, error: resp::Error) -> Error {
+        match error {
+            resp::Error::Server(reason) => Error::Refused { command: command.to_owned(), reason },
+            resp::Error::Io(_) | resp::Error::Timeout(_) | resp::Error::TooLarge | resp::Error::Protocol(_) => {
+                Error::Unreachable { address: self.site.to_string(), reason: error.to_string() }
+            }
+        }
+    }
+
     fn failed(&self, command: &str, error: &redis::RedisError) -> Error {
         self.queries.look_at(error);
         if error.is_io_error() || error.is_connection_dropped() || error.is_timeout() || error.is_connection_refusal() {
@@ -167,6 +176,9 @@ impl OnlineStore for RedisStore {
         if let Some(layout) = &self.shared.options.feast {
             return self.read_laid(layout, keys).await;
         }
+        if let Some(line) = self.shared.queries.line() {
+            return Ok(self.read_over_line(line, None, keys).await.map_err(|error| self.shared.broken("MGET", error))?.1);
+        }
         let rows: Vec<Option<Vec<u8>>> = self.shared.ask(&self.mget(keys), "MGET").await?;
         Ok(rows.into_iter().map(|row| row.map(Bytes::from)).collect())
     }
@@ -178,22 +190,26 @@ impl OnlineStore for RedisStore {
             return Ok(Vec::new());
         }
         let of_place = self.shared.key(&format!("place:{}", partition.key()));
-        let mut hget = cmd("HGET");
-        hget.arg(of_place).arg("commits");
         let is_laid = self.shared.options.feast.is_some();
-        let (found, rows): (Option<u64>, Vec<Option<Vec<u8>>>) = if is_laid {
-            (self.shared.ask(&hget, "HGET").await?, Vec::new())
-        } else {
-            let mut both = Pipeline::new();
-            both.add_command(hget).add_command(self.mget(keys));
-            self.shared.ask_all(&both, "MGET").await?
+        let of_rows = if is_laid { &[] } else { keys };
+        let (found, rows) = match self.shared.queries.line() {
+            Some(line) => {
+                let read = self.read_over_line(line, Some(&of_place), of_rows).await;
+                read.map_err(|error| self.shared.broken("MGET", error))?
+            }
+            None => {
+                let mut both = Pipeline::new();
+                both.cmd("HGET").arg(of_place).arg("commits").add_command(self.mget(of_rows));
+                let (found, rows): (Option<u64>, Vec<Option<Vec<u8>>>) = self.shared.ask_all(&both, "MGET").await?;
+                (found, rows.into_iter().map(|row| row.map(Bytes::from)).collect())
+            }
         };
         let found = found.unwrap_or(0);
         if found != place.commits {
             self.shared.queries.connect_anew();
             return Err(Error::Astray { partition: partition.to_string(), found, made: place.commits });
         }
-        if is_laid { self.read(keys).await } else { Ok(rows.into_iter().map(|row| row.map(Bytes::from)).collect()) }
+        if is_laid { self.read(keys).await } else { Ok(rows) }
     }
 
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {
@@ -301,6 +317,33 @@ impl RedisStore {
             mget.arg([prefix.as_bytes(), key].concat());
         }
         mget
+    }
+
+    /// The rows, and of the place that lies under a key how many commits it tells of.
+    async fn read_over_line(
+        &self,
+        line: &Line,
+        place: Option<&str>,
+        keys: &[Vec<u8>],
+    ) -> Result<(Option<u64>, Vec<Option<Bytes>>), resp::Error> {
+        let (mut commands, prefix) = (Commands::default(), self.shared.key("row:"));
+        if let Some(place) = place {
+            commands.command(&[b"HGET", place.as_bytes(), b"commits"]);
+        }
+        if !keys.is_empty() {
+            commands.begin(keys.len() + 1).arg(b"MGET");
+            for key in keys {
+                commands.arg_joined(prefix.as_bytes(), key);
+            }
+        }
+        let answer = line.ask(commands).await?;
+        let mut replies = Replies::new(&answer);
+        let commits = if place.is_some() { replies.bulk()? } else { None };
+        let commits = commits.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let many = if keys.is_empty() { 0 } else { replies.array()?.unwrap_or(0) };
+        // Rows are kept, and none is to keep the others of its answer.
+        let rows = (0..many).map(|_| Ok(replies.bulk()?.map(Bytes::copy_from_slice))).collect::<Result<_, resp::Error>>()?;
+        Ok((commits, rows))
     }
 
     /// A server that may evict forgets states and windows in silence, which nothing can tell from entities that never were.

@@ -160,6 +160,31 @@ pub fn parse_entries(input: Vec<u8>) -> Result<Option<StreamEntries>, Error> {
     Ok(Some(all))
 }
 
+/// Replies behind one another, read where they stand.
+pub struct Replies<'i>(Cursor<'i>);
+
+impl<'i> Replies<'i> {
+    /// All in here are whole.
+    pub fn new(input: &'i [u8]) -> Replies<'i> {
+        Replies(Cursor { input, at: 0 })
+    }
+
+    /// Begins an array; how many items follow, `None` for null.
+    pub fn array(&mut self) -> Result<Option<u64>, Error> {
+        self.0.array()
+    }
+
+    /// A text; `None` for null.
+    pub fn bulk(&mut self) -> Result<Option<&'i [u8]>, Error> {
+        Ok(self.0.bulk()?.map(|span| self.0.bytes(&span)))
+    }
+
+    /// How many bytes have been read.
+    pub fn read(&self) -> usize {
+        self.0.at
+    }
+}
+
 struct Cursor<'i> {
     input: &'i [u8],
     at: usize,

@@ -12,7 +12,7 @@ use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr
 use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 use tokio::sync::OnceCell;
 
-use super::{Address, Commands, Connection, Error, Reply};
+use super::{Address, Commands, Connection, Error, Line, Reply};
 use crate::model::{Location, cluster_slot};
 
 /// Time to connect for queries, and for one answer.
@@ -101,7 +101,8 @@ impl Site {
 
     /// Connections for queries, which are made when the first one is sent.
     pub fn queries(&self) -> Result<Queries, String> {
-        Ok(Queries { site: self.clone(), kind: Arc::new(ArcSwap::from_pointee(self.kind()?)) })
+        let line = self.addresses.first().filter(|_| !self.is_cluster()).map(|only| Arc::new(Line::new(only.clone(), "gristmill-rows")));
+        Ok(Queries { site: self.clone(), kind: Arc::new(ArcSwap::from_pointee(self.kind()?)), line })
     }
 
     fn kind(&self) -> Result<Kind, String> {
@@ -178,6 +179,8 @@ fn slots(range: Reply) -> Option<Slots> {
 pub struct Queries {
     site: Site,
     kind: Arc<ArcSwap<Kind>>,
+    /// For what is read more than anything else; on a cluster there is none.
+    line: Option<Arc<Line>>,
 }
 
 enum Kind {
@@ -206,8 +209,14 @@ impl Queries {
         Ok(T::from_redis_value(connection.route_command(command.clone(), RoutingInfo::SingleNode(route)).await?)?)
     }
 
+    /// The connection for rows, where there is one server.
+    pub fn line(&self) -> Option<&Line> {
+        self.line.as_deref()
+    }
+
     /// Leaves the connections that there are, to connect to whoever the addresses lead to now. Queries that are under way are answered by whom they were sent to.
     pub fn connect_anew(&self) {
+        self.line.iter().for_each(|line| line.leave());
         match self.site.kind() {
             Ok(kind) => self.kind.store(Arc::new(kind)),
             Err(error) => tracing::warn!("cannot connect to {} anew: {error}", self.site),

@@ -38,7 +38,7 @@ impl Cors {
     }
 
     /// Says on an answer whose pages may read it.
-    pub(super) fn mark(&self, response: &mut Response, origin: Option<HeaderValue>) {
+    pub(super) fn mark<B>(&self, response: &mut axum::http::Response<B>, origin: Option<HeaderValue>) {
         if self.0.is_empty() {
             return;
         }

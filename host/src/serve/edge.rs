@@ -22,6 +22,7 @@ use tower::layer::layer_fn;
 use super::access::{Caller, Needs, Turn};
 use super::body::Coding;
 use super::error::{ApiError, ErrorBody};
+use super::parts::{Sending, Sent};
 use super::routes::{Operation, QUERY};
 use super::{Limits, Shared, audit, body, features, local};
 
@@ -58,11 +59,11 @@ impl Edge {
         &self.around.shared.state.limits
     }
 
-    pub(super) async fn answer(self, request: hyper::Request<Incoming>, peer: IpAddr) -> Response {
+    pub(super) async fn answer(self, request: hyper::Request<Incoming>, peer: IpAddr) -> Sending {
         let around = Arc::clone(&self.around);
         let cors = &around.shared.cors;
         if let Some(preflight) = cors.preflight(request.method(), request.headers()) {
-            return preflight;
+            return preflight.map(Sent::Whole);
         }
         let invited = cors.allowed(request.headers());
         let mut response = self.answer_to(request, peer, invited.is_some()).await;
@@ -70,7 +71,7 @@ impl Edge {
         response
     }
 
-    async fn answer_to(mut self, mut request: hyper::Request<Incoming>, peer: IpAddr, is_invited: bool) -> Response {
+    async fn answer_to(mut self, mut request: hyper::Request<Incoming>, peer: IpAddr, is_invited: bool) -> Sending {
         let shared = &self.around.shared;
         let caller = shared.access.caller(request.headers(), Some(peer));
         let local = if shared.is_local { local::check(request.method(), request.uri(), request.headers(), is_invited) } else { Ok(()) };
@@ -82,6 +83,7 @@ impl Edge {
                 Ok(turn) => {
                     // On the heap, because it is large and would be moved from one future into the next.
                     let answer = Box::pin(features::query(shared, &caller, wants_arrow, coding, request.into_body()));
+                    let answer = async { answer.await.unwrap_or_else(|refused| refused.into_response().map(Sent::Whole)) };
                     self.around.answer(asked, turn.map(Arc::new), answer).await
                 }
                 // What happens seldom has no place in the future of every query, which is moved about.
@@ -96,7 +98,7 @@ impl Edge {
         if let Err(never) = poll_fn(|context| Service::<Request>::poll_ready(&mut self.router, context)).await {
             match never {}
         }
-        Box::pin(self.router.call(request.map(Body::new))).await.unwrap_or_else(|never| match never {})
+        Box::pin(self.router.call(request.map(Body::new))).await.unwrap_or_else(|never| match never {}).map(Sent::Whole)
     }
 }
 
@@ -159,9 +161,10 @@ where
                     request.extensions_mut().insert(Arc::clone(turn));
                 }
                 let answer = self.inner.call(request);
-                Box::pin(async move { Ok(around.answer(asked, turn, async { answer.await.unwrap_or_else(|never| match never {}) }).await) })
+                let answer = async { answer.await.unwrap_or_else(|never| match never {}).map(Sent::Whole) };
+                Box::pin(async move { Ok(around.answer(asked, turn, answer).await.map(Sent::into_body)) })
             }
-            Err(refused) => Box::pin(async move { Ok(around.refuse(asked, refused, request.into_body()).await) }),
+            Err(refused) => Box::pin(async move { Ok(around.refuse(asked, refused, request.into_body()).await.map(Sent::into_body)) }),
         }
     }
 }
@@ -200,30 +203,30 @@ impl Around {
     }
 
     /// Says no. What is still being sent is thrown away, because most clients look for an answer only once they have sent everything.
-    async fn refuse(&self, asked: Asked, refused: ApiError, body: impl HttpBody<Data = Bytes> + Unpin) -> Response {
+    async fn refuse(&self, asked: Asked, refused: ApiError, body: impl HttpBody<Data = Bytes> + Unpin) -> Sending {
         let started = Instant::now();
         let _ = tokio::time::timeout(self.timeout, body::discard(body, self.shared.state.limits.component_bytes_max)).await;
-        self.finished(asked, refused.into_response(), started)
+        self.finished(asked, refused.into_response().map(Sent::Whole), started)
     }
 
-    async fn answer(&self, asked: Asked, turn: Option<Arc<Turn>>, answer: impl Future<Output = impl IntoResponse>) -> Response {
+    async fn answer(&self, asked: Asked, turn: Option<Arc<Turn>>, answer: impl Future<Output = Sending>) -> Sending {
         let started = Instant::now();
         let timeout = if asked.operation.compiles() { self.put_timeout } else { self.timeout };
         let response = match self.places.try_acquire() {
             Err(_) if !ALWAYS_ANSWERED.contains(&asked.operation.path) => {
                 let message = "the host answers as many requests as it may at the same time; try again";
-                ApiError::busy(message).into_response()
+                ApiError::busy(message).into_response().map(Sent::Whole)
             }
             _place => match tokio::time::timeout(timeout, answer).await {
-                Ok(response) => response.into_response(),
-                Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response(),
+                Ok(response) => response,
+                Err(_) => ApiError::unavailable("the request took longer than this host allows").into_response().map(Sent::Whole),
             },
         };
         drop(turn);
         self.finished(asked, response, started)
     }
 
-    fn finished(&self, asked: Asked, response: Response, started: Instant) -> Response {
+    fn finished(&self, asked: Asked, response: Sending, started: Instant) -> Sending {
         let Asked { operation, path, given, caller } = asked;
         let is_audited = audit::is_due(operation);
         let (response, id) = finish(response, given, is_audited, &self.next_id);
@@ -236,7 +239,7 @@ impl Around {
 }
 
 /// Puts the request's id into the answer, and into the body if that is an error. One that needs none is not given one, unless it is named elsewhere.
-fn finish(mut response: Response, given: Option<String>, is_named: bool, next_id: &AtomicU64) -> (Response, Option<String>) {
+fn finish(mut response: Sending, given: Option<String>, is_named: bool, next_id: &AtomicU64) -> (Sending, Option<String>) {
     let error = response.extensions_mut().remove::<ErrorBody>();
     if error.is_none() && given.is_none() && !is_named {
         return (response, None);
@@ -244,7 +247,7 @@ fn finish(mut response: Response, given: Option<String>, is_named: bool, next_id
     let id = given.unwrap_or_else(|| format!("{:08x}", next_id.fetch_add(1, Ordering::Relaxed)));
     if let Some(error) = error {
         tracing::debug!(request_id = %id, status = response.status().as_u16(), "answered with an error");
-        *response.body_mut() = Body::from(error.to_json(&id));
+        *response.body_mut() = Sent::Whole(Body::from(error.to_json(&id)));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }

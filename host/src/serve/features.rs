@@ -20,12 +20,13 @@ use super::brought::{Brings, Brought, InQuery};
 use super::columns;
 use super::compute::compute;
 use super::error::ApiError;
-use super::join_keys::{Entity, Given, SHOWN_CHARS, check_known, in_query, is_join_key, key};
+use super::join_keys::{Given, SHOWN_CHARS, check_known, entity_keys, in_query, is_join_key, key};
 use super::look::{At, Looked, StoredSchema};
+use super::parts::{Sending, Sent};
 use super::plan::{Mapping, Plan, PlannedView};
 use super::respond::ResultWriter;
 use super::room::AnswerRoom;
-use super::{Shared, arrow, reading};
+use super::{Shared, arrow, reading, told};
 use crate::model::{FeatureRow, SchemaId, Timestamp, View, parse};
 
 /// Values of an answer that takes so long to write that others must not wait for it: some milliseconds.
@@ -91,7 +92,7 @@ pub(super) const QUERY_PATH: &str = "/v1/features";
 /// The same for those that come through the router.
 pub(super) async fn query_routed(State(shared): State<Arc<Shared>>, caller: Caller, request: Request) -> Result<Response, ApiError> {
     let (wants_arrow, coding) = (wants_arrow(request.headers()), Coding::of(request.headers()));
-    query(&shared, &caller, wants_arrow, coding, request.into_body()).await
+    Ok(query(&shared, &caller, wants_arrow, coding, request.into_body()).await?.map(Sent::into_body))
 }
 
 /// Whether an Arrow stream is among what is accepted, and JSON is not liked better.
@@ -119,7 +120,7 @@ pub(super) async fn query(
     wants_arrow: bool,
     coding: Coding,
     body: impl HttpBody<Data = Bytes> + Unpin,
-) -> Result<Response, ApiError> {
+) -> Result<Sending, ApiError> {
     let came = Instant::now();
     let Whole(body, _room) = body::read(body, coding, shared.state.limits.body_bytes_max, &shared.rooms).await?;
     let asked: Asked<'_> = body::object(&body)?;
@@ -146,25 +147,24 @@ pub(super) async fn query(
     // A plan may have been made for somebody who reaches more.
     let views: Vec<&View> = plan.views.iter().map(|planned| &*planned.view).collect();
     views.iter().try_for_each(|view| caller.may_view(&view.name))?;
+    let layout = if wants_arrow { Layout::Arrow } else { asked.layout };
+    if let (At::Now(now), Layout::Rows, false, None) = (at, layout, asked.provenance, asked.request)
+        && plan.lasts()
+    {
+        return Box::pin(told::answer(shared, &plan, &views, now, &asked.entities, asked.kinds)).await;
+    }
     let mut keys = Vec::with_capacity(asked.entities.len() * plan.views.len());
     for (index, raw) in asked.entities.iter().enumerate() {
-        let members: Entity<'_> = serde_json::from_str(raw.get())
-            .map_err(|error| ApiError::unusable(format!("entities[{index}] is not an object of join keys: {error}")))?;
-        let label = || format!("entities[{index}]");
-        members.check_once(&label)?;
-        check_known(&views, members.0.iter().map(|(name, _)| name.as_ref()), &label)?;
-        for view in &views {
-            keys.push(key(view, &label, |name| members.get(name))?);
-        }
+        entity_keys(&views, index, raw, &mut keys)?;
     }
-    let layout = if wants_arrow { Layout::Arrow } else { asked.layout };
     let until = asked.deadline_ms.and_then(|ms| came.checked_add(Duration::from_millis(ms)));
     let wanted = Wanted { at, layout, provenance: asked.provenance, kinds: asked.kinds, until };
     let brings = match (asked.request, plan.computes()) {
         (None, false) => None,
         (request, _) => Some(Brought::new(&plan, &asked.entities, request)?),
     };
-    answer(shared, &plan, wanted, &keys, brings.as_ref(), asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()))).await
+    let entities = asked.entities.iter().map(|raw| Cow::Borrowed(raw.get()));
+    Ok(answer(shared, &plan, wanted, &keys, brings.as_ref(), entities).await?.map(Sent::Whole))
 }
 
 pub(super) async fn query_one(
@@ -258,6 +258,17 @@ pub(super) async fn look(
     room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<Looked>, ApiError> {
     let packed = reading::read(shared, plan, keys, room).await?;
+    look_at(shared, plan, at, keys, packed).await
+}
+
+/// The same of what was read already.
+pub(super) async fn look_at(
+    shared: &Shared,
+    plan: &Plan,
+    at: At,
+    keys: &[Vec<u8>],
+    packed: Vec<Option<Bytes>>,
+) -> Result<Vec<Looked>, ApiError> {
     let mut looked: Vec<Looked> = Vec::with_capacity(packed.len());
     // Entities that keep much take long to read, so each is read once, and others get their turn in between.
     let (mut known, mut since_turn): (HashMap<&[u8], usize>, usize) = (HashMap::new(), 0);
@@ -312,7 +323,7 @@ fn rows<'e>(
     out.extend_from_slice(&plan.head);
     out.extend_from_slice(if kinds { &plan.kinds } else { &[] });
     out.extend_from_slice(b",\"results\":[");
-    let mut writer = ResultWriter::new(plan, &shared.pieces, provenance);
+    let mut writer = ResultWriter::new(plan, Some(&shared.pieces), provenance);
     for (index, entity) in entities.enumerate() {
         if index > 0 {
             out.push(b',');

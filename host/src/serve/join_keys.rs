@@ -95,6 +95,19 @@ pub(super) enum Given<'b> {
     Plain(&'b str),
 }
 
+/// Appends the row keys of all views for one of a request's entities.
+pub(super) fn entity_keys(views: &[&View], index: usize, raw: &RawValue, keys: &mut Vec<Vec<u8>>) -> Result<(), ApiError> {
+    let members: Entity<'_> = serde_json::from_str(raw.get())
+        .map_err(|error| ApiError::unusable(format!("entities[{index}] is not an object of join keys: {error}")))?;
+    let label = || format!("entities[{index}]");
+    members.check_once(&label)?;
+    check_known(views, members.0.iter().map(|(name, _)| name.as_ref()), &label)?;
+    for view in views {
+        keys.push(key(view, &label, |name| members.get(name))?);
+    }
+    Ok(())
+}
+
 /// The row key of one view for one entity.
 pub(super) fn key<'b>(view: &View, label: &impl Fn() -> String, get: impl Fn(&str) -> Option<Given<'b>>) -> Result<Vec<u8>, ApiError> {
     let values = view.entity.iter().map(|field| match get(&field.name) {

@@ -139,6 +139,9 @@ impl PlannedView {
     }
 
     fn windows_of_nothing(&self) -> Looking {
+        if self.view.windows.is_empty() {
+            return Looking::Nothing;
+        }
         Looking::Found(self.empty.clone(), Arc::clone(&self.windows), None)
     }
 

@@ -1,20 +1,24 @@
-//! Pieces of answers that were written before. The entities that models ask for most change less often than they are asked for, and copying a
-//! piece costs a tenth of writing its numbers again.
+//! What was written before: whole results of entities, and pieces of such that change less often than the rest. The entities that models ask for most change
+//! less often than they are asked for, and copying costs a tenth of writing numbers again.
 
-use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Weighter};
 
 use super::error::ApiError;
+use super::told::Told;
 use crate::model::{FeatureRow, STATUSES, Status};
 
 /// What the cache spends on a piece besides its key, row and text, in bytes, about.
-const OVERHEAD_BYTES: u64 = 160;
+const OVERHEAD_BYTES: u64 = 200;
 /// Bytes of a piece, about, from which the cache guesses how many it will hold.
 const PIECE_BYTES: u64 = 2_048;
+
+/// Bytes of a name that are kept in place.
+const SHORT_BYTES_MAX: usize = 31;
 
 /// A run of columns of one row as JSON: its values, then their statuses, then their event times, each list without brackets.
 #[derive(Default)]
@@ -24,8 +28,25 @@ pub(super) struct Piece {
     text: Vec<u8>,
     values_end: usize,
     statuses_end: usize,
-    /// Values with each status, in the order of [`Status::ALL`].
-    pub(super) counts: [u32; STATUSES],
+    /// Of its values.
+    pub(super) counts: Counts,
+}
+
+/// Values with each status, in the order of [`Status::ALL`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts(pub(super) [u64; STATUSES]);
+
+impl Counts {
+    pub(super) fn add(&mut self, more: &Counts) {
+        self.0.iter_mut().zip(&more.0).for_each(|(count, n)| *count += n);
+    }
+
+    /// So many more values have this status.
+    pub(super) fn count(&mut self, status: Status, n: usize) {
+        if let Some(count) = self.0.get_mut(status as usize) {
+            *count += n as u64;
+        }
+    }
 }
 
 impl Piece {
@@ -48,13 +69,6 @@ impl Piece {
         self.statuses_end = self.text.len();
     }
 
-    /// So many of its values have this status.
-    pub(super) fn count(&mut self, status: Status, n: usize) {
-        if let Some(count) = self.counts.get_mut(status as usize) {
-            *count += u32::try_from(n).unwrap_or(u32::MAX);
-        }
-    }
-
     /// Bytes of text.
     pub(super) fn len(&self) -> usize {
         self.text.len()
@@ -73,20 +87,83 @@ impl Piece {
     }
 }
 
-/// Pieces written lately, by the run of columns and the row's key.
+/// What is kept under a key.
+#[derive(Clone)]
+pub(super) enum Kept {
+    /// Under the number of a run of columns and the row's key.
+    Piece(Arc<Piece>),
+    /// Under the number of a plan and the entity as the request has it.
+    Told(Arc<Told>),
+}
+
+/// What something is kept under: a number, and a name whose bytes stand right here if they are few, as those of most entities are.
+enum Name {
+    Short(u64, u8, [u8; SHORT_BYTES_MAX]),
+    Long(u64, Box<[u8]>),
+}
+
+impl Name {
+    fn new(number: u64, name: &[u8]) -> Name {
+        let mut short = [0; SHORT_BYTES_MAX];
+        match (short.get_mut(..name.len()), u8::try_from(name.len())) {
+            (Some(bytes), Ok(length)) => {
+                bytes.copy_from_slice(name);
+                Name::Short(number, length, short)
+            }
+            _ => Name::Long(number, name.into()),
+        }
+    }
+
+    fn parts(&self) -> Sought<'_> {
+        match self {
+            Name::Short(number, length, name) => Sought(*number, name.get(..usize::from(*length)).unwrap_or_default()),
+            Name::Long(number, name) => Sought(*number, name),
+        }
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Name {}
+
+/// A name that is looked for.
+#[derive(Hash, PartialEq, Eq)]
+struct Sought<'n>(u64, &'n [u8]);
+
+impl Equivalent<Name> for Sought<'_> {
+    fn equivalent(&self, name: &Name) -> bool {
+        *self == name.parts()
+    }
+}
+
+/// Pieces and results written lately.
 ///
-/// Invariant: a piece is used for a row only if it was written from the very same bytes. So nothing ever has to be taken out of here because a
+/// Invariant: either is used only for the very same bytes of rows that it was written from. So nothing ever has to be taken out of here because a
 /// row has changed.
 pub(super) struct Pieces {
-    cache: Cache<Vec<u8>, Arc<Piece>, Weight>,
+    cache: Cache<Name, Kept, Weight>,
 }
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Vec<u8>, Arc<Piece>> for Weight {
-    fn weight(&self, key: &Vec<u8>, piece: &Arc<Piece>) -> u64 {
-        OVERHEAD_BYTES + (key.len() + piece.row.len() + piece.text.capacity()) as u64
+impl Weighter<Name, Kept> for Weight {
+    fn weight(&self, name: &Name, kept: &Kept) -> u64 {
+        let bytes = match kept {
+            Kept::Piece(piece) => piece.row.len() + piece.text.capacity(),
+            Kept::Told(told) => told.weight(),
+        };
+        OVERHEAD_BYTES + (name.parts().1.len() + bytes) as u64
     }
 }
 
@@ -105,19 +182,30 @@ impl Pieces {
         row: &FeatureRow,
         write: impl FnOnce() -> Result<Piece, ApiError>,
     ) -> Result<Arc<Piece>, ApiError> {
-        thread_local! {
-            static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        if let Some(Kept::Piece(piece)) = self.get(run, row_key)
+            && piece.row == *row.packed()
+        {
+            return Ok(piece);
         }
-        KEY.with_borrow_mut(|key| {
-            key.clear();
-            key.extend_from_slice(&run.to_le_bytes());
-            key.extend_from_slice(row_key);
-            if let Some(piece) = self.cache.get(key.as_slice()).filter(|piece| piece.row == *row.packed()) {
-                return Ok(piece);
-            }
-            let piece = Arc::new(Piece { row: row.packed().clone(), ..write()? });
-            self.cache.insert(key.clone(), Arc::clone(&piece));
-            Ok(piece)
-        })
+        let piece = Arc::new(Piece { row: row.packed().clone(), ..write()? });
+        self.keep(run, row_key, Kept::Piece(Arc::clone(&piece)));
+        Ok(piece)
+    }
+
+    /// What was told of this entity by this plan; whether it is still true is for the caller to see.
+    pub(super) fn told(&self, plan: u64, entity: &str) -> Option<Arc<Told>> {
+        match self.get(plan, entity.as_bytes())? {
+            Kept::Told(told) => Some(told),
+            Kept::Piece(_) => None,
+        }
+    }
+
+    /// In place of what is there.
+    pub(super) fn keep(&self, number: u64, name: &[u8], kept: Kept) {
+        self.cache.insert(Name::new(number, name), kept);
+    }
+
+    fn get(&self, number: u64, name: &[u8]) -> Option<Kept> {
+        self.cache.get(&Sought(number, name))
     }
 }

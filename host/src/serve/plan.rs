@@ -20,15 +20,16 @@ use crate::window;
 const PLANS_MAX: usize = 1_024;
 /// Bytes of the texts under which plans are kept, together: the same list can be written with any amount of white space.
 const PLAN_TEXT_BYTES_MAX: usize = 8 << 20;
-
 /// Columns of all plans that are kept, together; each takes half a kilobyte.
 const PLAN_COLUMNS_MAX: usize = 1 << 16;
 
-/// Runs of columns made so far.
-static RUNS: AtomicU64 = AtomicU64::new(0);
+/// Plans and runs of columns made so far.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// A resolved list of features. Immutable but for what it learns about stored schemas.
 pub(super) struct Plan {
+    /// No other plan, and no run of any, has this number.
+    pub(super) id: u64,
     /// The views, each once, in the order in which they are first asked for.
     pub(super) views: Vec<PlannedView>,
     /// Values of each view served so far, by status.
@@ -95,7 +96,7 @@ impl PlannedView {
 
 /// Columns of a plan that follow each other and come out of the same view, and there out of the row or out of windows.
 pub(super) struct Run {
-    /// No other run of any plan has this number.
+    /// No other run, and no plan, has this number.
     pub(super) id: u64,
     /// Position in `views`.
     pub(super) view: usize,
@@ -217,7 +218,9 @@ impl Plan {
         let kind = |column: &PlannedColumn| views.get(column.view).map(|view| view.kind_of(&column.field)).unwrap_or_default();
         let kinds: Vec<String> = columns.iter().map(kind).collect();
         let kinds = format!(",\"kinds\":{}", serde_json::to_string(&kinds).unwrap_or_default()).into_bytes();
-        Ok(Plan { views, served, runs: answered, columns, sources, head, kinds, names: references.to_vec(), mappings: RwLock::default() })
+        let id = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let (runs, names) = (answered, references.to_vec());
+        Ok(Plan { id, views, served, runs, columns, sources, head, kinds, names, mappings: RwLock::default() })
     }
 
     /// Whether something in it is computed from a member of this name that the request brings.
@@ -284,7 +287,7 @@ fn runs(columns: &[PlannedColumn], first: usize, is_computed: impl Fn(usize) -> 
         match runs.last_mut() {
             Some(run) if run.view == column.view && run.is_windowed == column.is_windowed => run.columns.end = index + 1,
             _ => {
-                let id = RUNS.fetch_add(1, Ordering::Relaxed);
+                let id = NUMBERS.fetch_add(1, Ordering::Relaxed);
                 let PlannedColumn { view, is_windowed, .. } = *column;
                 runs.push(Run { id, view, is_windowed, is_fleeting: is_windowed || is_computed(view), columns: index..index + 1 });
             }

@@ -33,6 +33,11 @@ impl Longest {
 }
 
 impl Plan {
+    /// Whether its answers stay the same as long as the rows do, but for what grows too old.
+    pub(super) fn lasts(&self) -> bool {
+        !self.runs.iter().any(|run| run.is_fleeting) && !self.computes()
+    }
+
     /// Whether anything in it is answered as it is stored.
     pub(super) fn answers_stored(&self) -> bool {
         self.answered().any(|view| view.computed.is_none())

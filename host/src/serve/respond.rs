@@ -6,16 +6,22 @@ use std::sync::Arc;
 use super::cells;
 use super::error::ApiError;
 use super::look::{Looked, Looking, MadeBy};
-use super::pieces::{Piece, Pieces};
+use super::pieces::{Counts, Piece, Pieces};
 use super::plan::{Mapping, Plan, Run};
 use super::room::AnswerRoom;
 use crate::model::json::push_value;
-use crate::model::{FeatureRow, STATUSES, Status, Timestamp};
+use crate::model::{FeatureRow, Status, Timestamp};
+
+/// Bytes of a result besides its entity and its pieces, about.
+const FRAME_BYTES: usize = 64;
 
 /// Writes the results of one response, one entity after the other.
 pub(super) struct ResultWriter<'p> {
     plan: &'p Plan,
-    pieces: &'p Pieces,
+    /// Where pieces are kept, if they are.
+    pieces: Option<&'p Pieces>,
+    /// Bytes of the answer that stand elsewhere.
+    elsewhere: usize,
     /// What is written for each run of columns of the entity in hand.
     written: Vec<Arc<Piece>>,
     tally: Tally<'p>,
@@ -26,30 +32,42 @@ pub(super) struct ResultWriter<'p> {
 /// Counts statuses for each view, and adds them to the metrics once.
 pub(super) struct Tally<'p> {
     plan: &'p Plan,
-    counts: Vec<[u64; STATUSES]>,
+    counts: Vec<Counts>,
 }
 
 impl<'p> Tally<'p> {
     pub(super) fn new(plan: &'p Plan) -> Tally<'p> {
-        Tally { plan, counts: vec![[0; STATUSES]; plan.views.len()] }
+        Tally { plan, counts: vec![Counts::default(); plan.views.len()] }
     }
 
     pub(super) fn count(&mut self, view: usize, status: Status) {
-        if let Some(count) = self.counts.get_mut(view).and_then(|counts| counts.get_mut(status as usize)) {
-            *count += 1;
+        if let Some(counts) = self.counts.get_mut(view) {
+            counts.count(status, 1);
         }
     }
 
     pub(super) fn add(&self) {
         for (served, counts) in self.plan.served.iter().zip(&self.counts) {
-            served.add(counts);
+            served.add(&counts.0);
         }
     }
 }
 
 impl<'p> ResultWriter<'p> {
-    pub(super) fn new(plan: &'p Plan, pieces: &'p Pieces, provenance: bool) -> ResultWriter<'p> {
-        ResultWriter { plan, pieces, written: Vec::with_capacity(plan.runs.len()), tally: Tally::new(plan), provenance }
+    pub(super) fn new(plan: &'p Plan, pieces: Option<&'p Pieces>, provenance: bool) -> ResultWriter<'p> {
+        let written = Vec::with_capacity(plan.runs.len());
+        ResultWriter { plan, pieces, elsewhere: 0, written, tally: Tally::new(plan), provenance }
+    }
+
+    /// So many bytes of the answer stand elsewhere than what comes next.
+    pub(super) fn begin(&mut self, elsewhere: usize) {
+        self.elsewhere = elsewhere;
+    }
+
+    /// What was counted so far, which is not counted any more.
+    pub(super) fn take_counts(&mut self) -> Vec<Counts> {
+        let none = vec![Counts::default(); self.plan.views.len()];
+        std::mem::replace(&mut self.tally.counts, none)
     }
 
     /// Appends `{"entity":…,"values":[…],"statuses":[…],"event_times":[…]}`, given the row key and what was found for each view.
@@ -62,7 +80,7 @@ impl<'p> ResultWriter<'p> {
         found: &[Looked],
     ) -> Result<(), ApiError> {
         self.written.clear();
-        let mut bytes = out.len() + entity.len();
+        let mut bytes = self.elsewhere + out.len() + entity.len();
         for run in &self.plan.runs {
             let looked = found.get(run.view);
             let looking = looked.map(|looked| if run.is_windowed { &looked.windows } else { &looked.row });
@@ -71,11 +89,12 @@ impl<'p> ResultWriter<'p> {
                 (Some(Looking::Found(row, mapping, time)), _) if partly.is_some() => {
                     Arc::new(write_told(run, row, mapping, (*time, partly), (&mut *room, bytes))?)
                 }
-                (Some(Looking::Found(row, mapping, time)), Some(key)) if !run.is_fleeting => {
-                    self.pieces.get_or_write(run.id, key, row, || write_row(run, row, mapping, (*time, None), (&mut *room, bytes)))?
-                }
-                (Some(Looking::Found(row, mapping, time)), _) => {
-                    Arc::new(write_row(run, row, mapping, (*time, None), (&mut *room, bytes))?)
+                (Some(Looking::Found(row, mapping, time)), key) => {
+                    let mut write = || write_row(run, row, mapping, (*time, None), (&mut *room, bytes));
+                    match key.zip(self.pieces.filter(|_| !run.is_fleeting)) {
+                        Some((key, pieces)) => pieces.get_or_write(run.id, key, row, write)?,
+                        None => Arc::new(write()?),
+                    }
                 }
                 (Some(Looking::Fallback(row, mapping, time)), _) => {
                     Arc::new(write_row(run, row, mapping, (*time, Some(Status::Fallback)), (&mut *room, bytes))?)
@@ -86,12 +105,13 @@ impl<'p> ResultWriter<'p> {
                 _ => Arc::new(write_absent(run, Status::NotFound, None)),
             };
             if let Some(counts) = self.tally.counts.get_mut(run.view) {
-                counts.iter_mut().zip(&piece.counts).for_each(|(count, n)| *count += u64::from(*n));
+                counts.add(&piece.counts);
             }
             bytes += piece.len();
             self.written.push(piece);
         }
         room.written(bytes)?;
+        out.reserve(bytes - self.elsewhere - out.len() + FRAME_BYTES);
         out.extend_from_slice(b"{\"entity\":");
         out.extend_from_slice(entity.as_bytes());
         out.extend_from_slice(b",\"values\":[");
@@ -163,10 +183,10 @@ fn write_row(
     piece.end_statuses();
     push_repeated(piece.text_mut(), columns, |out| push_time(out, time));
     match of_all {
-        Some(status) => piece.count(status, columns),
+        Some(status) => piece.counts.count(status, columns),
         None => {
-            piece.count(Status::Present, columns - nulls);
-            piece.count(Status::Null, nulls);
+            piece.counts.count(Status::Present, columns - nulls);
+            piece.counts.count(Status::Null, nulls);
         }
     }
     Ok(piece)
@@ -202,7 +222,7 @@ fn write_told(
     for ((_, status, _), separator) in separated(told()) {
         piece.text_mut().extend_from_slice(separator);
         push_status(piece.text_mut(), status);
-        piece.count(status, 1);
+        piece.counts.count(status, 1);
     }
     piece.end_statuses();
     for ((.., time), separator) in separated(told()) {
@@ -221,7 +241,7 @@ fn write_absent(run: &Run, status: Status, event_time: Option<Timestamp>) -> Pie
     push_repeated(piece.text_mut(), columns, |out| push_status(out, status));
     piece.end_statuses();
     push_repeated(piece.text_mut(), columns, |out| push_time(out, event_time));
-    piece.count(status, columns);
+    piece.counts.count(status, columns);
     piece
 }
 

@@ -103,10 +103,20 @@ impl AnswerRoom<'_> {
 
     /// The body of an answer, which keeps its room until it has been sent.
     pub(super) fn body(self, answer: Vec<u8>) -> Body {
-        match self.room.0 {
-            None => Body::from(answer),
-            Some(room) => Body::new(Held { rest: answer.into(), _room: room }),
-        }
+        held(self.room.0, answer.into())
+    }
+
+    /// What an answer holds of all room, if it is not small: to be kept until it has been sent.
+    pub(super) fn into_permit(self) -> Option<OwnedSemaphorePermit> {
+        self.room.0
+    }
+}
+
+/// A body that keeps its room, if it has any, until it has been sent.
+pub(super) fn held(room: Option<OwnedSemaphorePermit>, answer: Bytes) -> Body {
+    match room {
+        None => Body::from(answer),
+        Some(room) => Body::new(Held { rest: answer, _room: room }),
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::header;
-use axum::response::Response;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use super::Limits;
 use super::connections::{Connections, Standing};
 use super::edge::Edge;
+use super::parts::Sending;
 use super::patient::Patient;
 use super::tls::Tls;
 
@@ -106,7 +106,7 @@ async fn connection(
         async move {
             let response = edge.answer(request, peer).await;
             standing.answered(is_endless(&response));
-            Ok::<Response, Infallible>(response)
+            Ok::<Sending, Infallible>(response)
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -144,6 +144,6 @@ async fn silence(standing: &Standing, head_timeout: Duration) {
 }
 
 /// Whether an answer goes on for as long as there is something to tell.
-fn is_endless(response: &Response) -> bool {
+fn is_endless(response: &Sending) -> bool {
     response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream")
 }

@@ -78,6 +78,8 @@ impl Shared {
         self.put(&mut batch, commit);
         let crowded = self.settle_dead_letters(&mut batch, commit)?;
         let appended = emits::append(&mut batch, &ends, commit);
+        let changed = written.iter().map(|row| row.key).chain(commit.puts.iter().map(|put| put.key.as_slice()));
+        let changing = self.notes.change(changed);
         self.folder.commit(batch).map_err(failed)?;
         appended.into_iter().for_each(Appending::committed);
         state.high_water = high_water;
@@ -91,6 +93,7 @@ impl Shared {
                 None => self.cache.forget(&put.key),
             }
         }
+        drop(changing);
         if crowded {
             self.evict_dead_letters()?;
         }

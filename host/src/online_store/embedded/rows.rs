@@ -79,7 +79,7 @@ impl RowCache {
     }
 
     /// The row, or that there is none, if the cache knows.
-    pub(super) fn get(&self, key: &Vec<u8>) -> Option<Option<StoredRow>> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<Option<StoredRow>> {
         self.cache.get(key)
     }
 

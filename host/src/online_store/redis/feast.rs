@@ -10,13 +10,14 @@
 //! come last. Nothing that is done here can keep it from that.
 
 mod merge;
+mod reading;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode;
-use redis::{FromRedisValue, Pipeline, Value as Reply};
+use rustc_hash::FxHashMap;
 
 use super::{Error, RedisStore, Shared};
 use crate::model::feast::{self, FeastKey};
@@ -24,6 +25,7 @@ use crate::model::{
     EntryId, FeastType, FeatureRow, Field, Header, Kind, OwnedValue, RowRef, Scalar, Schema, SchemaId, Timestamp, Version, split_tag,
 };
 pub(super) use merge::push_rows;
+use reading::Crowded;
 
 /// How rows are laid out for Feast.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,12 +70,15 @@ pub(super) struct Laid {
     fields: Vec<[u8; 4]>,
     time_field: Vec<u8>,
     own_field: Vec<u8>,
+    /// Where each of these stands.
+    places: FxHashMap<Vec<u8>, usize>,
+    crowded: Crowded,
 }
 
 impl Laid {
     fn new(layout: &FeastLayout, prefix: &str, id: SchemaId, schema: &Schema) -> Laid {
         let view = &schema.view;
-        Laid {
+        let mut laid = Laid {
             id,
             entity: schema.entity.clone(),
             features: schema.features.clone(),
@@ -81,7 +86,11 @@ impl Laid {
             fields: schema.features.iter().map(|field| feast::field(&format!("{view}:{}", field.name))).collect(),
             time_field: format!("_ts:{view}").into_bytes(),
             own_field: format!("_{prefix}:{view}").into_bytes(),
-        }
+            places: FxHashMap::default(),
+            crowded: Crowded::default(),
+        };
+        laid.places = laid.names().map(<[u8]>::to_vec).zip(0..).collect();
+        laid
     }
 
     /// The hash that a row key's entity is kept in; `None` for what is no row key of this view.
@@ -108,21 +117,22 @@ impl Laid {
     }
 
     /// The row that a hash has, given the values of its features, its event time and our own field.
-    fn row(&self, of: &Laid, values: &[Option<Vec<u8>>], now: Timestamp) -> Result<Option<Bytes>, Error> {
+    fn row(&self, of: &Laid, values: &[Option<&[u8]>], now: Timestamp) -> Result<Option<Bytes>, Error> {
         let (features, rest) = values.split_at_checked(self.fields.len()).unwrap_or_default();
         let [Some(time), own] = rest else { return Ok(None) };
         let Some(event_time) = feast::decode_time(time) else { return Ok(None) };
-        let own = own.as_deref().and_then(Own::read).filter(|own| own.version.event_time == event_time);
+        let own = own.and_then(Own::read).filter(|own| own.version.event_time == event_time);
         if own.as_ref().and_then(|own| own.expires_at).is_some_and(|at| at <= now) {
             return Ok(None);
         }
         let version = own.map_or(Version { event_time, entry_id: EntryId::ZERO }, |own| own.version);
-        let value = |field: &Field| -> Option<OwnedValue<'_>> {
-            let position = self.features.iter().position(|known| known.name == field.name)?;
-            feast::decode(features.get(position)?.as_deref()?, field)
+        let is_same = std::ptr::eq(self, of);
+        let value = |(index, field): (usize, &Field)| -> Option<OwnedValue<'_>> {
+            let position = if is_same { index } else { self.features.iter().position(|known| known.name == field.name)? };
+            feast::decode((*features.get(position)?)?, field)
         };
         let mut row = FeatureRow::packer(version, of.id, of.features.len());
-        of.features.iter().for_each(|field| row.push(value(field).as_ref().map(OwnedValue::value)));
+        of.features.iter().enumerate().for_each(|field| row.push(value(field).as_ref().map(OwnedValue::value)));
         Ok(Some(row.finish()))
     }
 }
@@ -216,54 +226,6 @@ pub(super) fn check(schema: &Schema) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-impl RedisStore {
-    /// What is stored under each key, wherever it stands. One round trip.
-    pub(super) async fn read_laid(&self, layout: &FeastLayout, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
-        let prefix = self.shared.key("row:");
-        let mut pipeline = Pipeline::new();
-        let mut asked: Vec<(Option<Arc<Laid>>, bool)> = Vec::with_capacity(keys.len());
-        for key in keys {
-            let view = self.shared.laid.view(key);
-            let hash = view.as_ref().and_then(|view| view.laid.key(&layout.project, key));
-            let in_both = hash.is_none() || view.as_ref().is_some_and(|view| view.in_both);
-            let laid = view.zip(hash).map(|(LaidView { laid, .. }, hash)| {
-                pipeline.cmd("HMGET").arg(hash);
-                for field in &laid.fields {
-                    pipeline.arg(field.as_slice());
-                }
-                pipeline.arg(laid.time_field.as_slice()).arg(laid.own_field.as_slice());
-                laid
-            });
-            if in_both {
-                pipeline.cmd("GET").arg([prefix.as_bytes(), key].concat());
-            }
-            asked.push((laid, in_both));
-        }
-        let replies: Vec<Reply> = self.shared.ask_all(&pipeline, "HMGET").await?;
-        let (now, mut replies) = (Timestamp::now(), replies.into_iter());
-        let mut next = || replies.next().ok_or_else(|| Error::Corrupt("the server answered fewer commands than it was sent".into()));
-        let odd = |error: redis::ParsingError| Error::Corrupt(error.to_string());
-        let mut rows = Vec::with_capacity(keys.len());
-        for (laid, in_both) in asked {
-            let in_hash = match laid {
-                None => None,
-                Some(laid) => {
-                    let values = Vec::<Option<Vec<u8>>>::from_redis_value(next()?).map_err(odd)?;
-                    let own = values.last().and_then(|own| Own::read(own.as_deref()?));
-                    let of = match own.map(|own| own.schema).filter(|schema| *schema != laid.id) {
-                        Some(schema) => self.shared.laid_of(layout, schema, &laid).await?,
-                        None => Arc::clone(&laid),
-                    };
-                    laid.row(&of, &values, now)?
-                }
-            };
-            let packed = if in_both { Option::<Vec<u8>>::from_redis_value(next()?).map_err(odd)? } else { None };
-            rows.push(newer(packed.map(Bytes::from), in_hash));
-        }
-        Ok(rows)
-    }
 }
 
 /// The one with the greater version. Of equal ones the first, which may have more than a row.

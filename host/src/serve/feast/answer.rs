@@ -22,6 +22,10 @@ const NO_TIME: &[u8] = b"\"1970-01-01T00:00:00Z\"";
 /// About what a value takes in an answer besides its own text.
 const CELL_BYTES: usize = 48;
 
+/// About what its own text takes, and what room is made for the values of a column at first.
+const VALUE_BYTES: usize = 20;
+const VALUES_BYTES_MAX: usize = 64 << 10;
+
 /// How an answer is laid out.
 pub(super) struct Layout {
     /// Whether features are named after their views too.
@@ -71,11 +75,62 @@ struct Lists {
     event_timestamps: Vec<u8>,
 }
 
+/// A value's status and event time.
+type Said = (Status, Option<Timestamp>);
+
 impl Lists {
-    fn next(&mut self) {
+    fn push_value(&mut self, value: Option<Value<'_>>) {
         if !self.values.is_empty() {
-            [&mut self.values, &mut self.statuses, &mut self.event_timestamps].into_iter().for_each(|list| list.push(b','));
+            self.values.push(b',');
         }
+        push_feast_value(&mut self.values, value);
+    }
+
+    fn push_said(&mut self, layout: &Layout, (status, time): Said) {
+        if !self.statuses.is_empty() {
+            self.statuses.push(b',');
+            self.event_timestamps.push(b',');
+        }
+        layout.push_status(&mut self.statuses, status);
+        push_time(&mut self.event_timestamps, time);
+    }
+
+    fn push_to(&self, out: &mut Vec<u8>, said: &Lists) {
+        let named = [
+            (&b"{\"values\":["[..], &self.values),
+            (b"],\"statuses\":[", &said.statuses),
+            (b"],\"event_timestamps\":[", &said.event_timestamps),
+        ];
+        for (name, list) in named {
+            out.extend_from_slice(name);
+            out.extend_from_slice(list);
+        }
+        out.extend_from_slice(b"]},");
+    }
+}
+
+/// What is said of the columns of a run. Nearly always that is the same of all of them, and then it is written once.
+#[derive(Default)]
+struct Alike {
+    lists: Lists,
+    /// Whether it is not: then each column has its own.
+    is_split: bool,
+}
+
+impl Alike {
+    fn push(&mut self, layout: &Layout, said: &[Said], columns: &mut [Lists]) {
+        let Some(first) = said.first() else { return };
+        if !self.is_split && said.iter().all(|one| one == first) {
+            return self.lists.push_said(layout, *first);
+        }
+        for (column, said) in columns.iter_mut().zip(said) {
+            if !self.is_split {
+                column.statuses.clone_from(&self.lists.statuses);
+                column.event_timestamps.clone_from(&self.lists.event_timestamps);
+            }
+            column.push_said(layout, *said);
+        }
+        self.is_split = true;
     }
 }
 
@@ -88,42 +143,40 @@ pub(super) fn write(
     looked: &[Looked],
     room: &mut AnswerRoom<'_>,
 ) -> Result<Vec<u8>, FeastError> {
-    let (join_keys, mut all) = join_keys(plan, layout, entities)?;
-    let before = all.len();
-    all.extend(names.iter().map(|_| Lists::default()));
+    let (join_keys, of_keys) = join_keys(plan, layout, entities)?;
+    let views = plan.views.len().max(1);
+    let values_bytes = (looked.len() / views * VALUE_BYTES).min(VALUES_BYTES_MAX);
+    let lists = || Lists { values: Vec::with_capacity(values_bytes), ..Lists::default() };
+    let mut columns: Vec<Lists> = names.iter().map(|_| lists()).collect();
+    let mut alike: Vec<Alike> = plan.runs.iter().map(|_| Alike::default()).collect();
+    let mut said: Vec<Said> = vec![(Status::NotFound, None); names.len()];
     let mut tally = Tally::new(plan);
     let mut bytes = 0;
-    for found in looked.chunks(plan.views.len().max(1)) {
+    for found in looked.chunks(views) {
         cells::each(&plan.runs, found, |column, cell| {
-            let Some(lists) = all.get_mut(before + column) else { return Ok(()) };
+            let (Some(lists), Some(said)) = (columns.get_mut(column), said.get_mut(column)) else { return Ok(()) };
             let start = lists.values.len();
-            lists.next();
-            push_feast_value(&mut lists.values, cell.value);
-            layout.push_status(&mut lists.statuses, cell.status);
-            push_time(&mut lists.event_timestamps, cell.event_time);
-            tally.count(plan.columns.get(column).map_or(0, |column| column.view), cell.status);
+            lists.push_value(cell.value);
+            *said = (cell.status, cell.event_time);
             bytes += lists.values.len() - start + CELL_BYTES;
             room.written(bytes)
         })?;
+        for (run, alike) in plan.runs.iter().zip(&mut alike) {
+            let said = said.get(run.columns.clone()).unwrap_or_default();
+            said.iter().for_each(|(status, _)| tally.count(run.view, *status));
+            alike.push(layout, said, columns.get_mut(run.columns.clone()).unwrap_or_default());
+        }
     }
     tally.add();
     let mut out = Vec::with_capacity(bytes + 256);
     out.extend_from_slice(b"{\"results\":[");
-    for (index, lists) in all.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        let named = [
-            (&b"{\"values\":["[..], &lists.values),
-            (b"],\"statuses\":[", &lists.statuses),
-            (b"],\"event_timestamps\":[", &lists.event_timestamps),
-        ];
-        for (name, list) in named {
-            out.extend_from_slice(name);
-            out.extend_from_slice(list);
-        }
-        out.extend_from_slice(b"]}");
+    of_keys.iter().for_each(|lists| lists.push_to(&mut out, lists));
+    for (run, alike) in plan.runs.iter().zip(&alike) {
+        let columns = columns.get(run.columns.clone()).unwrap_or_default();
+        columns.iter().for_each(|lists| lists.push_to(&mut out, if alike.is_split { lists } else { &alike.lists }));
     }
+    // Behind the last.
+    out.pop();
     let names: Vec<&str> = join_keys.into_iter().chain(names.iter().map(String::as_str)).collect();
     let mut metadata = json!({"feature_names": names});
     if layout.view_metadata {
@@ -146,11 +199,9 @@ fn join_keys<'n>(plan: &Plan, layout: &Layout, entities: &'n Columns<'_>) -> Res
         let Some(field) = fields.into_iter().find(|field| field.name == **name) else { continue };
         let mut lists = Lists::default();
         for value in values {
-            lists.next();
             let part = coerce(field, Given::Json(value.get()), &|| "the entities".to_owned())?;
-            push_feast_value(&mut lists.values, Some(part.value()));
-            layout.push_status(&mut lists.statuses, Status::Present);
-            push_time(&mut lists.event_timestamps, None);
+            lists.push_value(Some(part.value()));
+            lists.push_said(layout, (Status::Present, None));
         }
         names.push(name.as_ref());
         all.push(lists);
