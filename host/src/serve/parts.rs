@@ -243,7 +243,7 @@ mod tests {
             while parts.has_remaining() {
                 let mut slices = [IoSlice::new(&[]); 3];
                 let filled = parts.chunks_vectored(&mut slices);
-                let together = slices[..filled].concat();
+                let together = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<u8>>();
                 assert!(filled > 0 && slices[..filled].iter().all(|slice| !slice.is_empty()) && together.starts_with(parts.chunk()));
                 let step = step.min(together.len());
                 taken.extend_from_slice(&together[..step]);
