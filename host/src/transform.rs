@@ -21,6 +21,7 @@ use guest_log::GuestLog;
 use instances::Instances;
 
 pub use apply::Applied;
+pub(crate) use apply::STUCK_CALLS;
 pub use check::check;
 use check::check_states;
 pub use engine::{Engine, EngineOptions};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::collect::Origins;
 use crate::model::{Batch, Column, Disposition, Packed, Reason, Validity, Values};
-use crate::transform::{Applied, Error, Folded, Output, Transform};
+use crate::transform::{Applied, Error, Folded, Output, STUCK_CALLS, Transform};
 
 /// The rows of one entity in a batch.
 struct Group {
@@ -15,8 +15,8 @@ struct Group {
 }
 
 /// Folds all rows into the states, which are by entity key. A call that fails is halved, between entities and then between the rows of one, until the rows
-/// at fault stand alone: they are given up, and the state goes on with those after them. What is still mixed after `bisect_time_max` is given up together.
-/// Fails only with errors that another try may cure.
+/// at fault stand alone; one that did not return in time is called again. They are given up, and the state goes on with those after them. What is still
+/// mixed after `bisect_time_max` is given up together. Fails only with errors that another try may cure.
 pub(super) fn fold(
     transform: &Transform,
     origins: &Origins<'_>,
@@ -25,22 +25,25 @@ pub(super) fn fold(
 ) -> Result<Applied, Error> {
     let mut applied = Applied::default();
     let mut failing_since = None;
-    // A stack, the first rows on top: what comes later of an entity is folded into the state that those before it have left.
-    let mut pieces = vec![grouped(origins)];
-    while let Some(mut groups) = pieces.pop() {
+    // A stack, the first rows on top: what comes later of an entity is folded into the state that those before it have left. Each with how many calls before it had its
+    // rows and did not return in time.
+    let mut pieces = vec![(grouped(origins), 0)];
+    while let Some((mut groups, stuck_before)) = pieces.pop() {
         match call(transform, origins.batch, &groups, states) {
             Ok((order, folded)) => keep(&groups, &order, folded, states, &mut applied),
             Err(error) if error.disposition() != Disposition::Reject => return Err(error),
             Err(error) => {
                 let since: &mut Instant = failing_since.get_or_insert_with(Instant::now);
+                let (has_time, stuck) = (since.elapsed() < bisect_time_max, stuck_before + u32::from(error.is_deadline()));
                 let rows: Vec<u32> = groups.iter().flat_map(|group| group.rows.iter().copied()).collect();
                 match rows.as_slice() {
                     [] => {}
+                    [_] if has_time && error.is_deadline() && stuck < STUCK_CALLS => pieces.push((groups, stuck)),
                     [row] => applied.given_up.push((*row as usize, error.reason(), error.to_string())),
-                    _ if since.elapsed() < bisect_time_max => {
+                    _ if has_time => {
                         let second = second_half(&mut groups);
-                        pieces.push(second);
-                        pieces.push(groups);
+                        pieces.push((second, stuck));
+                        pieces.push((groups, stuck));
                     }
                     rows => {
                         let others = rows.len() - 1;

@@ -9,6 +9,10 @@ use crate::model::{Batch, Disposition, Reason};
 /// Rows in one call: long enough that the call itself costs nothing, short enough that the deadline means something.
 const CALL_ROWS_MAX: usize = 1_024;
 
+/// Calls with a row that do not return in time before the row is given up for that. Deadlines are counted by the clock on the wall: on a busy machine one may pass
+/// while the guest was not even running, and a quiet stream has batches of one event.
+pub(crate) const STUCK_CALLS: u32 = 3;
+
 /// What came of a batch.
 #[derive(Debug, Default)]
 pub struct Applied {
@@ -19,7 +23,8 @@ pub struct Applied {
 }
 
 impl Transform {
-    /// Applies the transform to all rows, and halves a call that fails for at most `bisect_time_max`. Fails only with errors that another try may cure.
+    /// Applies the transform to all rows, and for at most `bisect_time_max` halves a call that fails, and makes one with a single row again that did not return in time.
+    /// Fails only with errors that another try may cure.
     pub fn apply_all(&self, batch: &Batch, bisect_time_max: Duration) -> Result<Applied, Error> {
         self.bisect(batch, bisect_time_max, None)
     }
@@ -32,10 +37,11 @@ impl Transform {
     fn bisect(&self, batch: &Batch, bisect_time_max: Duration, end: Option<Instant>) -> Result<Applied, Error> {
         let mut applied = Applied::default();
         let mut failing_since = None;
-        // A stack of ranges, the first rows on top: halves are tried in order, so that outputs come out in the order of the events.
-        let mut ranges: Vec<Range<usize>> =
-            (0..batch.rows).step_by(CALL_ROWS_MAX).map(|start| start..(start + CALL_ROWS_MAX).min(batch.rows)).rev().collect();
-        while let Some(range) = ranges.pop() {
+        // A stack of ranges, the first rows on top: halves are tried in order, so that outputs come out in the order of the events. Each with how many calls before it had
+        // its rows and did not return in time.
+        let mut ranges: Vec<(Range<usize>, u32)> =
+            (0..batch.rows).step_by(CALL_ROWS_MAX).map(|start| (start..(start + CALL_ROWS_MAX).min(batch.rows), 0)).rev().collect();
+        while let Some((range, stuck_before)) = ranges.pop() {
             match self.call(batch, &range, end) {
                 Ok(output) => {
                     let rejected = output.rejected.iter();
@@ -43,13 +49,17 @@ impl Transform {
                     applied.outputs.push((range.start, output));
                 }
                 Err(error) if error.disposition() != Disposition::Reject => return Err(error),
-                Err(error) if range.len() == 1 => applied.given_up.push((range.start, error.reason(), error.to_string())),
                 Err(error) => {
                     let since: &mut Instant = failing_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() < bisect_time_max {
+                    let (has_time, stuck) = (since.elapsed() < bisect_time_max, stuck_before + u32::from(error.is_deadline()));
+                    if range.len() == 1 && has_time && error.is_deadline() && stuck < STUCK_CALLS {
+                        ranges.push((range, stuck));
+                    } else if range.len() == 1 {
+                        applied.given_up.push((range.start, error.reason(), error.to_string()));
+                    } else if has_time {
                         let middle = range.start + range.len() / 2;
-                        ranges.push(middle..range.end);
-                        ranges.push(range.start..middle);
+                        ranges.push((middle..range.end, stuck));
+                        ranges.push((range.start..middle, stuck));
                     } else {
                         let rows = range.len();
                         let message = format!(
@@ -79,6 +89,11 @@ impl Transform {
 }
 
 impl Error {
+    /// Whether it ran out of time, which another try may cure.
+    pub(crate) fn is_deadline(&self) -> bool {
+        matches!(self, Error::Deadline { .. })
+    }
+
     /// Why rows are given up that a call failed on.
     pub fn reason(&self) -> Reason {
         match self {
