@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 plugins="tutorial flights-aircraft flights-carrier flights-airport flights-route payment sessions business-days
-    bench-orders bench-wide conformance-reference conformance-columns conformance-tally conformance-tally-2 conformance-windows
+    bench-orders bench-wide conformance-reference conformance-columns conformance-tally conformance-tally-2 conformance-windows conformance-moments
     bench-languages-numbers bench-languages-numbers-columns bench-languages-text bench-languages-text-columns"
 target=wasm32-unknown-unknown
 say() { printf 'build.sh: %s\n' "$*"; }

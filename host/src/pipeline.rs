@@ -28,6 +28,7 @@ mod fold;
 mod keep;
 mod owed;
 mod read_ahead;
+mod refused;
 mod replay;
 mod revision;
 mod shadow;

@@ -17,6 +17,7 @@ mod frequent;
 mod log;
 mod most;
 mod plan;
+mod room;
 mod tiles;
 mod total;
 mod wire;

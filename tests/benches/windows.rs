@@ -74,7 +74,7 @@ fn apply_values(plan: &Plan, stored: Option<&Bytes>, events: impl Iterator<Item 
             FeatureRow::pack(&mut packed, version(time), SchemaId(1), [value].into_iter());
             packed.into()
         });
-        entity.add(plan, version(time), packed, Timestamp(i64::MAX), |_| value).expect("it is an entity");
+        entity.add(plan, version(time), (version(time), packed), Timestamp(i64::MAX), |_| value).expect("it is an entity");
     }
     let mut out = Vec::new();
     entity.push(plan, &mut out, SchemaId(1)).expect("it is an entity");

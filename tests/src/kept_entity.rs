@@ -58,7 +58,9 @@ impl KeptEntity {
 
     /// Stores this.
     pub fn store(&mut self, entity: &mut Entity) {
+        let most = entity.bytes_most(&self.plan);
         let (mut stored, bytes) = (Vec::new(), entity.bytes(&self.plan).unwrap());
+        assert!(bytes <= most, "{bytes} bytes, {most} were the most");
         entity.push(&self.plan, &mut stored, SchemaId(1)).unwrap();
         assert_eq!(stored.len(), bytes, "what it takes is told before it is packed");
         self.stored = Some(stored);
@@ -77,7 +79,7 @@ impl KeptEntity {
         let value = || event.value.as_ref().map(OwnedValue::value);
         let mut packed = Vec::new();
         FeatureRow::pack(&mut packed, version, SchemaId(1), [value()].into_iter());
-        entity.add(&self.plan, version, Some(packed.into()), Timestamp(self.now), |_| value()).unwrap()
+        entity.add(&self.plan, version, (version, Some(packed.into())), Timestamp(self.now), |_| value()).unwrap()
     }
 
     /// What is stored as another version of the view has it.

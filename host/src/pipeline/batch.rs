@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::binding::{Binding, Bound, ENTITY_KEY_BYTES_MAX, Transforms};
 use super::collect::{Origins, collect};
 use super::emit::Outgoing;
-use super::keep::keep;
+use super::keep::{Late, keep};
 use super::shadow::{Given, Live, Seen, Shadow};
 use super::states;
 use super::stored::Stored;
@@ -148,15 +148,20 @@ pub(super) fn redeliver(letters: &[DeadLetter]) -> Delivery {
 }
 
 /// What all transforms of a batch have in common.
-struct Work<'b> {
+pub(super) struct Work<'b> {
     entries: &'b Entries,
     ids: Vec<EntryId>,
     partition: &'b Partition,
-    stored: &'b Stored,
-    now: Timestamp,
+    pub(super) stored: &'b Stored,
+    pub(super) now: Timestamp,
 }
 
 impl Work<'_> {
+    /// The same over what else is stored.
+    pub(super) fn over<'s>(&'s self, stored: &'s Stored) -> Work<'s> {
+        Work { entries: self.entries, ids: Vec::new(), partition: self.partition, stored, now: self.now }
+    }
+
     /// Gives up the entries that were delivered too often; returns their rows.
     fn give_up_exhausted(&self, bound: &Bound, delivery: &Delivery, commit: &mut Commit) -> Vec<usize> {
         let rows = self.ids.iter().enumerate().filter(|(_, id)| delivery.exhausted.contains(id)).map(|(row, _)| row);
@@ -179,20 +184,23 @@ impl Work<'_> {
             self.give_up(bound, *row, *reason, message.clone(), commit);
         }
         let mut left_out: BTreeSet<usize> = faults.into_keys().chain(given_up.iter().copied()).collect();
-        let started = Instant::now();
+        let (started, mut late) = (Instant::now(), Late::new());
         loop {
             let part = Part::but_for(&left_out, &whole, &self.ids);
-            if part.batch.rows == 0 {
-                return Ok((0, Seen::default()));
-            }
             let Bound { entity, event_time, .. } = bound;
             let origins = Origins { prefix: &prefix, batch: &part.batch, entity, event_time: *event_time, entries: &part.ids, seen: &[] };
-            let Tried { outputs, mut given_up, refused, is_void, puts, outgoing } = self.try_part(binding, &origins, commit)?;
-            if is_void {
+            if part.batch.rows == 0 {
+                self.hear_of(binding, &origins, &late, &mut commit.puts)?;
+                return Ok((0, Seen::default()));
+            }
+            let tried = self.try_part(binding, &origins, &late, commit)?;
+            if tried.is_void {
+                let refused = self.refused_of(binding, &origins, tried, &mut late)?;
                 left_out.extend(refused.iter().map(|(row, ..)| part.of_whole(*row)));
                 self.give_up_all(bound, &part, refused, commit);
                 continue;
             }
+            let Tried { outputs, mut given_up, refused, puts, outgoing, .. } = tried;
             given_up.extend(refused);
             let emitted = outgoing.go_on(binding, &given_up, &mut commit.emits);
             commit.puts.append(puts);
@@ -204,7 +212,7 @@ impl Work<'_> {
     }
 
     /// Applies a transform, and adds what it gives to what is stored. Rows of views that keep nothing else go into the commit.
-    fn try_part(&self, binding: &Binding, origins: &Origins<'_>, commit: &mut Commit) -> Result<Tried, Error> {
+    pub(super) fn try_part(&self, binding: &Binding, origins: &Origins<'_>, late: &Late, commit: &mut Commit) -> Result<Tried, Error> {
         let mut puts = Puts::default();
         let (Applied { outputs, given_up }, seen) = match binding.transform.world() {
             World::RowTransform => (binding.transform.apply_all(origins.batch, Duration::from_millis(binding.bisect_ms_max))?, Vec::new()),
@@ -224,7 +232,7 @@ impl Work<'_> {
                 collect(binding, origins, &outputs, self.now, &mut commit.rows);
                 Vec::new()
             }
-            Some(plan) => keep(binding, plan, origins, &outputs, self.now, self.stored, &mut puts)?,
+            Some(plan) => keep(binding, plan, origins, (&outputs, late), self.now, self.stored, &mut puts)?,
         };
         // What the windows do not take must not be in the states either.
         let is_void = !refused.is_empty() && binding.transform.world().is_stateful();
@@ -263,13 +271,13 @@ struct Part<'b> {
 }
 
 /// What came of it: outputs, rows of the part that the transform or that what is kept has no use for, and what is to be stored and to go on.
-struct Tried {
+pub(super) struct Tried {
     outputs: Vec<(usize, Output)>,
-    given_up: Vec<(usize, Reason, String)>,
-    refused: Vec<(usize, Reason, String)>,
+    pub(super) given_up: Vec<(usize, Reason, String)>,
+    pub(super) refused: Vec<(usize, Reason, String)>,
     /// Whether nothing of it counts: the rest is to be tried without those that are refused.
-    is_void: bool,
-    puts: Puts,
+    pub(super) is_void: bool,
+    pub(super) puts: Puts,
     outgoing: Outgoing,
 }
 

@@ -1,5 +1,7 @@
 //! Rows of a view that keeps more than the newest: what is stored of each entity is read, changed and put back.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
@@ -7,10 +9,13 @@ use super::batch;
 use super::binding::Binding;
 use super::collect::Origins;
 use super::stored::Stored;
-use crate::model::{Column, FeatureRow, Put, Puts, Reason, SchemaId, Timestamp, Value, Version, pack_row};
+use crate::model::{Column, FeatureRow, Put, Puts, Reason, SchemaId, Timestamp, Value, Values, Version, pack_row};
 use crate::online_store::Error;
 use crate::transform::Output;
 use crate::window::{Added, Entity, Plan, Shape};
+
+/// By key, the earliest moment of events that were refused as too late.
+pub(super) type Late = BTreeMap<Vec<u8>, Timestamp>;
 
 /// A row of the batch that cannot be used, and why.
 type GivenUp = (usize, Reason, String);
@@ -22,17 +27,18 @@ struct RowOf {
     origin: usize,
 }
 
-/// Adds all rows to what is stored of their entities. Returns the rows of the batch that cannot be used, and why.
+/// Adds all rows to what is stored of their entities. Returns the rows of the batch that cannot be used, and why. Of entities in `late` an event was refused as too
+/// late that is not among the rows.
 pub(super) fn keep(
     binding: &Binding,
     plan: &Plan,
     origins: &Origins<'_>,
-    outputs: &[(usize, Output)],
+    (outputs, late): (&[(usize, Output)], &Late),
     now: Timestamp,
     stored: &Stored,
     puts: &mut Puts,
 ) -> Result<Vec<GivenUp>, batch::Error> {
-    let (keys, rows) = by_entity(origins, outputs);
+    let (keys, rows) = by_entity(origins, outputs, late);
     let work = Work { binding, plan, origins, outputs, now };
     let mut given_up = Vec::new();
     for ((key, rows), value) in keys.iter().zip(&rows).zip(stored.read(&keys)?) {
@@ -42,12 +48,17 @@ pub(super) fn keep(
             return Err(batch::Error::unknown(&binding.view, "rows of another version"));
         }
         let before = || entity(binding, plan, stored, value.clone());
-        let (entity, value) = match work.all_at_once(before()?, rows, &mut given_up)? {
+        let (mut kept, refused) = match work.all_at_once(before()?, rows)? {
             Some(fits) => fits,
-            None => work.what_fits(before()?, rows, &mut given_up)?,
+            None => work.what_fits(before()?, rows)?,
         };
-        if let Some(value) = value {
-            let expires_at = binding.expires_at(entity.newest().map_or(now, |newest| newest.event_time), now);
+        given_up.extend(refused);
+        if let Some(time) = late.get(key).filter(|_| kept.entity.newest().is_some()) {
+            kept.has_changed |= kept.entity.heard_of(*time);
+        }
+        if kept.has_changed {
+            let value = work.packed(&mut kept.entity)?;
+            let expires_at = binding.expires_at(kept.entity.newest().map_or(now, |newest| newest.event_time), now);
             puts.push(Put { key: key.clone(), value: Some(value.into()), expires_at });
         }
     }
@@ -65,67 +76,89 @@ struct Work<'k> {
     now: Timestamp,
 }
 
-/// An entity, and its stored form where that has changed.
-type Kept = (Entity, Option<Vec<u8>>);
+/// An entity, and whether it is another than the stored one.
+#[derive(Clone)]
+struct Kept {
+    entity: Entity,
+    has_changed: bool,
+}
+
+/// What came of it, and the events that were refused.
+type Outcome = (Kept, Vec<GivenUp>);
 
 impl Work<'_> {
-    /// Adds all rows of an entity. `None`, and nobody is given up, where it becomes too large.
-    fn all_at_once(&self, mut entity: Entity, rows: &[RowOf], given_up: &mut Vec<GivenUp>) -> Result<Option<Kept>, Error> {
+    /// Adds all rows of an entity. `None` where it might become too large on the way.
+    fn all_at_once(&self, entity: Entity, rows: &[RowOf]) -> Result<Option<Outcome>, Error> {
         let newest = self.newest_of_the_past(rows);
-        let (mut counted, mut too_late) = (false, Vec::new());
-        for row in rows {
-            match self.add(&mut entity, row, newest)? {
-                Added::Counted => counted = true,
-                Added::TooLate => too_late.push(self.too_late(row, &entity)),
+        let (mut kept, mut refused, mut not_packed) = (Kept { entity, has_changed: false }, Vec::new(), 0);
+        for event in events(rows) {
+            for row in event.iter().filter(|row| newest.is_some_and(|newest| self.origins.row_version(row.origin) < newest)) {
+                not_packed += self.bytes_most(row);
             }
-        }
-        if !counted {
-            given_up.append(&mut too_late);
-            return Ok(Some((entity, None)));
-        }
-        let mut value = self.packed(&mut entity)?;
-        if value.len() > self.binding.entity_bytes_max {
-            if self.make_room(&mut entity)?.is_some() {
+            if !self.add(&mut kept, event, newest, &mut refused)? {
+                continue;
+            }
+            if kept.entity.bytes_most(self.plan).saturating_add(not_packed) > self.binding.entity_bytes_max
+                && kept.entity.bytes(self.plan).map_err(corrupt)? + not_packed > self.binding.entity_bytes_max
+            {
                 return Ok(None);
             }
-            value = self.packed(&mut entity)?;
         }
-        given_up.append(&mut too_late);
-        Ok(Some((entity, Some(value))))
+        Ok(Some((kept, refused)))
     }
 
-    /// Adds those rows of an entity that it has room for: all together where they fit, else each half of them, down to single events. What is refused costs what it
-    /// touches, not what the entity has.
-    fn what_fits(&self, mut entity: Entity, rows: &[RowOf], given_up: &mut Vec<GivenUp>) -> Result<Kept, Error> {
-        // An event counts as a whole or not at all.
-        let events: Vec<&[RowOf]> = rows.chunk_by(|one, other| one.origin == other.origin).collect();
-        let (mut has_changed, mut pieces) = (false, vec![events.as_slice()]);
-        while let Some(events) = pieces.pop() {
-            let (mut with, mut late, mut counted) = (entity.clone(), Vec::new(), false);
-            for row in events.iter().copied().flatten() {
-                match self.add(&mut with, row, None)? {
-                    Added::Counted => counted = true,
-                    Added::TooLate => late.push(self.too_late(row, &with)),
-                }
+    /// The same event by event, so that what is kept in the end does not depend on which of them came together: where one makes the entity too large, its history becomes
+    /// shorter, and where that is not enough, the event is refused.
+    fn what_fits(&self, entity: Entity, rows: &[RowOf]) -> Result<Outcome, Error> {
+        let (mut kept, mut refused) = (Kept { entity, has_changed: false }, Vec::new());
+        // As it was after the last event that had no room at once, and those since.
+        let (mut before, mut since) = (kept.clone(), Vec::new());
+        for event in events(rows) {
+            if !self.add(&mut kept, event, None, &mut refused)? || self.has_room(&mut kept.entity)? {
+                since.push(event);
+                continue;
             }
-            match (if counted { self.make_room(&mut with)? } else { None }, events) {
-                (None, _) => {
-                    given_up.append(&mut late);
-                    (entity, has_changed) = (with, has_changed || counted);
-                }
-                (Some(bytes), [rows]) => {
+            for event in since.drain(..) {
+                self.add(&mut before, event, None, &mut Vec::new())?;
+            }
+            match self.make_room(&mut kept.entity)? {
+                None => before = kept.clone(),
+                Some(bytes) => {
                     let max = self.binding.entity_bytes_max;
                     let message = format!("the entity would keep {bytes} bytes; {max} are allowed (`entity_bytes_max`)");
-                    given_up.extend(rows.iter().map(|row| (row.origin, Reason::TooLarge, message.clone())));
-                }
-                (Some(_), events) => {
-                    let (first, second) = events.split_at(events.len() / 2);
-                    pieces.extend([second, first]);
+                    refused.extend(event.first().map(|row| (row.origin, Reason::TooLarge, message)));
+                    kept = before.clone();
                 }
             }
         }
-        let value = if has_changed { Some(self.packed(&mut entity)?) } else { None };
-        Ok((entity, value))
+        Ok((kept, refused))
+    }
+
+    /// Adds the rows of one event, which counts as a whole or not at all. Says whether it does.
+    fn add(
+        &self,
+        kept: &mut Kept,
+        event: &[RowOf],
+        newest_of_the_past: Option<Version>,
+        refused: &mut Vec<GivenUp>,
+    ) -> Result<bool, Error> {
+        let mut counts = false;
+        for row in event {
+            match self.add_row(&mut kept.entity, row, newest_of_the_past)? {
+                Added::Counted => counts = true,
+                Added::TooLate => {
+                    kept.has_changed |= kept.entity.heard_of(self.origins.version(row.origin).event_time);
+                    refused.push((row.origin, Reason::TooLate, too_late(&kept.entity)));
+                }
+            }
+        }
+        kept.has_changed |= counts;
+        Ok(counts)
+    }
+
+    fn has_room(&self, entity: &mut Entity) -> Result<bool, Error> {
+        let max = self.binding.entity_bytes_max;
+        Ok(entity.bytes_most(self.plan) <= max || entity.bytes(self.plan).map_err(corrupt)? <= max)
     }
 
     /// Shortens the history of an entity that is too large, which says so, and that is better than events that do not count. The bytes that it takes without any where that
@@ -158,7 +191,7 @@ impl Work<'_> {
         versions().filter(|version| version.event_time.0 <= answered_from).max()
     }
 
-    fn add(&self, entity: &mut Entity, row: &RowOf, newest_of_the_past: Option<Version>) -> Result<Added, Error> {
+    fn add_row(&self, entity: &mut Entity, row: &RowOf, newest_of_the_past: Option<Version>) -> Result<Added, Error> {
         let Some((_, output)) = self.outputs.get(row.output) else { return Ok(Added::Counted) };
         let (version, columns) = (self.origins.version(row.origin), &output.batch.columns);
         let of_row = self.origins.row_version(row.origin);
@@ -168,7 +201,17 @@ impl Work<'_> {
             packed.into()
         });
         let value = |column: usize| columns.get(column).and_then(|column: &std::sync::Arc<Column>| Value::at(column, row.row));
-        entity.add(self.plan, version, packed, self.now, value).map_err(corrupt)
+        entity.add(self.plan, version, (of_row, packed), self.now, value).map_err(corrupt)
+    }
+
+    /// No fewer than a row takes that is packed.
+    fn bytes_most(&self, row: &RowOf) -> usize {
+        let of_column = |column: &std::sync::Arc<Column>| match &column.values {
+            Values::Texts(packed) | Values::Blobs(packed) => packed.get(row.row).len() + 16,
+            Values::Vectors { width, .. } => *width as usize * 4 + 16,
+            Values::Booleans(_) | Values::Integers(_) | Values::Floats(_) | Values::Timestamps(_) => 16,
+        };
+        64 + self.outputs.get(row.output).map_or(0, |(_, output)| output.batch.columns.iter().map(of_column).sum())
     }
 
     fn packed(&self, entity: &mut Entity) -> Result<Vec<u8>, Error> {
@@ -176,18 +219,19 @@ impl Work<'_> {
         entity.push(self.plan, &mut value, self.binding.schema).map_err(corrupt)?;
         Ok(value)
     }
-
-    fn too_late(&self, row: &RowOf, entity: &Entity) -> GivenUp {
-        (row.origin, Reason::TooLate, too_late(entity))
-    }
 }
 
 fn too_late(entity: &Entity) -> String {
     format!("the event is too late: every window that covers it has passed, for the entity is answered from {} on", entity.kept_from())
 }
 
+/// The rows of each event.
+fn events(rows: &[RowOf]) -> impl Iterator<Item = &[RowOf]> {
+    rows.chunk_by(|one, other| one.origin == other.origin)
+}
+
 /// The keys of the entities, and for each its rows in the order of the events.
-fn by_entity(origins: &Origins<'_>, outputs: &[(usize, Output)]) -> (Vec<Vec<u8>>, Vec<Vec<RowOf>>) {
+fn by_entity(origins: &Origins<'_>, outputs: &[(usize, Output)], late: &Late) -> (Vec<Vec<u8>>, Vec<Vec<RowOf>>) {
     let (mut keys, mut rows): (Vec<Vec<u8>>, Vec<Vec<RowOf>>) = (Vec::new(), Vec::new());
     let mut known: FxHashMap<Vec<u8>, usize> = FxHashMap::default();
     let mut key = Vec::new();
@@ -208,6 +252,10 @@ fn by_entity(origins: &Origins<'_>, outputs: &[(usize, Output)]) -> (Vec<Vec<u8>
                 }
             }
         }
+    }
+    for key in late.keys().filter(|key| !known.contains_key(*key)) {
+        keys.push(key.clone());
+        rows.push(Vec::new());
     }
     (keys, rows)
 }

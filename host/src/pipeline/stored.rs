@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::model::{Field, Partition, Place, Schema, SchemaId};
+use crate::model::{Field, Partition, Place, Puts, Schema, SchemaId};
 use crate::online_store::{Error, OnlineStore};
 use crate::window::Plan;
 
@@ -26,12 +26,25 @@ pub(super) struct Stored {
     after: Option<(Partition, Place)>,
     runtime: Handle,
     schemas: Mutex<HashMap<SchemaId, Arc<OldSchema>>>,
+    /// What is seen in place of what the store has.
+    changed: HashMap<Vec<u8>, Option<Bytes>>,
 }
 
 impl Stored {
     /// To be made on the runtime.
     pub(super) fn new(store: Arc<dyn OnlineStore>, after: Option<(Partition, Place)>) -> Stored {
-        Stored { store, after, runtime: Handle::current(), schemas: Mutex::default() }
+        Stored { store, after, runtime: Handle::current(), schemas: Mutex::default(), changed: HashMap::new() }
+    }
+
+    /// The same, to be tried things on: what is changed here changes nothing else.
+    pub(super) fn to_try(&self) -> Stored {
+        let (store, after, runtime) = (Arc::clone(&self.store), self.after.clone(), self.runtime.clone());
+        Stored { store, after, runtime, schemas: Mutex::default(), changed: HashMap::new() }
+    }
+
+    /// From now on what is put is seen as if it was stored.
+    pub(super) fn change(&mut self, puts: &Puts) {
+        self.changed.extend(puts.iter().map(|put| (put.key.clone(), put.value.clone())));
     }
 
     /// What is stored under each key.
@@ -43,6 +56,14 @@ impl Stored {
                 None => self.store.read(keys),
             };
             values.extend(self.runtime.block_on(read)?);
+        }
+        if !self.changed.is_empty() {
+            let changed = keys.iter().map(|key| self.changed.get(key));
+            values
+                .iter_mut()
+                .zip(changed)
+                .filter_map(|(value, changed)| Some((value, changed?)))
+                .for_each(|(value, changed)| value.clone_from(changed));
         }
         Ok(values)
     }

@@ -40,7 +40,8 @@ impl Entity {
         let rows: Option<Vec<_>> =
             rows.into_iter().map(|(version, row)| Some((version, adapt_row(row, from.outputs, to.outputs)?))).collect();
         let (rows, contributions) = (self.rows.of_same(rows?), self.contributions.of_same(contributions));
-        Some(Entity { rows, contributions, windows, begun, ..self })
+        // To be counted anew.
+        Some(Entity { rows, contributions, windows, begun, bytes_most: usize::MAX, ..self })
     }
 
     /// The contributions for the new plan, and up to which moment they may lack what was not aggregated before. What was, they have already; the rest is taken from the

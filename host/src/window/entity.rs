@@ -19,11 +19,13 @@ pub(super) use super::contribution::{packed_contribution, unpacked};
 use super::log::Log;
 use super::plan::{Plan, Window};
 use super::tiles::{TileCells, Tiles};
-use super::wire::{Reader, push_signed, signed_bytes};
+use super::wire::{Reader, push_signed};
 use crate::model::{ENTITY_FORMAT, SchemaId, Timestamp, Value, Version};
 
 /// Bytes before what differs from a packed row.
-const HEADER_BYTES: usize = 29;
+pub(super) const HEADER_BYTES: usize = 29;
+/// The most that lengths, numbers and moments take that stand around a row, a contribution or the tiles of a window.
+pub(super) const FRAME_BYTES: usize = 64;
 /// Where the versions of rows and of contributions begin.
 const ROW_VERSION_AT: usize = 1;
 const CONTRIBUTION_VERSION_AT: usize = 0;
@@ -62,6 +64,8 @@ pub struct Entity {
     pub(super) windows: Vec<Tiles>,
     /// What is not known from the entity's beginning on.
     pub(super) begun: Begun,
+    /// The stored form has no more bytes than that, and what sketches have grown by: what it had when its bytes were counted last, and what each event since may have added.
+    pub(super) bytes_most: usize,
 }
 
 impl Entity {
@@ -76,13 +80,15 @@ impl Entity {
             contributions: Log::new(CONTRIBUTION_VERSION_AT),
             windows: plan.windows.iter().map(|_| Tiles::default()).collect(),
             begun: Begun::default(),
+            bytes_most: HEADER_BYTES + FRAME_BYTES * (1 + plan.windows.len()),
         }
     }
 
     /// One that kept nothing but its newest row so far. What came before that is not known.
     pub fn of_row(plan: &Plan, version: Version, packed: Bytes) -> Entity {
+        let bytes_most = Entity::new(plan).bytes_most + FRAME_BYTES + packed.len();
         let rows = Log::of(ROW_VERSION_AT, vec![(version, packed)]);
-        Entity { newest: Some(version), kept_from: version.event_time.0, born: i64::MIN, rows, ..Entity::new(plan) }
+        Entity { newest: Some(version), kept_from: version.event_time.0, born: i64::MIN, rows, bytes_most, ..Entity::new(plan) }
     }
 
     /// Reads the stored form.
@@ -99,7 +105,8 @@ impl Entity {
         let windows = plan.windows.iter().map(|_| Tiles::read(&mut reader, stored.len())).collect::<Option<Vec<_>>>()?;
         let begun = Begun::read(&mut reader)?;
         let newest = (newest != Version::MIN).then_some(newest);
-        Some(Entity { stored: stored.clone(), newest, kept_from, born, rows, contributions, windows, begun })
+        let bytes_most = stored.len();
+        Some(Entity { stored: stored.clone(), newest, kept_from, born, rows, contributions, windows, begun, bytes_most })
     }
 
     /// Appends the stored form. What no read covers any more is left out.
@@ -118,18 +125,8 @@ impl Entity {
         Ok(())
     }
 
-    /// How many bytes [`Entity::push`] appends: told without copying what stays as it is.
-    pub fn bytes(&mut self, plan: &Plan) -> Result<usize, EntityError> {
-        self.forget_tiles(plan)?;
-        let tiles: usize = self.windows.iter().map(Tiles::bytes).sum();
-        let mut begun = Vec::new();
-        self.begun.push(&mut begun, self.kept_from);
-        let logs = self.rows.bytes() + self.contributions.bytes();
-        Ok(HEADER_BYTES + signed_bytes(self.kept_from) + signed_bytes(self.born) + logs + tiles + begun.len())
-    }
-
     /// Tiles that no read covers any more.
-    fn forget_tiles(&mut self, plan: &Plan) -> Result<(), EntityError> {
+    pub(super) fn forget_tiles(&mut self, plan: &Plan) -> Result<(), EntityError> {
         for (window, tiles) in plan.windows.iter().zip(&mut self.windows).filter(|(window, _)| window.length.is_some()) {
             tiles.drop_before(window.number(window.first(self.kept_from)), &self.stored).ok_or(EntityError)?;
         }
@@ -141,49 +138,65 @@ impl Entity {
         self.newest
     }
 
-    /// Adds a row that an event gave: its packed form, and the values of the columns that the plan names, by their
-    /// position among the outputs. There need be no packed form where another row of the same batch takes its place at every moment that is answered. `now`
-    /// bounds how far an event out of the future can push what is kept. The packed form may be of a newer version than the event: a row of a fold has what came before
-    /// it in it. Windows count it at `version` all the same.
+    /// Adds a row that an event gave, and the values of the columns that the plan names, by their position among the outputs. The row may be of a newer version
+    /// than the event: one of a fold has what came before it in it. Windows count it at `version` all the same. There need be no packed form where a newer row of the
+    /// same batch takes its place at every moment that is answered once that has been added, which must be before the entity is stored. `now` bounds how far an event
+    /// out of the future can push what is kept.
     pub fn add<'v>(
         &mut self,
         plan: &Plan,
         version: Version,
-        packed: Option<Bytes>,
+        (row, packed): (Version, Option<Bytes>),
         now: Timestamp,
         value: impl Fn(usize) -> Option<Value<'v>>,
     ) -> Result<Added, EntityError> {
         let time = version.event_time.0;
-        if plan.has_windows() && !plan.windows.iter().any(|window| window.covers(self.kept_from, time)) {
+        let is_covered = !plan.has_windows() || plan.windows.iter().any(|window| window.covers(self.kept_from, time));
+        if !(is_covered || row == version && self.is_newest_of_the_past(version)) {
             return Ok(Added::TooLate);
         }
-        self.try_add(plan, version, packed, now, value).ok_or(EntityError)?;
+        self.try_add(plan, version, (row, packed), now, value).ok_or(EntityError)?;
         Ok(Added::Counted)
+    }
+
+    /// Whether a row that is no longer within any window is still the one that reads see as of the earliest moment that is answered.
+    fn is_newest_of_the_past(&self, version: Version) -> bool {
+        version.event_time.0 <= self.kept_from && self.rows.newest_version_until(self.kept_from).is_none_or(|known| known <= version)
+    }
+
+    /// An event of this moment was there, though it does not count: it was too late. Says whether that changes since when something is known of the entity.
+    pub fn heard_of(&mut self, time: Timestamp) -> bool {
+        let is_earlier = time.0 < self.born;
+        self.born = self.born.min(time.0);
+        if is_earlier {
+            self.bytes_most = self.bytes_most.saturating_add(FRAME_BYTES);
+        }
+        is_earlier
     }
 
     fn try_add<'v>(
         &mut self,
         plan: &Plan,
         version: Version,
-        packed: Option<Bytes>,
+        (row, packed): (Version, Option<Bytes>),
         now: Timestamp,
         value: impl Fn(usize) -> Option<Value<'v>>,
     ) -> Option<()> {
-        let row = match &packed {
-            Some(packed) => self.rows.version(packed)?,
-            None => version,
-        };
         let (before, is_newest) = (self.newest, self.newest.is_none_or(|newest| newest < version));
         self.born = self.born.min(version.event_time.0);
         self.newest = self.newest.max(Some(row));
-        if let Some(packed) = packed {
-            if row.event_time > version.event_time && before.is_some_and(|before| before.event_time == row.event_time && before < row) {
-                // Renewed for a late event: no moment sees the row before. They would add up for as long as an event out of the future is the newest.
-                self.rows.drop_newest(row.event_time.0)?;
-            }
-            self.keep_row(row, packed, before.is_none_or(|newest| newest < row))?;
+        if row.event_time > version.event_time && before.is_some_and(|before| before.event_time == row.event_time && before < row) {
+            // Renewed for a late event: no moment sees the row before. They would add up for as long as an event out of the future is the newest.
+            self.rows.drop_newest(row.event_time.0)?;
         }
+        let packed = packed.unwrap_or_default();
+        self.bytes_most = self.bytes_most.saturating_add(FRAME_BYTES + packed.len());
+        self.keep_row(row, packed, before.is_none_or(|newest| newest < row))?;
         self.advance(plan, now)?;
+        if row.event_time.0 <= self.kept_from {
+            // Of what is past only the newest row can still be asked for.
+            self.rows.keep_from(self.kept_from)?;
+        }
         if !plan.has_windows() {
             return Some(());
         }
@@ -192,8 +205,10 @@ impl Entity {
         if is_past {
             self.compact(plan, version, &mut ByColumn::new(of_column))?;
         }
-        if !is_past || plan.exact {
+        let is_covered = || plan.windows.iter().any(|window| window.covers(self.kept_from, version.event_time.0));
+        if !is_past || plan.exact && is_covered() {
             let contribution = packed_contribution(version, (0..plan.columns.len()).map(of_column));
+            self.bytes_most = self.bytes_most.saturating_add(FRAME_BYTES + contribution.len());
             if is_newest {
                 self.contributions.push_newest(version, contribution);
             } else {
@@ -218,7 +233,6 @@ impl Entity {
         // Rows of one event stand in the order in which the transform returned them.
         let at = rows.partition_point(|(known, _)| *known <= version);
         let is_past = |version: &Version| version.event_time.0 <= kept_from;
-        // Of what is past only the newest row can still be asked for.
         if at == 0 && rows.first().is_some_and(|(oldest, _)| is_past(oldest)) {
             return Some(());
         }
@@ -234,33 +248,6 @@ impl Entity {
         let newest = self.newest.map_or(i64::MIN, |version| version.event_time.0);
         let kept_from = newest.min(now.0).saturating_sub(plan.history);
         if kept_from > self.kept_from { self.keep_from(plan, kept_from) } else { Some(()) }
-    }
-
-    /// Gives up the older half of the history that is kept, up to now. Says whether there was any.
-    pub fn shorten_history(&mut self, plan: &Plan, now: Timestamp) -> Result<bool, EntityError> {
-        let mut kept: Vec<i64> = Vec::new();
-        for log in [&self.rows, &self.contributions] {
-            let times = log.each(|version, _| {
-                let time = version.event_time.0;
-                kept.extend((time > self.kept_from && time <= now.0).then_some(time));
-                Some(())
-            });
-            times.ok_or(EntityError)?;
-        }
-        kept.sort_unstable();
-        let Some(middle) = kept.get(kept.len() / 2) else { return Ok(false) };
-        self.keep_from(plan, *middle).ok_or(EntityError)?;
-        Ok(true)
-    }
-
-    /// Gives up all of the history that is kept, up to now. Says whether there may have been any.
-    pub fn give_up_history(&mut self, plan: &Plan, now: Timestamp) -> Result<bool, EntityError> {
-        let end = self.newest.map_or(i64::MIN, |newest| newest.event_time.0).min(now.0);
-        let has_any = end > self.kept_from;
-        if has_any {
-            self.keep_from(plan, end).ok_or(EntityError)?;
-        }
-        Ok(has_any)
     }
 
     /// Compacts what has become old enough, and forgets rows and contributions that no read covers any more.
@@ -290,6 +277,7 @@ impl Entity {
     /// Puts a contribution into the tiles that reads may still cover.
     fn compact<'v>(&mut self, plan: &Plan, version: Version, values: &mut ByColumn<'v, impl Fn(usize) -> Option<Value<'v>>>) -> Option<()> {
         let time = version.event_time.0;
+        self.bytes_most = self.bytes_most.saturating_add(plan.growth.most(values));
         for (window, tiles) in plan.windows.iter().zip(&mut self.windows) {
             if (!plan.exact || window.length.is_none()) && window.covers(self.kept_from, time) {
                 add(window, tiles.cells_at(time, &self.stored, window)?, version, values);

@@ -86,6 +86,12 @@ impl Log {
         found.map(|value| self.stored.slice_ref(value))
     }
 
+    /// The version of that value.
+    pub(super) fn newest_version_until(&self, time: i64) -> Option<Version> {
+        let of_rest = self.rest.iter().rev().map(|(version, _)| *version).find(|version| version.event_time.0 <= time);
+        of_rest.or_else(|| self.newest_until(time).and_then(|value| self.version(&value)))
+    }
+
     /// All of them, taken apart.
     pub(super) fn open(&mut self) -> Option<&mut Vec<(Version, Bytes)>> {
         if self.stored_many > 0 {
@@ -108,7 +114,7 @@ impl Log {
 
     /// Forgets the newest if it is of this moment.
     pub(super) fn drop_newest(&mut self, time: i64) -> Option<()> {
-        if self.newest_until(i64::MAX).is_some_and(|newest| self.version(&newest).is_some_and(|version| version.event_time.0 == time)) {
+        if self.newest_version_until(i64::MAX).is_some_and(|newest| newest.event_time.0 == time) {
             self.open()?.pop();
         }
         Some(())

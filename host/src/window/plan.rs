@@ -2,6 +2,7 @@
 
 use super::cell::{Cell, Shape, ranked};
 use super::frequent::top;
+use super::most::Growth;
 use super::wire::Reader;
 use crate::model::{Aggregate, Aggregation, Field, Kept, Kind, Value};
 
@@ -18,6 +19,7 @@ pub struct Plan {
     /// How far back reads are answered, in microseconds.
     pub(super) history: i64,
     pub(super) exact: bool,
+    pub(super) growth: Growth,
 }
 
 /// All aggregations over windows of one length, but for lists, which are apart.
@@ -67,12 +69,14 @@ impl Plan {
     /// The plan for what is kept, which must have been checked against the outputs.
     pub fn new(outputs: &[Field], kept: &Kept) -> Plan {
         let history = i64::try_from(kept.history_secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let mut plan = Plan { columns: Vec::new(), windows: Vec::new(), features: Vec::new(), history, exact: kept.exact };
+        let mut plan =
+            Plan { columns: Vec::new(), windows: Vec::new(), features: Vec::new(), history, exact: kept.exact, growth: Growth::default() };
         for aggregation in &kept.aggregations {
             let Some(output) = outputs.iter().position(|field| field.name == aggregation.column) else { continue };
             let (kind, width) = outputs.get(output).map_or((Kind::Integer, None), |field| (field.kind, field.width));
             plan.add(output, (kind, width), aggregation, &kept.aggregations);
         }
+        plan.growth = Growth::of(&plan);
         plan
     }
 

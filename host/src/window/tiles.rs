@@ -195,6 +195,11 @@ impl Tiles {
         bytes + steps(first, newest.number) + steps(last, newest.number) + run_bytes(run)
     }
 
+    /// How many are taken apart, to be changed.
+    pub(super) fn opened(&self) -> usize {
+        self.open.iter().filter(|tile| matches!(tile.cells, Cells::Open(_))).count()
+    }
+
     /// The cells of the tile that this moment falls into, which is made if it is not there.
     pub(super) fn cells_at(&mut self, time: i64, stored: &[u8], window: &Window) -> Option<&mut Vec<Cell>> {
         let newest = self.open.last().map(|tile| tile.number);
