@@ -15,7 +15,7 @@ use gristmill_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
 
 /// Kills in one run.
-const KILLS: u64 = 25;
+const KILLS: u64 = 50;
 const EVENTS: u64 = 30_000;
 const ENTITIES: u64 = 300;
 
@@ -96,7 +96,7 @@ fn killed(folder: &Path, config: &str, seed: u64, events: &[Value]) {
     let mut seeded = Seeded(seed);
     for _ in 0..KILLS {
         let host = Host::start(folder, config).unwrap();
-        let aim = (32 * (1 + seeded.below(30))) as f64;
+        let aim = (32 * (1 + seeded.below(15))) as f64;
         wait_for("the host to come some batches further", || (host.metric("gristmill_entries_settled_total") >= aim).then_some(()));
         host.kill();
     }
