@@ -76,10 +76,7 @@ fn rows(
     if batch.rows == 0 {
         return Ok(outcomes);
     }
-    let started = Instant::now();
-    // A transform may take its whole deadline, and other requests must not wait for it.
-    let applied = tokio::task::block_in_place(|| computed.transform.apply_within(&batch, time_max));
-    computed.telemetry.apply_seconds(started.elapsed().as_secs_f64());
+    let applied = computed.apply(&batch, time_max);
     let entity = |row: usize| usable.get(row).map(|row| *row as usize);
     let mut set = |row: usize, outcome: Outcome| {
         if let Some(slot) = entity(row).and_then(|entity| outcomes.get_mut(entity)) {

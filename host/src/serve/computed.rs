@@ -2,21 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::look::At;
 use crate::decode::{Builder, Raw, Wanted};
-use crate::model::{Fallback, FallbackKind, FeatureRow, Field, InputBinding, Reason, SchemaId, Timestamp, Value, Version, View};
+use crate::model::{Batch, Fallback, FallbackKind, FeatureRow, Field, InputBinding, Reason, SchemaId, Timestamp, Value, Version, View};
 use crate::telemetry::TransformTelemetry;
-use crate::transform::Transform;
+use crate::transform::{Applied, Error, Transform};
 
 /// Bytes of rows computed last that are kept for one transform, about.
 const LAST_BYTES_MAX: u64 = 16 << 20;
 /// Rows among them, about, from which the cache guesses how many it will hold.
 const LAST_ROWS: usize = 50_000;
+/// A call that takes no longer costs less than giving up the thread for it does.
+const QUICK_NANOS: u64 = 50_000;
 /// What the cache spends on a row besides its key and bytes, about.
 const OVERHEAD_BYTES: u64 = 120;
 
@@ -32,6 +35,8 @@ pub struct Computed {
     last: Cache<Vec<u8>, FeatureRow, Weight>,
     /// Second in which a failure was logged last: one line a second is enough.
     told: AtomicI64,
+    /// Nanoseconds that a call takes at most, of late.
+    longest: AtomicU64,
 }
 
 /// Where an input comes from.
@@ -57,6 +62,20 @@ impl Weighter<Vec<u8>, FeatureRow> for Weight {
 }
 
 impl Computed {
+    /// Applies the transform within this time. It may take all of it, and other requests must not wait for that, so the thread is given up for it; unless calls of late
+    /// took less than that does.
+    pub(super) fn apply(&self, batch: &Batch, time_max: Duration) -> Result<Applied, Error> {
+        let (longest, started) = (self.longest.load(Ordering::Relaxed), Instant::now());
+        let apply = || self.transform.apply_within(batch, time_max);
+        let applied = if longest < QUICK_NANOS { apply() } else { tokio::task::block_in_place(apply) };
+        let took = started.elapsed();
+        self.telemetry.apply_seconds(took.as_secs_f64());
+        // One slow call is remembered for some hundred quick ones.
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.longest.store(took.max(longest - longest / 64), Ordering::Relaxed);
+        applied
+    }
+
     /// Binds a transform to requests; the error says what to change. An input whose binding reads `view:feature` is that feature, any other one that is no
     /// join key comes with the request.
     pub fn new(
@@ -123,6 +142,7 @@ impl Computed {
             values,
             last: Cache::with_weighter(LAST_ROWS, LAST_BYTES_MAX, Weight),
             told: AtomicI64::new(0),
+            longest: AtomicU64::new(QUICK_NANOS),
         })
     }
 
