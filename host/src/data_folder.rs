@@ -205,7 +205,7 @@ impl DataFolder {
         self.open_keyspace(name, KeyspaceCreateOptions::default)
     }
 
-    /// Opens one whose values are replaced again and again, and may be large. Those from [`APART_BYTES_MIN`] on lie in files beside the sorted tables, which have only where:
+    /// Opens one whose values are replaced again and again, and may be large. Those from 256 bytes on lie in files beside the sorted tables, which have only where:
     /// so what it costs to write one does not grow with how many there are, for tables are merged and written again, and values are not. A keyspace that an older
     /// version of this program made stays as it was made.
     pub fn keyspace_of_values(&self, name: &str) -> Result<Keyspace, Error> {
