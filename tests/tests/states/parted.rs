@@ -54,17 +54,23 @@ fn wait_for_replica(first: &RedisServer) {
     wait_for("the replica to have everything", || (first.run::<i64>(&["WAIT", "1", "1000"]) == 1).then_some(()));
 }
 
-/// The old server goes on as if nothing had happened, and queries of the host with it.
-#[test]
-fn no_state_is_made_of_what_a_replaced_server_answers() {
-    let (mut first, second, proxy) = replicated();
-    let folder = tempfile::tempdir().unwrap();
-    let host = start(folder.path(), &proxy);
+/// A host that has counted once, and whose address leads from now on to the replica, which takes writes of its own.
+fn parted(folder: &Path) -> (RedisServer, RedisServer, Proxy, Host) {
+    let (first, second, proxy) = replicated();
+    let host = start(folder, &proxy);
     send(&host);
     wait_for_counts(&host, 1);
     wait_for_replica(&first);
     let _: String = second.run(&["REPLICAOF", "NO", "ONE"]);
     proxy.lead_to(second.port());
+    (first, second, proxy, host)
+}
+
+/// The old server goes on as if nothing had happened, and queries of the host with it.
+#[test]
+fn no_state_is_made_of_what_a_replaced_server_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut first, _second, _proxy, host) = parted(folder.path());
     first.cut("gristmill-writer");
     for batch in 2..5 {
         send(&host);
@@ -78,14 +84,8 @@ fn no_state_is_made_of_what_a_replaced_server_answers() {
 /// The old server follows the new one, a little behind, and takes no writes.
 #[test]
 fn no_state_is_made_of_what_a_replica_answers_that_was_the_server() {
-    let (first, second, proxy) = replicated();
     let folder = tempfile::tempdir().unwrap();
-    let host = start(folder.path(), &proxy);
-    send(&host);
-    wait_for_counts(&host, 1);
-    wait_for_replica(&first);
-    let _: String = second.run(&["REPLICAOF", "NO", "ONE"]);
-    proxy.lead_to(second.port());
+    let (first, second, _proxy, host) = parted(folder.path());
     let _: String = first.run(&["REPLICAOF", "127.0.0.1", &second.port().to_string()]);
     for batch in 2..5 {
         send(&host);
