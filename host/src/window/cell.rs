@@ -8,7 +8,7 @@ use sketches_ddsketch::DDSketch;
 
 use super::frequent::{Counts, most_frequent, read_counts};
 use super::total::{Squares, Total};
-use super::wire::{Reader, push_number, push_run, push_word, word_bytes};
+use super::wire::{Reader, push_float, push_number, push_run, push_word, word_bytes};
 use crate::model::{Kind, Timestamp, Value, Version};
 
 /// Base-two logarithm of the registers of a sketch of distinct values: a standard error of 1.04 / sqrt(2^11), 2.3 %; up to 190 values it counts
@@ -295,19 +295,24 @@ impl Cell {
     }
 }
 
-/// Round integers are short as they are, round floats as their bits.
+/// Round integers are short as they are, floats that are round or decimals as floats.
 fn push_rank(out: &mut Vec<u8>, rank: Option<i64>) {
     let Some(rank) = rank else { return out.push(0) };
-    let is_float = word_bytes(of_bits(rank) as u64) < word_bytes(rank as u64);
-    out.push(if is_float { 2 } else { 1 });
-    push_word(out, if is_float { of_bits(rank) } else { rank } as u64);
+    let (from, as_integer) = (out.len(), 1 + word_bytes(rank as u64) as usize);
+    out.push(2);
+    push_float(out, f64::from_bits(of_bits(rank) as u64));
+    if out.len() - from >= as_integer {
+        out.truncate(from);
+        out.push(1);
+        push_word(out, rank as u64);
+    }
 }
 
 fn read_rank(reader: &mut Reader<'_>) -> Option<Option<i64>> {
     Some(match reader.byte()? {
         0 => None,
         1 => Some(reader.word()? as i64),
-        _ => Some(of_bits(reader.word()? as i64)),
+        _ => Some(of_bits(reader.float()?.to_bits() as i64)),
     })
 }
 

@@ -5,7 +5,7 @@
 //! by one unit in the last place of the answer where that is the larger. Huge numbers go into a pair of their own, scaled down, so that nothing
 //! overflows on the way that the whole sum would not.
 
-use super::wire::{Reader, push_number, push_word};
+use super::wire::{Reader, push_float, push_number, push_word};
 
 /// An unevaluated sum of two floats, the second less than half a unit in the last place of the first.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -62,7 +62,7 @@ impl Pair {
     }
 
     fn push(self, out: &mut Vec<u8>) {
-        push_word(out, self.high.to_bits());
+        push_float(out, self.high);
         push_word(out, self.low.to_bits());
     }
 
@@ -161,7 +161,7 @@ impl Total {
         let low = if self.sum.low == 0.0 { 0 } else { HAS_LOW };
         out.push((self.flags & !HAS_LOW) | low);
         push_number(out, self.count);
-        push_word(out, self.sum.high.to_bits());
+        push_float(out, self.sum.high);
         if low != 0 {
             push_word(out, self.sum.low.to_bits());
         }

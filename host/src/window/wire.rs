@@ -61,6 +61,40 @@ pub(super) fn push_word(out: &mut Vec<u8>, word: u64) {
     }
 }
 
+/// Bit of the first byte of a float that is kept as a decimal: the two bits above its length say by which power of ten its digits are divided.
+const DECIMAL: u8 = 64;
+/// Those powers.
+const TENS: [f64; 4] = [1e1, 1e2, 1e3, 1e4];
+/// Bytes of the digits of a decimal, at most: from here on the float is hardly longer.
+const DIGITS_BYTES_MAX: u32 = 5;
+
+/// The digits of a float that is a number of tenths, hundredths, thousandths or ten-thousandths, and the place in [`TENS`] of what they are divided by. Rounding the digits divided
+/// gives the float back, bit by bit: division is correctly rounded (IEEE 754), and that is what is looked at here.
+fn decimal(number: f64) -> Option<(i64, u8)> {
+    let fits = f64::from(1_u32 << 31) * f64::from(1_u32 << (8 * DIGITS_BYTES_MAX - 32));
+    TENS.iter().zip(0..).find_map(|(ten, place)| {
+        let digits = (number * ten).round_ties_even();
+        let is_it = digits.abs() < fits && (digits / ten).to_bits() == number.to_bits();
+        is_it.then_some((digits as i64, place))
+    })
+}
+
+/// Appends a float: as its bits, or as the digits of a decimal where that is shorter, which amounts, delays and measurements mostly are.
+pub(super) fn push_float(out: &mut Vec<u8>, number: f64) {
+    let as_bits = word_bytes(number.to_bits());
+    if as_bits > 3
+        && let Some((digits, place)) = decimal(number)
+    {
+        let digits = ((digits << 1) ^ (digits >> 63)) as u64;
+        let many = 8 - digits.leading_zeros() / 8;
+        if many + 1 < as_bits {
+            out.push(DECIMAL | place << 4 | many as u8);
+            return out.extend_from_slice(digits.to_le_bytes().get(..many as usize).unwrap_or_default());
+        }
+    }
+    push_word(out, number.to_bits());
+}
+
 /// Takes from the front of stored bytes; everything is `None` where they are cut short.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
@@ -107,8 +141,19 @@ impl<'a> Reader<'a> {
         Some(u64::from_le_bytes(bytes))
     }
 
+    /// The inverse of [`push_float`].
     pub(super) fn float(&mut self) -> Option<f64> {
-        self.word().map(f64::from_bits)
+        let (head, rest) = self.0.split_first()?;
+        if head & DECIMAL == 0 {
+            return self.word().map(f64::from_bits);
+        }
+        let many = usize::from(head & 15).min(8);
+        let (told, rest) = rest.split_at_checked(many)?;
+        self.0 = rest;
+        let mut bytes = [0; 8];
+        bytes.get_mut(..many)?.copy_from_slice(told);
+        let digits = u64::from_le_bytes(bytes);
+        Some(((digits >> 1) as i64 ^ -((digits & 1) as i64)) as f64 / TENS.get(usize::from(head >> 4 & 3))?)
     }
 
     pub(super) fn run(&mut self) -> Option<&'a [u8]> {
@@ -157,5 +202,31 @@ mod tests {
             out.len()
         };
         assert_eq!([bytes(0), bytes(12.0_f64.to_bits()), bytes(-7_i64 as u64), bytes(0.1_f64.to_bits())], [1, 3, 2, 9]);
+    }
+
+    #[test]
+    fn floats_come_back_bit_by_bit_and_decimals_are_short() {
+        let bytes = |number: f64| {
+            let mut out = Vec::new();
+            push_float(&mut out, number);
+            let mut reader = Reader(&out);
+            assert_eq!((reader.float().map(f64::to_bits), reader.0.len()), (Some(number.to_bits()), 0), "{number}");
+            assert!((1..out.len()).all(|length| Reader(&out[..length]).float().is_none()), "{number}, cut short");
+            out.len()
+        };
+        assert_eq!([0.0, 12.0, 0.5, 0.1, -0.1, 499.99, -499.99, 12_345_678.9].map(bytes), [1, 3, 3, 2, 2, 4, 4, 5]);
+        assert_eq!([0.1 + 0.2, 1.0 / 3.0, 1e300 / 3.0, f64::from_bits(1 << 63 | 1)].map(bytes), [9, 9, 9, 9]);
+        [-0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::MAX, f64::MIN_POSITIVE, 5e-324, -5e-324, 2_f64.powi(53) + 2.0].map(bytes);
+        // Every number of ten-thousandths, up and down, and their neighbours, which are none.
+        for power in 0..62 {
+            for number in [1_i64 << power, (1 << power) - 1, -(1 << power), 0x0123_4567_89ab_cdef >> power] {
+                for place in 0..6 {
+                    let number = number as f64 / 10_f64.powi(place);
+                    for number in [number, number.next_up(), number.next_down()] {
+                        bytes(number);
+                    }
+                }
+            }
+        }
     }
 }
