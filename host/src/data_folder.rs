@@ -148,6 +148,8 @@ impl DataFolder {
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .worker_threads(WORKERS)
+            // What is packed hardly gets smaller, and trying costs more than writing it.
+            .journal_compression(CompressionType::None)
             .open()
             .map_err(|error| Error::Database { path: path.clone(), reason: error.to_string() })?;
         let unsynced = Arc::new(AtomicBool::new(false));

@@ -226,10 +226,10 @@ struct Store {
 }
 
 impl Store {
-    fn open() -> Store {
+    fn open(options: embedded::Options) -> Store {
         let temp = tempfile::tempdir().expect("a folder");
         let folder = DataFolder::open(temp.path(), Options::default()).expect("the folder opens");
-        let store = embedded::EmbeddedStore::open(&folder, embedded::Options::default()).expect("the store opens");
+        let store = embedded::EmbeddedStore::open(&folder, options).expect("the store opens");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let writer = runtime.block_on(store.writer(&partition(0), &single())).expect("the writer opens");
         Store { store, writer, runtime, _folder: temp }
@@ -256,12 +256,12 @@ fn key(entity: u64) -> Vec<u8> {
 
 /// Microseconds an event through the embedded store, over so many entities, and the bytes of each: ten features, the first five over a window of this length. All
 /// entities have all of their tiles before the first event that counts, whatever their number: an entity that has had two events is smaller than one that has had
-/// forty, and cheaper. In commits of 1,000, in no order, no entity more often than another, in the store as it is by default; half of the events come before the
+/// forty, and cheaper. In commits of 1,000, in no order, no entity more often than another; half of the events come before the
 /// clock starts, so that tables are being merged as they will be.
-fn over(entities: u64, first_window: i64) -> (f64, usize) {
+fn over(entities: u64, first_window: i64, options: embedded::Options) -> (f64, usize) {
     let scale = scale() as u64;
     let (entities, events) = ((entities / scale).max(1_000), (200_000 / scale).max(2_000));
-    let (mut store, plan) = (Store::open(), plan(10, first_window));
+    let (mut store, plan) = (Store::open(options), plan(10, first_window));
     let before = 2 * first_window / STEP + 50;
     let whole = apply(&plan, None, (0..before).map(|index| BEGIN + index * STEP));
     for first in (0..entities).step_by(1_000) {
@@ -283,14 +283,14 @@ fn over(entities: u64, first_window: i64) -> (f64, usize) {
 /// The same over more and more entities, as a line.
 fn over_more_and_more(first_window: i64) -> String {
     let figures = [("10 thousand entities", 10_000), ("100 thousand", 100_000), ("a million", 1_000_000)]
-        .map(|(name, entities)| (name, over(entities, first_window)));
+        .map(|(name, entities)| (name, over(entities, first_window, embedded::Options::default())));
     let bytes = figures.first().map_or(0, |(_, (_, bytes))| *bytes);
     format!("{bytes} bytes an entity, over {}", beside(&figures.map(|(name, (micros, _))| (name, micros))))
 }
 
 /// Microseconds an event through the embedded store, a thousand entities with all tiles of five features over a window of this length.
 fn through(window: i64) -> f64 {
-    let (mut store, plan) = (Store::open(), plan(5, window));
+    let (mut store, plan) = (Store::open(embedded::Options::default()), plan(5, window));
     let whole = apply(&plan, None, (0..=180).map(|index| BEGIN + index * window / 180));
     store.put((0..1_000).map(|entity| (key(entity), whole.clone())));
     let mut best = Duration::MAX;
@@ -304,7 +304,7 @@ fn through(window: i64) -> f64 {
 
 /// Microseconds of a read of one entity with 50 windowed features out of the embedded store: median and 99th percentile.
 fn read() -> (f64, f64) {
-    let (mut store, plan) = (Store::open(), plan(50, HOUR));
+    let (mut store, plan) = (Store::open(embedded::Options::default()), plan(50, HOUR));
     let stored = apply(&plan, None, (0..3_000).map(|index| BEGIN + index * STEP));
     let end = Timestamp(BEGIN + 3_000 * STEP);
     store.put((0..1_000).map(|entity| (key(entity), stored.clone())));
@@ -401,11 +401,12 @@ fn main() {
     lines.push(String::new());
     lines.push(format!(
         "Through the embedded store as it is by default (read, changed, committed), one event of an entity in a batch of 1,000, all entities with all of their tiles, µs an event \
-         (reach: flat). Ten features, an event of each entity every 20 s. Windows of one and two minutes, {}. Of one and two hours, {}. The store keeps up to {} MB of rows in \
-         memory here.",
+         (reach: flat). Ten features of amounts with cents, an event of each entity every 20 s. Windows of one and two minutes, {}. Of one and two hours, {}. The store keeps up to \
+         {} MB of rows in memory here; where there is room for a third of the million only, {:.1}.",
         over_more_and_more(60_000_000),
         over_more_and_more(HOUR),
         embedded::Options::default().row_cache_bytes >> 20,
+        over(1_000_000, HOUR, embedded::Options { row_cache_bytes: (1 << 30) / scale() as u64, ..embedded::Options::default() }).0,
     ));
     lines.push(format!(
         "The same, five features with all of their tiles, over a window of {}.",

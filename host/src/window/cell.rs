@@ -196,10 +196,21 @@ impl Cell {
 
     /// Takes in what a cell of this shape has stored, from the front of what the reader goes along.
     pub(super) fn merge_stored(&mut self, shape: Shape, reader: &mut Reader<'_>) -> Option<()> {
-        if let Cell::Frequent(counts) = self {
-            return read_counts(counts, reader);
+        match self {
+            // A read merges some hundreds of these: each is taken from where it is.
+            Cell::Count(count) => *count += reader.number()?,
+            Cell::Floats(total) => total.merge(&Total::read(reader)?),
+            Cell::Least(least) => *least = least.iter().copied().chain(read_rank(reader)?).min(),
+            Cell::Greatest(greatest) => *greatest = (*greatest).max(read_rank(reader)?),
+            Cell::Frequent(counts) => read_counts(counts, reader)?,
+            Cell::Integers(..)
+            | Cell::Squares(_)
+            | Cell::Earliest(_)
+            | Cell::Latest(_)
+            | Cell::Distinct(_)
+            | Cell::Quantiles(_)
+            | Cell::Newest(_) => self.merge(Cell::read(shape, reader)?),
         }
-        self.merge(Cell::read(shape, reader)?);
         Some(())
     }
 

@@ -33,7 +33,9 @@ impl Pair {
 
     pub(super) fn merge(&mut self, other: Pair) {
         self.add(other.high);
-        self.add(other.low);
+        if other.low != 0.0 {
+            self.add(other.low);
+        }
     }
 
     pub(super) fn value(self) -> f64 {
@@ -121,7 +123,9 @@ impl Total {
         self.count += other.count;
         self.flags |= other.flags;
         self.sum.merge(other.sum);
-        self.huge.merge(other.huge);
+        if other.flags & HAS_HUGE != 0 {
+            self.huge.merge(other.huge);
+        }
     }
 
     /// What the numbers that are not finite make of the sum, if there are any.

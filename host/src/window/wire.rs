@@ -129,30 +129,41 @@ impl<'a> Reader<'a> {
         Some(*first)
     }
 
+    /// A number of so many bytes, the lowest first.
+    #[inline]
+    fn bytes(&mut self, many: u8) -> Option<u64> {
+        let (told, rest) = self.0.split_at_checked(usize::from(many))?;
+        let number = match self.0.first_chunk() {
+            // Cheaper than to copy as many as there are.
+            Some(eight) => u64::from_le_bytes(*eight) & u64::MAX.checked_shr(64 - u32::from(many) * 8).unwrap_or(0),
+            None => told.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)),
+        };
+        self.0 = rest;
+        Some(number)
+    }
+
     /// The inverse of [`push_word`].
+    #[inline]
     pub(super) fn word(&mut self) -> Option<u64> {
         let head = self.byte()?;
-        let many = usize::from(head & 15).min(8);
-        let (told, rest) = self.0.split_at_checked(many)?;
-        self.0 = rest;
-        let mut bytes = if head & ONES == 0 { [0; 8] } else { [0xff; 8] };
-        let place = if head & LOW == 0 { bytes.get_mut(..many)? } else { bytes.get_mut(8 - many..)? };
-        place.copy_from_slice(told);
-        Some(u64::from_le_bytes(bytes))
+        let many = (head & 15).min(8);
+        let (told, bits) = (self.bytes(many)?, u32::from(many) * 8);
+        let (told, left_out) = match head & LOW {
+            0 => (told, u64::MAX.checked_shl(bits).unwrap_or(0)),
+            _ => (told.checked_shl(64 - bits).unwrap_or(0), u64::MAX.checked_shr(bits).unwrap_or(0)),
+        };
+        Some(if head & ONES == 0 { told } else { told | left_out })
     }
 
     /// The inverse of [`push_float`].
+    #[inline]
     pub(super) fn float(&mut self) -> Option<f64> {
-        let (head, rest) = self.0.split_first()?;
+        let head = *self.0.first()?;
         if head & DECIMAL == 0 {
             return self.word().map(f64::from_bits);
         }
-        let many = usize::from(head & 15).min(8);
-        let (told, rest) = rest.split_at_checked(many)?;
-        self.0 = rest;
-        let mut bytes = [0; 8];
-        bytes.get_mut(..many)?.copy_from_slice(told);
-        let digits = u64::from_le_bytes(bytes);
+        self.0 = self.0.get(1..)?;
+        let digits = self.bytes((head & 15).min(8))?;
         Some(((digits >> 1) as i64 ^ -((digits & 1) as i64)) as f64 / TENS.get(usize::from(head >> 4 & 3))?)
     }
 

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 /// Of the memory that this process may use, one part in so many.
-const PART: u64 = 16;
+const PART: u64 = 8;
 const BYTES_MIN: u64 = 64 << 20;
-const BYTES_MAX: u64 = 1 << 30;
+const BYTES_MAX: u64 = 4 << 30;
 
-/// A sixteenth of the memory that this process may use, by the machine and by its control group; at least 64 MiB, at most 1 GiB, and 64 MiB where that cannot be told. It is a bound:
+/// An eighth of the memory that this process may use, by the machine and by its control group; at least 64 MiB, at most 4 GiB, and 64 MiB where that cannot be told. It is a bound:
 /// memory is taken as rows come.
 pub fn row_cache_bytes() -> u64 {
     let read = |path: &Path| fs::read_to_string(path).ok();
@@ -72,11 +72,11 @@ mod tests {
     }
 
     #[test]
-    fn a_sixteenth_within_its_bounds() {
+    fn an_eighth_within_its_bounds() {
         assert_eq!(part(None), 64 << 20);
-        assert_eq!(part(Some(512 << 20)), 64 << 20, "no less than ever");
-        assert_eq!(part(Some(4 << 30)), 256 << 20);
-        assert_eq!(part(Some(256 << 30)), 1 << 30);
+        assert_eq!(part(Some(256 << 20)), 64 << 20, "no less than ever");
+        assert_eq!(part(Some(4 << 30)), 512 << 20);
+        assert_eq!(part(Some(256 << 30)), 4 << 30);
         assert!((BYTES_MIN..=BYTES_MAX).contains(&row_cache_bytes()));
     }
 }
