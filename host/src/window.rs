@@ -17,6 +17,7 @@ mod frequent;
 mod log;
 mod most;
 mod plan;
+mod quantiles;
 mod room;
 mod tiles;
 mod total;

@@ -6,8 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use gristmill::conformance::guest::{Guest, spec};
 use gristmill::model::feast::{self, Registry};
-use gristmill::model::{Batch, Column, Field, Kind, Packed, Spec, Validity, Values};
+use gristmill::model::{
+    Aggregate, Aggregation, Batch, Column, EntryId, FeatureRow, Field, Kept, Kind, OwnedValue, Packed, SchemaId, Spec, Timestamp, Validity,
+    Values, Version,
+};
 use gristmill::transform::{Engine, EngineOptions, Limits, Output, check};
+use gristmill::window::{Entity, EntityError, Plan};
+use gristmill_tests::kept_entity::KeptEntity;
+use gristmill_tests::oracle::Event;
 
 /// Any answer of a guest, nearly right ones above all: what the check lets through, the rest of the host may rely on.
 #[test]
@@ -83,6 +89,67 @@ fn a_damaged_component_never_takes_the_host_down() {
         }
     });
     assert!(loaded.into_inner() > 0, "some changes do no harm, so loading and calling were tried too");
+}
+
+/// Whatever stands under the key of an entity with windows: it is refused or read as something, whatever is done with it, and nothing panics.
+#[test]
+fn a_damaged_entity_never_takes_the_host_down() {
+    use Aggregate::*;
+    let functions = [Count, Sum, Variance, Min, First, Last, Distinct, Quantile(0.5), LastValues(3), Top(2)];
+    let windows = [Some(3_600_000), Some(60_000), None];
+    let aggregation =
+        |(window_ms, function)| Aggregation { feature: String::new(), column: "value".into(), function, window_ms, doc: String::new() };
+    let all = windows.iter().flat_map(|window| functions.iter().map(|function| aggregation((*window, *function))));
+    let (begin, minute) = (1_700_000_000_000_000, 60_000_000);
+    let event = |order: u64| Event { time: begin + order as i64 * 7_000_000, order, value: Some(OwnedValue::Float(order as f64 * 0.1)) };
+    let entities = [(0, false), (100, false), (100, true)].map(|(history_secs, exact)| {
+        let kept = Kept { aggregations: all.clone().collect(), history_secs, exact };
+        let mut entity = KeptEntity::new(Kind::Float, kept, i64::MAX);
+        entity.add(&(0..40).map(event).collect::<Vec<_>>());
+        (entity.plan, entity.stored.unwrap())
+    });
+    // Whatever one thing says, the others are tried too.
+    let used = |stored: Vec<u8>, plan: &Plan| -> Result<bool, EntityError> {
+        let (entity, mut is_sound) = (Entity::read(&stored.into(), plan)?, true);
+        for at in [begin, begin + 3 * minute, begin + 90 * minute] {
+            let mut note = |done: Result<(), EntityError>| is_sound &= done.is_ok();
+            note(entity.finish(plan, Timestamp(at), |_| {}));
+            drop(entity.row(Timestamp(at)));
+            let version = Version { event_time: Timestamp(at + 1), entry_id: EntryId { ms: 99, seq: 0 } };
+            let (mut changed, mut packed, mut out) = (entity.clone(), Vec::new(), Vec::new());
+            let value = OwnedValue::Float(0.1);
+            FeatureRow::pack(&mut packed, version, SchemaId(1), [Some(value.value())].into_iter());
+            note(changed.add(plan, version, (version, Some(packed.into())), Timestamp(i64::MAX), |_| Some(value.value())).map(drop));
+            note(changed.bytes(plan).map(drop));
+            note(changed.push(plan, &mut out, SchemaId(1)));
+            note(changed.give_up_history(plan, Timestamp(i64::MAX)).map(drop));
+        }
+        Ok(is_sound)
+    };
+    // A number far too large in the place of each of the first bytes: among them how many rows, events and tiles there are.
+    for (plan, stored) in &entities {
+        for at in 29..200 {
+            let damaged = [&stored[..at], &[0xff; 8], &[0x7f], &stored[at + 1..]].concat();
+            used(damaged, plan).map(drop).unwrap_or_default();
+        }
+    }
+    let (fine, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let entities = AssertUnwindSafe(entities);
+    bolero::check!().with_iterations(1_000).with_type::<(u8, u16, Vec<(u16, u8)>)>().for_each(|(which, cut, changes)| {
+        let (plan, stored) = &entities[usize::from(*which) % entities.len()];
+        let mut stored = stored.clone();
+        for (at, byte) in changes.iter().take(4) {
+            let at = usize::from(*at) % stored.len();
+            stored[at] = *byte;
+        }
+        if cut % 4 == 0 {
+            stored.truncate(usize::from(*cut) % stored.len());
+        }
+        let count = if used(stored, plan) == Ok(true) { &fine } else { &refused };
+        count.fetch_add(1, Relaxed);
+    });
+    let (fine, refused) = (fine.into_inner(), refused.into_inner());
+    assert!(fine > 0 && refused > 0, "both happen: {fine} were read, {refused} refused");
 }
 
 fn assert_sound(output: &Output, spec: &Spec, input_rows: usize) {

@@ -7,6 +7,7 @@ use datasketches::hll::{HllSketch, HllType, HllUnion};
 use sketches_ddsketch::DDSketch;
 
 use super::frequent::{Counts, most_frequent, read_counts};
+use super::quantiles;
 use super::total::{Squares, Total};
 use super::wire::{Reader, push_float, push_number, push_run, push_word, word_bytes};
 use crate::model::{Kind, Timestamp, Value, Version};
@@ -289,7 +290,7 @@ impl Cell {
             },
             Shape::Quantiles => match reader.run()? {
                 [] => Cell::Quantiles(None),
-                bytes => Cell::Quantiles(Some(Box::new(DDSketch::from_java_bytes(bytes).ok()?))),
+                bytes => Cell::Quantiles(Some(Box::new(quantiles::read(bytes)?))),
             },
             Shape::Newest(many) => {
                 let head = reader.number()?;

@@ -133,7 +133,7 @@ impl Tiles {
 
     /// `whole` is the length of what the reader goes along, up to its end.
     pub(super) fn read(reader: &mut Reader<'_>, whole: usize) -> Option<Tiles> {
-        let many = reader.number()?;
+        let many = reader.count()? as u64;
         if many == 0 {
             return Some(Tiles::default());
         }
