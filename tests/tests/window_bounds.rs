@@ -401,6 +401,76 @@ fn the_most_frequent_of_several_tiles_are_so_with_history_as_without() {
     }
 }
 
+/// Windows that are exact keep the events within them, and what only a window without end covers is in its one tile: a backfill from the newest event to the oldest takes no
+/// more room than the other way round.
+#[test]
+fn exact_windows_keep_nothing_for_what_only_a_window_without_end_covers() {
+    let aggregation =
+        |window_ms| Aggregation { feature: String::new(), column: "value".into(), function: Aggregate::Sum, window_ms, doc: String::new() };
+    for history_secs in [0, 60] {
+        let kept = Kept { aggregations: vec![aggregation(Some(60_000)), aggregation(None)], history_secs, exact: true };
+        let mut entity = KeptEntity::new(Kind::Integer, kept, i64::MAX);
+        let event = |order: i64| Event { time: BEGIN - order * 1_000_000, order: order as u64, value: Some(OwnedValue::Integer(order)) };
+        let events: Vec<Event> = (0..3_000).map(event).collect();
+        events.chunks(500).for_each(|events| drop(entity.add(events)));
+        let bytes = entity.stored.as_ref().map_or(0, Vec::len);
+        assert!(bytes < 12_000, "{bytes} for {} that are within a window, history {history_secs}", 60 + history_secs);
+        for at in [BEGIN, BEGIN - history_secs as i64 * 1_000_000, BEGIN + 30_000_000] {
+            assert_eq!(entity.wrong(&events, at), None, "history {history_secs}");
+        }
+    }
+}
+
+/// As it was stored before floats were kept as the digits of decimals.
+const OF_BITS: &str = "\
+    048006239b5b3ea880000000000000000900000000000000000000000180f592afebe691068080e0a2ebe69106049c0126018006239b5ae31b00000000000000\
+    0006000000000000000000000001015839b4c8d61cc84026018006239b5b019f8000000000000000070000000000000000000000010101000000000000002601\
+    8006239b5b202400000000000000000800000000000000000000000101a4703d0ad73f7fc026018006239b5b3ea8800000000000000009000000000000000000\
+    000001019c7500883ce4377e0366218006239b5b019f8000000000000000070000000000000000010100000000000000218006239b5b20240000000000000000\
+    08000000000000000001a4703d0ad73f7fc0218006239b5b3ea88000000000000000090000000000000000019c7500883ce4377e0798c0f9ef0c5e0001085839\
+    b4c8d61cc8400001085839b4c8d61cc84008be328f2a5c2ba241188063cf9ecb9045be01085839b4c8d61cc84001085839b4c8d61cc840018006239b5ae31b00\
+    00000000000000060000000000000000085839b4c8d61cc8400c02c5035e0001089a9999999999b93f0001089a9999999999b93f087c14ae47e17a843f18b81e\
+    85eb51b82ebc01089a9999999999b93f01089a9999999999b93f018006239b5a2c000000000000000000000000000000000000089a9999999999b93f025e0001\
+    08a4703d0ad73f7f40000108a4703d0ad73f7f4008c66d340030840e410840a4dfbe0e1c933d0108a4703d0ad73f7f400108a4703d0ad73f7f40018006239b5a\
+    4a84800000000000000001000000000000000008a4703d0ad73f7f40023900012229c000012229c023886340000132d6bf0132d6bf018006239b5a6909000000\
+    00000000000200000000000000000800000000000029c0025e000108555555555555d53f000108555555555555d53f081cc7711cc771bc3f181cc7711cc7715c\
+    bc0108555555555555d53f0108555555555555d53f018006239b5a878d800000000000000003000000000000000008555555555555d53f02390001221c400001\
+    221c40238048400001221c4001221c40018006239b5aa6120000000000000000040000000000000000080000000000001c40022e000100000100000001100110\
+    018006239b5ac4968000000000000000050000000000000000080000000000000080010062100708559c7df84c14c9402440226abd100708559c7df84c14c940\
+    2440226abd0820424dd1fe32a241182e197847a37a46be0132d6bf01085839b4c8d61cc840018006239b5ae31b00000000000000000600000000000000000858\
+    39b4c8d61cc840";
+
+/// What was stored before is read as it was meant, and what is stored now is refused by those who know only that, for they would take digits for bits.
+#[test]
+fn entities_of_before_decimals_are_read_and_those_of_now_are_told_apart() {
+    use Aggregate::*;
+    let aggregation =
+        |(window_ms, function)| Aggregation { feature: String::new(), column: "value".into(), function, window_ms, doc: String::new() };
+    let all = [Sum, Mean, Variance, Min, Max, Last].map(|function| [(Some(60_000), function), (None, function)]);
+    let kept = Kept { aggregations: all.into_iter().flatten().map(aggregation).collect(), history_secs: 5, exact: false };
+    let mut entity = KeptEntity::new(Kind::Float, kept, i64::MAX);
+    let values = [0.1, 499.99, -12.5, 1.0 / 3.0, 7.0, -0.0, 12_345.678, 5e-324, -499.99, 1e300];
+    let event = |(order, value): (usize, &f64)| Event {
+        time: BEGIN + order as i64 * 2_000_000,
+        order: order as u64,
+        value: Some(OwnedValue::Float(*value)),
+    };
+    let events: Vec<Event> = values.iter().enumerate().map(event).collect();
+    entity.add(&events);
+    let byte = |at: usize| u8::from_str_radix(&OF_BITS[at..at + 2], 16).unwrap();
+    let before: Vec<u8> = (0..OF_BITS.len()).step_by(2).map(byte).collect();
+    let now = entity.stored.replace(before.clone()).unwrap();
+    let moments = [BEGIN + 18_000_000, BEGIN + 14_000_000, BEGIN + 66_000_000];
+    moments.iter().for_each(|at| assert_eq!(entity.wrong(&events, *at), None));
+    // One that falls into a tile that was stored then.
+    let late = [Event { time: BEGIN + 1, order: 10, value: Some(OwnedValue::Float(0.7)) }];
+    assert_eq!(entity.add(&late), late);
+    let events = [&events[..], &late].concat();
+    moments.iter().for_each(|at| assert_eq!(entity.wrong(&events, *at), None));
+    assert!(now.len() < before.len());
+    assert_eq!([before[0], now[0], entity.stored.unwrap()[0]], [4, 5, 5], "the format");
+}
+
 /// Many more events than a window has tiles, most of them recent, as of several moments: beside the plain recomputation.
 #[test]
 fn sketches_and_lists_of_many_events_are_what_the_oracle_says_with_history_and_without() {

@@ -20,7 +20,9 @@ use super::{Column, EntryId, SchemaId, Timestamp, Value};
 
 const FORMAT: u8 = 1;
 /// The first byte of an entity that keeps more than its newest row; what follows begins as in a row.
-pub const ENTITY_FORMAT: u8 = 4;
+pub const ENTITY_FORMAT: u8 = 5;
+/// The same of one whose floats are all kept as their bits. It is read as the other is; whoever knows only this one is not to take digits for bits.
+const ENTITY_FORMAT_OF_BITS: u8 = 4;
 const HEADER_BYTES: usize = 29;
 
 /// Which of two rows of an entity is newer: first by event time, then by entry id.
@@ -76,7 +78,7 @@ impl Header {
     /// Reads the header of a packed row.
     pub fn read(packed: &[u8]) -> Result<Header, RowError> {
         let (format, rest) = packed.split_first().ok_or(RowError("it is empty"))?;
-        if ![FORMAT, ENTITY_FORMAT].contains(format) {
+        if ![FORMAT, ENTITY_FORMAT, ENTITY_FORMAT_OF_BITS].contains(format) {
             return Err(RowError("its format byte is unknown"));
         }
         let (version, rest) = rest.split_first_chunk::<24>().ok_or(RowError("it is too short"))?;
@@ -153,7 +155,7 @@ impl FeatureRow {
 
     /// Whether this is an entity that keeps more than its newest row.
     pub fn is_entity(&self) -> bool {
-        self.packed.first() == Some(&ENTITY_FORMAT)
+        self.packed.first().is_some_and(|format| [ENTITY_FORMAT, ENTITY_FORMAT_OF_BITS].contains(format))
     }
 
     /// The bytes as stored.

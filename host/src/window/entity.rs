@@ -1,7 +1,7 @@
 //! The stored form of an entity that keeps more than its newest row, and what changes in it.
 //!
 //! ```text
-//! byte  0       format, 4
+//! byte  0       format, 5; in 4, which is read too, no float is kept as the digits of a decimal
 //!       1..29   as in a packed row: the newest version, and the schema
 //!       then    the moment from which reads are exact and the earliest event time of all (both signed), rows and contributions each as a log, and the tiles
 //!               of each window, and what has begun later than the entity
@@ -205,8 +205,9 @@ impl Entity {
         if is_past {
             self.compact(plan, version, &mut ByColumn::new(of_column))?;
         }
-        let is_covered = || plan.windows.iter().any(|window| window.covers(self.kept_from, version.event_time.0));
-        if !is_past || plan.exact && is_covered() {
+        // What only windows without an end cover is in their tiles now, and they have no others.
+        let ending = || plan.windows.iter().filter(|window| window.length.is_some());
+        if !is_past || plan.exact && ending().any(|window| window.covers(self.kept_from, version.event_time.0)) {
             let contribution = packed_contribution(version, (0..plan.columns.len()).map(of_column));
             self.bytes_most = self.bytes_most.saturating_add(FRAME_BYTES + contribution.len());
             if is_newest {
