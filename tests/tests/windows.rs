@@ -61,6 +61,11 @@ fn values(kind: Kind) -> BoxedStrategy<Option<OwnedValue<'static>>> {
         Kind::Float => prop_oneof![
             4 => (-3_i32..4).prop_map(|small| f64::from(small) / 2.0),
             3 => -1e6..1e6_f64,
+            // Amounts and delays, and what is nearly one.
+            3 => (-50_000_000_i64..50_000_000, 0..6, -1_i8..2).prop_map(|(digits, places, beside)| {
+                let decimal = digits as f64 / 10_f64.powi(places);
+                [decimal.next_down(), decimal, decimal.next_up()][(beside + 1) as usize]
+            }),
             2 => prop::sample::select(vec![1e15, -1e15, 0.1, 1e-7, -0.0, 0.0, 123_456_789.125]),
         ]
         .prop_map(OwnedValue::Float)
