@@ -227,7 +227,9 @@ mod tests {
         };
         assert_eq!([0.0, 12.0, 0.5, 0.1, -0.1, 499.99, -499.99, 12_345_678.9].map(bytes), [1, 3, 3, 2, 2, 4, 4, 5]);
         assert_eq!([0.1 + 0.2, 1.0 / 3.0, 1e300 / 3.0, f64::from_bits(1 << 63 | 1)].map(bytes), [9, 9, 9, 9]);
-        [-0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::MAX, f64::MIN_POSITIVE, 5e-324, -5e-324, 2_f64.powi(53) + 2.0].map(bytes);
+        for number in [-0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::MAX, f64::MIN_POSITIVE, 5e-324, -5e-324, 2_f64.powi(53) + 2.0] {
+            bytes(number);
+        }
         // Every number of ten-thousandths, up and down, and their neighbours, which are none.
         for power in 0..62 {
             for number in [1_i64 << power, (1 << power) - 1, -(1 << power), 0x0123_4567_89ab_cdef >> power] {
