@@ -366,8 +366,8 @@ fn called(function: &str) -> Aggregate {
 fn entries_leave_the_same_whatever_batches_they_come_in() {
     const CASES: usize = 120;
     const TOGETHER: usize = 12;
-    let seed: u64 = std::env::var("GRISTMILL_SEED").map_or(9, |seed| seed.parse().expect("GRISTMILL_SEED is a number"));
-    let mut seeded = Seeded(seed);
+    let seed = std::env::var("GRISTMILL_SEED").ok().map(|seed| seed.parse::<u64>().expect("GRISTMILL_SEED is a number"));
+    let (mut seeded, has_all) = (Seeded(seed.unwrap_or(9)), seed.is_none());
     let cases: Vec<Case> = (0..CASES).map(|number| case(&mut seeded, number)).collect();
     let (mut orders, mut moments) = (Vec::new(), Vec::new());
     for cases in cases.chunks(TOGETHER) {
@@ -382,8 +382,10 @@ fn entries_leave_the_same_whatever_batches_they_come_in() {
         let has = |reason: &str| reasons.iter().any(|one| one == reason);
         assert!(reasons.len() < 1_000, "not all of them are told");
         assert!(reasons.iter().all(|reason| ["too_late", "too_large", "rejected"].contains(&reason.as_str())), "{reasons:?}");
-        assert_eq!(has("too_late"), view.has_windows && view.window_secs.is_some(), "{}", view.name);
-        assert_eq!(has("too_large"), view.entity_bytes_max < 1 << 20, "{}", view.name);
+        let (may_be_late, may_be_large) = (view.has_windows && view.window_secs.is_some(), view.entity_bytes_max < 1 << 20);
+        // Other cases need not have one of either.
+        let is_any = |reason: &str, may: bool| if has_all { has(reason) == may } else { may || !has(reason) };
+        assert!(is_any("too_late", may_be_late) && is_any("too_large", may_be_large), "{}: {reasons:?}", view.name);
         hosts.answer(view, &ids, None);
     }
     for (cases, ids) in cases.chunks(TOGETHER).zip(ids.chunks(TOGETHER)) {
