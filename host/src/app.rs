@@ -1,6 +1,7 @@
 //! Wiring: a configuration becomes a running host. Knows every part below and decides nothing about data.
 
 mod access;
+mod alike;
 mod binding_options;
 mod book;
 mod bound;

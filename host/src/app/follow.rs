@@ -73,7 +73,11 @@ impl Core {
         // What they wait for is to be known of a moment after that.
         let waiting = self.waiting().await;
         let Some(store) = self.store.shared() else { return self.learn(&waiting).await };
-        let done = match self.catch_up(&store, &mut following).await {
+        let caught_up = match self.check_alike(&store).await {
+            Ok(()) => self.catch_up(&store, &mut following).await,
+            failed => failed,
+        };
+        let done = match caught_up {
             Ok(()) => self.learn(&waiting).await,
             failed => failed,
         };

@@ -59,3 +59,31 @@ fn a_stream_that_nobody_declares_is_refused_where_hosts_share_the_book() {
     assert_eq!(first.get("/v1/transforms/moved").unwrap().1["error"]["code"], json!("not_found"));
     [first, second].into_iter().for_each(Host::stop);
 }
+
+#[test]
+fn a_host_that_reads_with_another_group_works_on_nothing_beside_the_others() {
+    let mut together = Together::new();
+    let first = together.start();
+    put(&first, "orders", &format!("stream=events&{COUNTED}"), &times(2));
+    let mut sent = super::Sent::new();
+    send(&first, 0..200, &mut sent);
+    wait_for_values(&first, "orders:n", 0..200, |_| 1);
+    let config = together.config.replace("group = \"group\"", "group = \"another\"");
+    let other = together.start_with(&config);
+    let (status, ready) = other.get("/readyz").unwrap();
+    let reason = ready.to_string();
+    assert!(status == 503 && reason.contains("stream `events` with group") && reason.contains("configure all hosts alike"), "{ready}");
+    // Nor does it when something is put to it, and whoever does is told why.
+    let (status, answer) = other.put("/v1/transforms/more?stream=events", &times(3)).unwrap();
+    assert!((400..500).contains(&status) && answer.to_string().contains("configure all hosts alike"), "{status} {answer}");
+    send(&other, 0..200, &mut sent);
+    wait_for_values(&first, "orders:n", 0..200, |_| 2);
+    assert_eq!((first.get("/readyz").unwrap().0, other.metric("gristmill_entries_settled_total")), (200, 0.0));
+    assert_eq!(together.server.run::<i64>(&["EXISTS", "gristmill:place:{events:0}events/another/0"]), 0, "it has taken up nothing");
+    // It begins when it is alone.
+    first.kill();
+    let alike: String = together.server.run::<Vec<String>>(&["KEYS", "gristmill:{book}:alike:*"]).concat();
+    let _: i64 = together.server.run(&["PEXPIRE", &alike, "1"]);
+    wait_for("it to be ready", || (other.get("/readyz").unwrap().0 == 200).then_some(()));
+    other.stop();
+}

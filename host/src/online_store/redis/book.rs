@@ -1,7 +1,7 @@
 //! What all hosts on one server have in common beside rows: documents under one revision, and the components that they name.
 //!
 //! `PREFIX:{book}:of:NAME` is a hash: `id` tells one history of revisions from another, `revision` is raised by every change, and the rest are the
-//! documents. `PREFIX:{book}:DIGEST` is a component in pieces. All of them are in one slot, so that a change of documents and what becomes of
+//! documents. `PREFIX:{book}:alike:NAME` is what hosts at work have alike. `PREFIX:{book}:DIGEST` is a component in pieces. All of them are in one slot, so that a change of documents and what becomes of
 //! components is one step on a cluster too.
 
 use std::collections::BTreeMap;
@@ -77,6 +77,13 @@ for i = 5, #ARGV, 2 do
   else redis.call('HSET', KEYS[1], ARGV[i], string.sub(ARGV[i + 1], 2)) end
 end
 return {'written', redis.call('HGET', KEYS[1], 'id'), next}";
+
+/// Says a text for so many milliseconds, unless something else is said; answers what is said.
+const SAY: &str = "
+local said = redis.call('GET', KEYS[1])
+if said and said ~= ARGV[1] then return said end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]";
 
 impl RedisStore {
     /// Whether this host shares documents with others.
@@ -156,6 +163,12 @@ impl RedisStore {
             component.extend(piece);
         }
         Ok(Some(component))
+    }
+
+    /// Says for so long what all hosts that share the documents must have alike; answers what those that were first say.
+    pub async fn say_alike(&self, text: &str, for_ms: u64) -> Result<String, Error> {
+        let key = self.shared.key(&format!("{{book}}:alike:{}", self.shared.options.book.as_deref().unwrap_or_default()));
+        self.shared.ask(cmd("EVAL").arg(SAY).arg(1).arg(key).arg(text).arg(for_ms), "EVAL").await
     }
 
     /// Whether some host holds the lease of each of these partitions.
