@@ -210,3 +210,33 @@ fn what_cannot_be_compared_is_refused_and_a_shadow_ends_on_request() {
     assert_eq!(host.get(shadow).unwrap().0, 404, "what was ended does not come back");
     host.stop();
 }
+
+#[test]
+fn a_shadow_that_is_promoted_brings_back_nothing_that_is_deleted_or_replaced_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = start(folder.path());
+    let version = |number: u8| [component("tutorial"), vec![0, 3, 1, b'v', number]].concat();
+    let gates = r#"{"rows_min": 0}"#;
+    for round in 0..6 {
+        load(&host, "/v1/transforms/tutorial", &version(round * 3));
+        load(&host, "/v1/transforms/tutorial/shadow", &version(round * 3 + 1));
+        let other = version(round * 3 + 2);
+        let before = host.get("/v1/transforms/tutorial/shadow").unwrap().1;
+        let [promoted, done] = std::thread::scope(|scope| {
+            let promote = scope.spawn(|| host.post("/v1/transforms/tutorial/shadow/promote", gates).unwrap().0);
+            let done = scope.spawn(|| match round % 2 {
+                0 => host.send("DELETE", "/v1/transforms/tutorial", None).unwrap().status,
+                _ => host.put("/v1/transforms/tutorial", &other).unwrap().0,
+            });
+            [promote.join().unwrap(), done.join().unwrap()]
+        });
+        assert!(matches!(promoted, 200 | 404 | 409) && matches!(done, 200 | 204), "{promoted} {done}");
+        // Whichever was first, this is what was asked for last, or what the shadow was not compared with.
+        let (status, transform) = host.get("/v1/transforms/tutorial").unwrap();
+        match round % 2 {
+            0 => assert_eq!(status, 404, "{promoted}: {transform}"),
+            _ => assert!(![&before["component"], &before["live_component"]].contains(&&transform["component"]), "{promoted}: {transform}"),
+        }
+    }
+    host.stop();
+}

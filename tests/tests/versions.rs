@@ -138,3 +138,19 @@ fn so_many_versions_are_kept_and_the_one_in_force_is_among_them() {
     assert_eq!(push(&host, &version(1))["number"], 6, "a number is never used twice");
     host.stop();
 }
+
+#[test]
+fn those_who_roll_back_at_the_same_time_go_one_step_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(folder.path(), &config("")).unwrap();
+    (1..=5).for_each(|number| drop(push(&host, &version(number))));
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..3).map(|_| scope.spawn(|| host.post("/v1/transforms/tutorial/roll-back", "").unwrap().0)).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let steps = statuses.iter().filter(|status| **status == 200).count();
+    assert!(steps > 0 && statuses.iter().all(|status| matches!(status, 200 | 409)), "{statuses:?}");
+    let shown = versions(&host);
+    assert_eq!((&shown["active"], &shown["back"]), (&json!(5 - steps), &json!(4 - steps)), "{statuses:?}");
+    host.stop();
+}

@@ -228,3 +228,106 @@ fn a_version_starts_at_a_moment() {
     assert_eq!(values(&host, "orders@v3:n", 7..8), [json!(0)], "the entry itself is not after it");
     host.stop();
 }
+
+#[test]
+fn a_version_that_was_deleted_does_not_pass_for_one_that_starts_over() {
+    let folder = TempDir::new().unwrap();
+    let host = Host::start(folder.path(), &config("", "")).unwrap();
+    put(&host, "orders", &format!("stream=events&{COUNTED}"), &times("value", 2));
+    put(&host, "orders@v2", "start=beginning", &times("value", 3));
+    send(&host, 0..5);
+    wait_for("both", || (values(&host, "orders@v2:n", 0..5) == vec![json!(1); 5]).then_some(()));
+    assert_eq!(host.send("DELETE", "/v1/transforms/orders@v2", None).unwrap().status, 204);
+    // Its rows are there still, and its group is where it was: nothing would be computed anew.
+    let (status, answer) = host.put("/v1/transforms/orders@v2?start=beginning", &times("value", 5)).unwrap();
+    let message = answer["error"]["message"].as_str().unwrap_or_default();
+    assert!(status == 422 && message.contains("start over (`orders@v3`)") && message.contains("group=gristmill.orders@v2"), "{answer}");
+    send(&host, 0..5);
+    put(&host, "orders@v3", "start=beginning", &times("value", 5));
+    wait_for("the one that starts over", || (values(&host, "orders@v3:n", 0..5) == vec![json!(2); 5]).then_some(()));
+    assert_eq!(values(&host, "orders@v3:value", 1..3), [json!(5), json!(10)]);
+    // Or it goes on, as it is told to.
+    put(&host, "orders@v2", "group=gristmill.orders@v2", &times("value", 5));
+    wait_for("the one that goes on", || (values(&host, "orders@v2:n", 0..5) == vec![json!(2); 5]).then_some(()));
+    host.stop();
+}
+
+#[test]
+fn a_version_has_caught_up_where_what_the_other_applied_was_trimmed() {
+    let server = RedisServer::start();
+    for (config, pairing) in &pairings(&server)[1..] {
+        server.run::<()>(&["FLUSHALL"]);
+        let folder = TempDir::new().unwrap();
+        let host = Host::start(folder.path(), config).unwrap();
+        put(&host, "orders", &format!("stream=events&{COUNTED}"), &times("value", 2));
+        send(&host, 0..5);
+        wait_for("the events", || (values(&host, "orders:n", 0..5) == vec![json!(1); 5]).then_some(()));
+        server.run::<()>(&["XTRIM", "events", "MAXLEN", "0"]);
+        put(&host, "orders@v2", "start=beginning", &times("value", 3));
+        assert_eq!(post(&host, "/v1/transforms/orders@v2/switch", &json!({})).0, 200);
+        wait_for(&format!("the switch, {pairing}"), || (state(&host, "orders@v2")["current"] == true).then_some(()));
+        host.stop();
+    }
+}
+
+#[test]
+fn a_version_starts_after_an_id_that_no_entry_has() {
+    let folder = TempDir::new().unwrap();
+    let config = config("entries_max = 30", "");
+    let host = Host::start(folder.path(), &config).unwrap();
+    put(&host, "orders", &format!("stream=events&{COUNTED}"), &times("value", 2));
+    let (mut ids, mut last) = (Vec::new(), 0);
+    for key in 0..60 {
+        let (_, answer) = host.post("/v1/streams/events/events", &json!({"key": key}).to_string()).unwrap();
+        ids.push(answer["ids"][0].as_str().unwrap().to_owned());
+        last = key;
+    }
+    wait_for("all", || (values(&host, "orders:n", last..last + 1) == [json!(1)]).then_some(()));
+    let ms = |index: usize| ids[index].split('-').next().unwrap().to_owned();
+    let first_of_ms = (0..60).find(|index| ms(*index) == ms(45)).unwrap() as i64;
+    let lost = || host.metric("gristmill_entries_lost_total");
+    let before = lost();
+    // Numbers of entries that came later, a millisecond's first id as Redis has them, and one before all.
+    for (version, start, first) in [(2, "1-50".to_owned(), 30), (3, format!("{}-0", ms(45)), first_of_ms), (4, "1-0".to_owned(), 30)] {
+        let name = format!("orders@v{version}");
+        put(&host, &name, &format!("start={start}"), &times("value", 3));
+        wait_for(&name, || (values(&host, &format!("{name}:n"), last..last + 1) == [json!(1)]).then_some(()));
+        let counted: Vec<i64> = (0..60).filter(|key| values(&host, &format!("{name}:n"), *key..key + 1) == [json!(1)]).collect();
+        assert_eq!(counted, (first..60).collect::<Vec<_>>(), "after {start} of {ids:?}");
+    }
+    assert_eq!(lost(), before, "nothing between a start and the first entry after it is known to have been there");
+    // One that was trimmed tells by its number how many went with it.
+    put(&host, "orders@v5", &format!("start={}", ids[10]), &times("value", 3));
+    wait_for("what is left", || (values(&host, "orders@v5:n", last..last + 1) == [json!(1)]).then_some(()));
+    assert_eq!(lost(), before + 19.0);
+    host.stop();
+}
+
+#[test]
+fn cuts_of_a_group_that_was_deleted_with_its_transform_are_shown_to_their_end() {
+    let folder = TempDir::new().unwrap();
+    let host = Host::start(folder.path(), &config("", "")).unwrap();
+    let query = format!("stream=events&{COUNTED}");
+    let applied = |feature: &str, keys: std::ops::Range<i64>| {
+        let (_, answer) = post(&host, "/v1/streams/events/events", &json!(keys.clone().map(|key| json!({"key": key})).collect::<Vec<_>>()));
+        wait_for(feature, || values(&host, feature, keys.clone()).iter().all(|n| *n == json!(1)).then_some(()));
+        answer["ids"].as_array().unwrap().last().unwrap().clone()
+    };
+    ["orders", "other"].iter().for_each(|name| drop(put(&host, name, &query, &times("value", 2))));
+    applied("orders:n", 0..5);
+    ["pause", "resume"].iter().for_each(|what| assert_eq!(post(&host, &format!("/v1/transforms/orders/{what}"), &json!({})).0, 200));
+    let swapped = applied("orders:n", 5..10);
+    put(&host, "orders", "", &times("value", 3));
+    let left = applied("orders:n", 10..15);
+    assert_eq!(host.send("DELETE", "/v1/transforms/orders", None).unwrap().status, 204);
+    applied("other:n", 15..20);
+    put(&host, "orders", &query, &times("value", 4));
+    applied("orders:n", 20..25);
+    let (_, shown) = host.get("/v1/transforms/orders/versions").unwrap();
+    let of = |is_own: bool| shown["cuts"].as_array().unwrap().iter().find(|of| (of["group"] != "gristmill") == is_own).unwrap();
+    let numbers = |of: &Value| of["cuts"].as_array().unwrap().iter().map(|cut| cut["to"]["number"].clone()).collect::<Vec<_>>();
+    let (own, shared) = (of(true), of(false));
+    assert_eq!((numbers(own), numbers(shared)), (vec![json!(1), json!(2)], vec![json!(1), Value::Null, json!(3)]), "{shown}");
+    assert_eq!((&own["cuts"][1]["after"], &own["up_to"], &shared["up_to"]), (&swapped, &left, &Value::Null), "{shown}");
+    host.stop();
+}

@@ -11,7 +11,7 @@ use super::binding_options::BindingOptions;
 use super::book::{Outdated, is_of_store};
 use super::evolve::Incompatible;
 use super::standing::Standing;
-use super::transforms::{Active, Source, TURNS_MAX};
+use super::transforms::{Active, Changed, Source, TURNS_MAX};
 use super::versions::Origin;
 use super::workers::Worker;
 use crate::model::aggregation::FUNCTIONS;
@@ -107,7 +107,7 @@ fn changes(command: &Command) -> bool {
 /// A component that was not put into force.
 pub(super) fn refused(error: &anyhow::Error) -> Refusal {
     let kind = match error {
-        error if error.is::<Incompatible>() || error.is::<Outdated>() => RefusalKind::Conflict,
+        error if error.is::<Incompatible>() || error.is::<Outdated>() || error.is::<Changed>() => RefusalKind::Conflict,
         error if is_of_store(error) => RefusalKind::Unavailable,
         _ => RefusalKind::Unusable,
     };
@@ -121,7 +121,7 @@ fn unusable(error: &anyhow::Error) -> Refusal {
 impl Core {
     async fn put(self: &Arc<Core>, name: &str, component: Bytes, binding: Binding, by: String) -> Result<TransformInfo, Refusal> {
         let _place = self.place_to_compile()?;
-        let source = Source::Put { origin: Origin::Pushed, by, force: binding.force.unwrap_or_default() };
+        let source = Source::Put { origin: Origin::Pushed, by, force: binding.force.unwrap_or_default(), shadow: None };
         let before = self.streams.load_full();
         let mut turns = 0;
         let installed = loop {

@@ -69,6 +69,11 @@ impl Shadows {
         self.folder.join(format!("{name}.wasm"))
     }
 
+    /// Whether the shadow of this number stands behind what is in force.
+    pub(super) fn is_running(&self, name: &str, number: u64) -> bool {
+        self.running.get(name).is_some_and(|running| running.kept.number == number)
+    }
+
     /// The bytes of a shadow's component, which are checked against their digest.
     fn read(&self, name: &str) -> anyhow::Result<Vec<u8>> {
         let path = self.path(name);
@@ -217,7 +222,7 @@ impl Core {
 
     /// Makes a shadow the version in force, if what is asked of it holds.
     pub(super) async fn promote_shadow(self: &Arc<Core>, name: &str, gates: ShadowGates, by: String) -> Result<TransformInfo, Refusal> {
-        let (component, options) = {
+        let (component, options, number) = {
             let registry = self.registry.lock().await;
             let report = self.report(&registry, name).await.ok_or_else(|| no_shadow(name))?;
             let failing = gates.failing(&report);
@@ -225,11 +230,14 @@ impl Core {
                 let message = format!("the shadow does not take over: {}; see `GET /v1/transforms/{name}/shadow`", failing.join("; "));
                 return Err(refused(RefusalKind::Conflict, message));
             }
-            let options = registry.shadows.kept.get(name).map(|kept| kept.options.clone());
+            let kept = registry.shadows.kept.get(name).ok_or_else(|| no_shadow(name))?;
+            let (options, number) = (kept.options.clone(), kept.number);
             let component = registry.shadows.read(name).map_err(|error| refused(RefusalKind::Unavailable, format!("{error:#}")))?;
-            (component, options)
+            (component, options, number)
         };
-        let installed = self.install(name, component, options, Source::Put { origin: Origin::Pushed, by, force: false }).await;
+        // It was compared with what was in force when it was looked at: if that is not in force any more, the shadow is none either.
+        let source = Source::Put { origin: Origin::Pushed, by, force: false, shadow: Some(number) };
+        let installed = self.install(name, component, Some(options), source).await;
         let active = installed.map_err(|error| commands::refused(&error))?;
         let info = self.list().await.into_iter().find(|transform| transform.name == name);
         let info = info.ok_or_else(|| refused(RefusalKind::Conflict, format!("transform `{name}` was removed at the same time")))?;

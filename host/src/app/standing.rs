@@ -21,7 +21,12 @@ pub(super) struct Standing {
     pub(super) left: BTreeMap<String, String>,
     /// Transforms that read nothing until they are resumed.
     pub(super) paused: Vec<String>,
+    /// The groups that transforms of a name have had of their own before they were deleted: what those have applied is told as long as they are known.
+    pub(super) past: BTreeMap<String, Vec<String>>,
 }
+
+/// Groups of one name that are remembered after their transforms; the oldest go first.
+const PAST_MAX: usize = 20;
 
 impl Standing {
     /// The version of the same view that is current.
@@ -39,6 +44,9 @@ impl Standing {
     pub(super) fn forget(&mut self, name: &str) {
         if let Some(own) = self.aside.remove(name) {
             self.left.remove(&own);
+            let past = self.past.entry(name.to_owned()).or_default();
+            past.push(own);
+            past.drain(..past.len().saturating_sub(PAST_MAX));
         }
         self.paused.retain(|paused| paused != name);
         self.switching.retain(|switching| switching != name);

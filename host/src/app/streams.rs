@@ -181,12 +181,12 @@ impl Core {
                 let log = self.logs.lock().ok().and_then(|logs| logs.get(&name).cloned()).context("the stream's log is not open")?;
                 Ok(Box::new(move |place: Place| {
                     let reader = match (place.last, start) {
-                        (Some(last), _) => log.reader(Some(last), source::embedded::Start::Oldest),
+                        (Some(last), _) => Ok(log.reader(Some(last), source::embedded::Start::Oldest)),
                         // The end is a place, which the pipeline keeps before it opens the source.
-                        (None, Start::Beginning | Start::End) => log.reader(None, source::embedded::Start::Oldest),
-                        (None, Start::After(id)) => log.reader(Some(id), source::embedded::Start::Oldest),
+                        (None, Start::Beginning | Start::End) => Ok(log.reader(None, source::embedded::Start::Oldest)),
+                        (None, Start::After(id)) => log.reader_after(id),
                     };
-                    Box::pin(async move { Ok(Arc::new(reader) as Arc<dyn Source>) })
+                    Box::pin(async move { Ok(Arc::new(reader?) as Arc<dyn Source>) })
                 }))
             }
             StreamSource::RedisStreams => {

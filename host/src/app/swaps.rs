@@ -66,7 +66,10 @@ impl Core {
             let groups = |version: &Version| -> Vec<ConsumerGroup> {
                 let Some(stream) = &version.stream else { return Vec::new() };
                 let standings = [&registry.book.standing as &Standing, &Standing::default()];
-                standings.map(|standing| self.reading(name, stream, &version.options, standing).group).into()
+                let known = standings.map(|standing| self.reading(name, stream, &version.options, standing).group);
+                let past = registry.book.standing.past.get(name).into_iter().flatten();
+                let past = past.map(|group| ConsumerGroup { stream: stream.clone(), name: group.clone() });
+                known.into_iter().chain(past).collect()
             };
             let groups: BTreeSet<ConsumerGroup> = history.versions.iter().flat_map(groups).collect();
             groups.iter().flat_map(|group| self.partitions(group)).collect::<Vec<Partition>>()
@@ -74,9 +77,11 @@ impl Core {
         let in_force = active.and_then(|active| Some(active.reading.as_ref()?.group.clone()));
         let maker = active.map(|active| maker(active.bound.transform(), &active.options));
         let keys: Vec<Vec<u8>> = partitions.iter().map(|partition| Cuts::key(partition, name)).collect();
+        // First, so that everything up to a place was applied by what the cuts say.
+        let places = self.store.as_store().places(&partitions).await?;
         let stored = self.store.as_store().read(&keys).await?;
         let mut all = Vec::new();
-        for (Partition { stream, group, index, .. }, stored) in partitions.into_iter().zip(stored) {
+        for ((Partition { stream, group, index, .. }, stored), place) in partitions.into_iter().zip(stored).zip(places) {
             let cuts = stored.map(|stored| Cuts::read(&stored)).transpose().map_err(online_store::Error::Corrupt)?.unwrap_or_default();
             let is_read = in_force.as_ref().is_some_and(|of| (&of.stream, &of.name) == (&stream, &group));
             let competing = self.is_competing(&stream);
@@ -101,6 +106,8 @@ impl Core {
                 pending,
                 unseen: version.map(|version| unseen(cuts.unseen_after(version, usize::MAX), None)),
                 cuts: infos.collect(),
+                // The first batch without it may be to come, or nobody reads with the group any more.
+                up_to: place.last.filter(|_| !is_read && !competing && cuts.maker().is_some()),
                 stream,
                 group,
                 partition: index,

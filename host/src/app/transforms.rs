@@ -11,7 +11,7 @@ use super::binding_options::BindingOptions;
 use super::book::{Book, Outdated, Pages};
 use super::bound::Bound;
 use super::shadow::Shadows;
-use super::versions::{Change, Declaration, Declared, Origin, Version, digest};
+use super::versions::{Change, Declaration, Declared, History, Origin, Version, digest};
 use super::workers::Reading;
 use crate::model::{Services, Timestamp, ViewName};
 use crate::serve::{Catalog, Sample};
@@ -47,6 +47,8 @@ pub(super) enum Source {
         by: String,
         /// Whether it may be of no use for the newest events.
         force: bool,
+        /// The shadow that it is promoted from, if it is one: the one that was looked at.
+        shadow: Option<u64>,
     },
     /// Somebody asked for this version again.
     Activated {
@@ -69,7 +71,7 @@ impl Source {
             Origin::Folder => "folder",
             Origin::Pushed => "anyone",
         };
-        Source::Put { origin, by: by.to_owned(), force: false }
+        Source::Put { origin, by: by.to_owned(), force: false, shadow: None }
     }
 
     /// Whether it is tried on a sample of events: then whether it may fail there.
@@ -80,7 +82,7 @@ impl Source {
         }
     }
 
-    /// Whether it means the same whatever other hosts do meanwhile.
+    /// Whether it means the same whatever other hosts do meanwhile, or is refused if it does not.
     fn is_put(&self) -> bool {
         matches!(self, Source::Put { .. })
     }
@@ -101,6 +103,11 @@ impl Source {
         }
     }
 }
+
+/// What somebody has decided on is something else by now.
+#[derive(Debug, thiserror::Error)]
+#[error("transform `{0}` has been changed at the same time; look at its versions and try again")]
+pub(super) struct Changed(String);
 
 /// All transforms in force and the book of versions. Behind one lock: changes happen one after the other.
 pub(super) struct Registry {
@@ -123,6 +130,18 @@ impl Registry {
     pub(super) fn new(book: Book, services: Services, shadows: Shadows) -> Registry {
         let (active, refused, missing) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Registry { active, refused, missing, services, book, shadows, is_up: false, is_at_work: true }
+    }
+
+    /// Refuses what was decided on before others have changed it.
+    fn check_unchanged(&self, name: &str, source: &Source) -> Result<(), Changed> {
+        let history = self.book.versions.history(name);
+        let is_unchanged = match source {
+            Source::Put { shadow: Some(number), .. } => self.shadows.is_running(name, *number),
+            Source::RolledBack(number) => history.and_then(History::back).is_some_and(|back| back.number == *number),
+            Source::Activated { number, .. } => history.is_some_and(|history| history.version(*number).is_some()),
+            Source::Put { shadow: None, .. } | Source::Resumed(_) => true,
+        };
+        if is_unchanged { Ok(()) } else { Err(Changed(name.to_owned())) }
     }
 
     /// Tells, with the transform in force or in place of one, why what was offered is not.
@@ -167,7 +186,7 @@ impl Core {
     ) -> anyhow::Result<Active> {
         let result = self.try_install(name, component, options, source).await;
         if let Err(error) = &result
-            && !error.is::<Outdated>()
+            && !(error.is::<Outdated>() || error.is::<Changed>())
         {
             tracing::warn!(transform = name, "component refused: {error:#}");
             self.telemetry.refused_components();
@@ -199,6 +218,7 @@ impl Core {
         let options = options.unwrap_or_else(|| BindingOptions { limits: self.config.limits, ..BindingOptions::default() });
         let is_same = |active: &&Active| active.bound.transform().digest() == digest && active.options == options;
         if let Some(active) = in_force.as_ref().filter(is_same) {
+            self.registry.lock().await.check_unchanged(name, source)?;
             if let Some((declared, origin)) = declaration {
                 let declared = Declared { declaration: &declared, host: self.folder.host_id() };
                 self.registry.lock().await.book.change(|pages| pages.versions.declare(name, declared, origin)).await?;
@@ -215,12 +235,16 @@ impl Core {
             (Some(_), None) | (None, _) => None,
         };
         let mut registry = self.registry.lock().await;
+        registry.check_unchanged(name, source)?;
         // Again, because another version may have come into force meanwhile.
         self.check_features(&registry, name, transform.spec(), &options, source)?;
         let (bound, reading) = self.bind(name, transform, &options, source.is_again(), &registry).await?;
         if let (Bound::Stream(binding), Some(reading)) = (&bound, &reading) {
             // What cannot be put to work is not written down.
             self.open_stream(&reading.group.stream)?;
+            if matches!(source, Source::Put { origin: Origin::Pushed, .. }) {
+                self.check_begins(name, reading, &options, &registry).await?;
+            }
             self.transforms_of(&registry, &reading.group, name, Some(binding))?;
         }
         let declared = declaration.map(|(declared, _)| declared);

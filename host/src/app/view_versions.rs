@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, bail};
+
 use super::Core;
+use super::binding_options::BindingOptions;
 use super::book::{Pages, not_written};
+use super::streams::stream_key;
 use super::transforms::Registry;
 use super::workers::{ConsumerGroup, Reading};
 use crate::config::Start;
-use crate::model::{Cuts, EntryId, Place, Timestamp, ViewName};
+use crate::model::{Cuts, EntryId, Partition, Place, Timestamp, ViewName};
 use crate::online_store;
 use crate::serve::{Refusal, RefusalKind};
 
@@ -101,6 +105,32 @@ impl Core {
         }
     }
 
+    /// Refuses to start over with a group that nobody reads with any more and that has a place: it would go on there, and not begin where it is said.
+    pub(super) async fn check_begins(
+        &self,
+        name: &str,
+        reading: &Reading,
+        options: &BindingOptions,
+        registry: &Registry,
+    ) -> anyhow::Result<()> {
+        let is_in_force = registry.book.versions.history(name).is_some_and(|history| history.active().is_some());
+        let is_read = registry.active.values().any(|active| active.reading.as_ref().is_some_and(|other| other.group == reading.group));
+        if options.start.is_none() || is_in_force || is_read {
+            return Ok(());
+        }
+        let places = self.store.as_store().places(&self.partitions(&reading.group)).await.context("cannot see where its group is")?;
+        if places.iter().all(|place| place.last.is_none()) {
+            return Ok(());
+        }
+        let (group, base) = (&reading.group.name, ViewName::base_of(name));
+        let is_free = |name: &String| registry.book.versions.history(name).is_none();
+        let free = (2..).map(|version| ViewName::stored(base, version)).find(is_free).unwrap_or_default();
+        bail!(
+            "its group `{group}` has read the stream before, and would go on where it was left, beside the rows that were made then: put it under \
+             another version of its view to start over (`{free}`), or go on there: say `group={group}` and no `start`"
+        )
+    }
+
     /// The partitions in which a paused transform may still be given events, because whoever works there has not heard of it yet.
     pub(super) async fn still_to_leave(&self, name: &str) -> Vec<u32> {
         let reading = {
@@ -176,17 +206,31 @@ impl Core {
         if own.group == current.group || own.group.stream != current.group.stream {
             return Ok(true);
         }
-        let store = self.store.as_store();
-        let places = store.places(&self.partitions(&own.group)).await?;
+        let (store, partitions) = (self.store.as_store(), self.partitions(&own.group));
+        let places = store.places(&partitions).await?;
         let wanted = store.places(&self.partitions(&current.group)).await?;
-        let is_as_far = |(own_place, wanted): (&Place, &Place)| match (own_place.last, wanted.last, own.start) {
+        let is_as_far = |own_place: &Place, wanted: &Place| match (own_place.last, wanted.last, own.start) {
             (_, None, _) => true,
             (Some(own), Some(wanted), _) => own >= wanted,
             // There is nothing for it in between.
             (None, Some(wanted), Start::After(start)) => start >= wanted,
             (None, Some(_), Start::Beginning | Start::End) => false,
         };
-        Ok(places.iter().zip(&wanted).all(is_as_far))
+        for ((place, wanted), partition) in places.iter().zip(&wanted).zip(&partitions) {
+            if !is_as_far(place, wanted) && !self.has_nothing_left(&own.group, partition, place).await {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a stream has nothing more for a group: what others have applied in between was trimmed.
+    async fn has_nothing_left(&self, group: &ConsumerGroup, partition: &Partition, place: &Place) -> bool {
+        let onlooker = self.workers.lock().await.get(group).and_then(|worker| worker.onlooker.clone());
+        let Some(onlooker) = onlooker else { return false };
+        let key = stream_key(&group.stream, &self.stream_config(&group.stream), partition.index);
+        // What cannot be told now is told in a moment.
+        onlooker.lag(&key, place.last).await.is_ok_and(|lag| lag.entries == Some(0) && lag.pending == 0)
     }
 
     /// Switches to what was to become current once it has caught up, until the host stops.

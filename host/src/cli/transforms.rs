@@ -328,10 +328,14 @@ fn cuts(partition: &Value, cuts: &[Value]) -> Vec<Vec<String>> {
         vec![stream.clone(), index.clone(), maker(cut, "/from"), maker(cut, "/to"), after, text(cut, "/at")]
     };
     let said = |words: &str| vec![stream.clone(), index.clone(), String::new(), String::new(), words.to_owned(), String::new()];
+    let left = text(partition, "/up_to");
+    let left = (!left.is_empty()).then(|| {
+        vec![stream.clone(), index.clone(), maker(cuts.last().unwrap_or(&Value::Null), "/to"), "none".into(), left, String::new()]
+    });
     let is = |pointer: &str| partition.pointer(pointer) == Some(&Value::Bool(true));
     let pending = is("/pending").then(|| said("no event yet since the last swap"));
     let competing = is("/competing").then(|| said("hosts compete for its entries: there are no cuts"));
-    cuts.iter().map(row).chain(pending).chain(competing).collect()
+    cuts.iter().map(row).chain(left).chain(pending).chain(competing).collect()
 }
 
 /// The text at a place in a value; empty when there is none.

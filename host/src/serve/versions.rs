@@ -43,6 +43,9 @@ pub struct PartitionCuts {
     pub partition: u32,
     /// The oldest first.
     pub cuts: Vec<CutInfo>,
+    /// Of a group that the version in force does not read with: the last entry that the last of these versions has applied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up_to: Option<EntryId>,
     /// Whether the version in force has had no event yet: its cut will be there with its first batch.
     pub pending: bool,
     /// Where that goes back behind versions whose states it does not read: what its states will not have seen.

@@ -81,6 +81,11 @@ impl Log {
         LogReader::new(self.clone(), from, start)
     }
 
+    /// Opens a reader after an id that somebody has named: with the first entry that is greater, whether or not there was one of this id. Blocks shortly.
+    pub fn reader_after(&self, id: EntryId) -> Result<LogReader, Error> {
+        LogReader::after(self.clone(), id)
+    }
+
     /// The id of the newest entry ever appended; `None` for a log that never had one.
     pub fn last(&self) -> Option<EntryId> {
         self.inner.head.borrow().last()

@@ -46,6 +46,23 @@ impl LogReader {
         LogReader { log, next: AtomicU64::new(next), after: from, reading: Mutex::new(()) }
     }
 
+    /// A reader after an id that somebody has named, and of which there may never have been an entry here. Its number tells where it stands only if there was.
+    pub(super) fn after(log: Log, id: EntryId) -> Result<LogReader, Error> {
+        let head = *log.inner.head.borrow();
+        let ms_of = |number: u64| -> Result<Option<u64>, Error> {
+            let value = log.inner.entries.get(entry_key(log.inner.number, number)).map_err(failed)?;
+            Ok(value.and_then(|value| entry_ms(&value)))
+        };
+        let is_of_entry = if id.seq >= head.first {
+            ms_of(id.seq)? == Some(id.ms)
+        } else {
+            // One that was trimmed is no younger than the oldest that is left.
+            id.seq > 0 && ms_of(head.first)?.is_none_or(|ms| id.ms <= ms)
+        };
+        let next = AtomicU64::new(if is_of_entry { id.seq + 1 } else { head.first });
+        Ok(LogReader { log, next, after: Some(id), reading: Mutex::new(()) })
+    }
+
     /// The newest entries, oldest first.
     pub(super) fn newest(log: &Log, entries_max: usize) -> Result<Entries, Error> {
         let next = log.inner.head.borrow().next;

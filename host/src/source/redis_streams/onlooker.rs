@@ -38,5 +38,7 @@ pub(super) fn lag(state: &State, passed: Option<u64>, place: Start) -> Lag {
         (None, Start::End) => Some(0),
         (None, Start::After(place)) => (stream.last <= place).then_some(0),
     };
+    // A server counts what was trimmed before it was read among what is to come.
+    let entries = if stream.length == 0 { Some(0) } else { entries.map(|entries| entries.min(stream.length)) };
     Lag { entries, pending }
 }
