@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::Core;
+use super::alike::{SAID, Unlike};
 use super::book::{Outdated, Pages, pages};
 use super::transforms::{Active, Registry, TURNS_MAX};
 use super::versions::{Origin, Version, digest};
@@ -35,9 +36,15 @@ type Loaded = (String, Version, anyhow::Result<Transform>);
 impl Core {
     /// Learns what is in force before anything is put into force. Where the store does not answer, streams wait until it does.
     pub(super) async fn begin_to_follow(self: &Arc<Core>) {
-        let looked = tokio::time::timeout(FIRST_LOOK, self.refresh()).await;
-        if let Err(error) = looked.unwrap_or_else(|_| bail_late()) {
-            tracing::warn!("cannot learn from the store what is in force; streams wait until that is known: {error:#}");
+        // Who has stopped counts as being at work for a while: this host itself, as it was configured before.
+        let until = Instant::now() + SAID + 2 * LOOK_EVERY;
+        loop {
+            let looked = tokio::time::timeout(FIRST_LOOK, self.refresh()).await;
+            let Err(error) = looked.unwrap_or_else(|_| bail_late()) else { return };
+            if !error.is::<Unlike>() || Instant::now() > until {
+                return tracing::warn!("cannot learn from the store what is in force; streams wait until that is known: {error:#}");
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

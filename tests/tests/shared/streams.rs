@@ -2,6 +2,7 @@
 
 use gristmill_tests::host::{Host, wait_for};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{COUNTED, Together, put, send, times, transform, wait_for_values, wait_for_version};
 
@@ -86,4 +87,13 @@ fn a_host_that_reads_with_another_group_works_on_nothing_beside_the_others() {
     let _: i64 = together.server.run(&["PEXPIRE", &alike, "1"]);
     wait_for("it to be ready", || (other.get("/readyz").unwrap().0 == 200).then_some(()));
     other.stop();
+    // A host that is configured anew waits until what it has said itself counts no longer, and puts what it declares into force then.
+    let _: i64 = together.server.run(&["PEXPIRE", &alike, "2000"]);
+    let declaring = format!("{}\n[transforms.declared]\ncomponent = \"declared.wasm\"\nstream = \"events\"\n", together.config);
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("declared.wasm"), times(3)).unwrap();
+    let again = Host::start(folder.path(), &declaring).unwrap();
+    assert_eq!(again.get("/v1/transforms/declared").unwrap().1["number"], 1);
+    wait_for("it to be ready again", || (again.get("/readyz").unwrap().0 == 200).then_some(()));
+    again.stop();
 }

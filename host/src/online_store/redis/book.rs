@@ -5,6 +5,7 @@
 //! components is one step on a cluster too.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use redis::cmd;
 
@@ -166,9 +167,9 @@ impl RedisStore {
     }
 
     /// Says for so long what all hosts that share the documents must have alike; answers what those that were first say.
-    pub async fn say_alike(&self, text: &str, for_ms: u64) -> Result<String, Error> {
+    pub async fn say_alike(&self, text: &str, lasting: Duration) -> Result<String, Error> {
         let key = self.shared.key(&format!("{{book}}:alike:{}", self.shared.options.book.as_deref().unwrap_or_default()));
-        self.shared.ask(cmd("EVAL").arg(SAY).arg(1).arg(key).arg(text).arg(for_ms), "EVAL").await
+        self.shared.ask(cmd("EVAL").arg(SAY).arg(1).arg(key).arg(text).arg(lasting.as_millis() as u64), "EVAL").await
     }
 
     /// Whether some host holds the lease of each of these partitions.
