@@ -111,6 +111,14 @@ impl Language {
             Language::Go => "transform.go",
         }
     }
+
+    /// Where the transform is written in the folder that `gristmill new` makes.
+    pub(in crate::cli) fn code(self) -> &'static str {
+        match self {
+            Language::Rust => "src/lib.rs",
+            other => other.source(),
+        }
+    }
 }
 
 impl std::fmt::Display for Language {
