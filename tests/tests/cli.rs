@@ -222,6 +222,10 @@ fn every_command_has_help_with_an_example() {
         let help = out(&gristmill(&["shadow", action, "--help"]));
         assert!(help.contains(&format!("Example: gristmill shadow {action}")), "{help}");
     }
+    // A command's own options come first, and which host is asked last, although the command above says it.
+    let help = out(&gristmill(&["shadow", "promote", "--help"]));
+    let place = |option: &str| help.find(&format!("      {option} ")).unwrap_or_else(|| panic!("no {option} in\n{help}"));
+    assert!(place("--memory-bytes-max") < place("--host") && place("--slower-max") < place("--host"), "{help}");
     let listed = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     // A description may go on in the next line, further in.
     let commands = listed.lines().filter(|line| !line.starts_with("   ")).count();

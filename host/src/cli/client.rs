@@ -16,17 +16,17 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use super::Failure;
 
-/// Which host.
+/// Which host. Its options stand after those of the command, also where they come from a command above it.
 #[derive(clap::Args)]
 pub(super) struct HostArgument {
     /// The host's address
-    #[arg(long, value_name = "URL", env = "GRISTMILL_HOST", global = true, default_value = "http://127.0.0.1:7171")]
+    #[arg(long, value_name = "URL", env = "GRISTMILL_HOST", global = true, default_value = "http://127.0.0.1:7171", display_order = 901)]
     host: String,
     /// The environment variable that holds the token, for a host that asks for one
-    #[arg(long, value_name = "NAME", global = true, default_value = TOKEN_ENV)]
+    #[arg(long, value_name = "NAME", global = true, default_value = TOKEN_ENV, display_order = 902)]
     token_env: String,
     /// The authority to trust for https, PEM; the system's when absent
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = 903)]
     ca: Option<PathBuf>,
 }
 
