@@ -495,6 +495,23 @@ fn a_wrong_line_is_named_and_the_way_on_is_said() {
     assert_eq!(child.wait().unwrap().code(), Some(2));
     assert!(said.contains("line 1002") && said.contains("JSON object"), "{said}");
     assert!(said.contains("--skip 1000"), "{said}");
+    let table = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(table.path(), "id,value\na,1\n").unwrap();
+    let output = on(&host, &["ingest", "mystream", table.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    assert!(err(&output).contains("line 1") && err(&output).contains("--format csv"), "{}", err(&output));
+}
+
+#[test]
+fn a_new_folder_says_where_its_transform_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for (language, source) in [("rust", "src/lib.rs"), ("python", "transform.py"), ("go", "transform.go")] {
+        let plugin = folder.path().join(format!("plugin_{language}"));
+        let output = gristmill(&["new", "--lang", language, plugin.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let page = std::fs::read_to_string(plugin.join("README.md")).unwrap();
+        assert!(page.contains(&format!("| `{source}` | the transform |")) && plugin.join(source).is_file(), "{page}");
+    }
 }
 
 #[test]
@@ -515,6 +532,11 @@ fn dead_letters_are_listed_shown_and_dropped() {
     assert_eq!(shown["entry_id"], letters["dead_letters"][0]["entry_id"]);
     let replayed = json(&on(&host, &["dead-letters", "replay", &id, "--json"]));
     assert_eq!(replayed["still_dead"], 1, "{replayed}");
+    // Once the transform is gone, nobody can try it again.
+    assert_eq!(on(&host, &["transforms", "tutorial", "--delete"]).status.code(), Some(0));
+    let gone = on(&host, &["dead-letters", "replay", &id]);
+    assert_eq!(gone.status.code(), Some(2), "{}", err(&gone));
+    assert!(err(&gone).contains("transform `tutorial` reads nothing of stream `mystream` any more; load it first"), "{}", err(&gone));
     assert_eq!(on(&host, &["dead-letters", "drop"]).status.code(), Some(2));
     assert_eq!(out(&on(&host, &["dead-letters", "drop", "--yes"])), "1 dropped\n");
     assert_eq!(on(&host, &["dead-letters", "show", &id]).status.code(), Some(4));
