@@ -242,13 +242,15 @@ impl Core {
 
 /// Why an address cannot be listened on, and what to change.
 fn cannot_listen(listen: SocketAddr, error: &std::io::Error) -> anyhow::Error {
-    let change = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "; another program listens there, perhaps another host: stop it, or choose another port with host.listen (`gristmill demo` has --listen)"
-        }
-        std::io::ErrorKind::AddrNotAvailable => "; it is no address of this machine: choose one that is with host.listen",
-        std::io::ErrorKind::PermissionDenied => "; ports below 1024 are not for everybody: choose another with host.listen",
-        _ => "",
+    let kind = error.kind();
+    let change = if kind == std::io::ErrorKind::AddrInUse {
+        "; another program listens there, perhaps another host: stop it, or choose another port with host.listen (`gristmill demo` has --listen)"
+    } else if kind == std::io::ErrorKind::AddrNotAvailable {
+        "; it is no address of this machine: choose one that is with host.listen"
+    } else if kind == std::io::ErrorKind::PermissionDenied {
+        "; ports below 1024 are not for everybody: choose another with host.listen"
+    } else {
+        ""
     };
     anyhow!("cannot listen on {listen}: {error}{change}")
 }

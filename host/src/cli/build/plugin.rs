@@ -114,10 +114,7 @@ impl Language {
 
     /// Where the transform is written in the folder that `gristmill new` makes.
     pub(in crate::cli) fn code(self) -> &'static str {
-        match self {
-            Language::Rust => "src/lib.rs",
-            other => other.source(),
-        }
+        if self == Language::Rust { "src/lib.rs" } else { self.source() }
     }
 }
 
