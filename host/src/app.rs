@@ -35,7 +35,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -134,7 +134,7 @@ impl Host {
         core.watch_switches();
         core.follow();
         let listen = core.config.host.listen;
-        let listener = tokio::net::TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
         let address = listener.local_addr()?;
         let (commands, requests) = mpsc::channel(64);
         commands::start(&core, requests);
@@ -238,6 +238,21 @@ impl Core {
             }
         });
     }
+}
+
+/// Why an address cannot be listened on, and what to change.
+fn cannot_listen(listen: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let kind = error.kind();
+    let change = if kind == std::io::ErrorKind::AddrInUse {
+        "; another program listens there, perhaps another host: stop it, or choose another port with host.listen (`gristmill demo` has --listen)"
+    } else if kind == std::io::ErrorKind::AddrNotAvailable {
+        "; it is no address of this machine: choose one that is with host.listen"
+    } else if kind == std::io::ErrorKind::PermissionDenied {
+        "; ports below 1024 are not for everybody: choose another with host.listen"
+    } else {
+        ""
+    };
+    anyhow!("cannot listen on {listen}: {error}{change}")
 }
 
 fn folder_options(config: &Config) -> data_folder::Options {

@@ -72,6 +72,7 @@ pub use command::{
 pub use computed::Computed;
 use cors::Cors;
 use edge::Edge;
+pub use error::suggestion;
 pub use feast::{FeastOptions, Written};
 use pieces::Pieces;
 use plans::Plans;

@@ -222,6 +222,10 @@ fn every_command_has_help_with_an_example() {
         let help = out(&gristmill(&["shadow", action, "--help"]));
         assert!(help.contains(&format!("Example: gristmill shadow {action}")), "{help}");
     }
+    // A command's own options come first, and which host is asked last, although the command above says it.
+    let help = out(&gristmill(&["shadow", "promote", "--help"]));
+    let place = |option: &str| help.find(&format!("      {option} ")).unwrap_or_else(|| panic!("no {option} in\n{help}"));
+    assert!(place("--memory-bytes-max") < place("--host") && place("--slower-max") < place("--host"), "{help}");
     let listed = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     // A description may go on in the next line, further in.
     let commands = listed.lines().filter(|line| !line.starts_with("   ")).count();
@@ -278,7 +282,44 @@ fn what_is_wrong_with_the_way_to_a_host_is_said() {
     assert!(err(&output).contains(&format!("name it as https://{bare}")), "{}", err(&output));
     let output = gristmill(&["transforms", "--host", &format!("https://{bare}")]);
     assert!(err(&output).contains("--ca") && err(&output).contains("not trusted"), "{}", err(&output));
+    // A name that it is not for is no matter of authorities.
+    let authority = folder.path().join("certificate.pem");
+    let other = bare.replace("127.0.0.1", "localhost");
+    let output = gristmill(&["transforms", "--host", &format!("https://{other}"), "--ca", authority.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    assert!(err(&output).contains("name the host as its certificate does"), "{}", err(&output));
     host.stop();
+    // What `openssl req -x509` makes by itself is a certificate of an authority.
+    let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&authority, parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let host = Host::start(folder.path(), config).unwrap();
+    let output = gristmill(&["transforms", "--host", host.url(), "--ca", authority.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+    assert!(err(&output).contains("CA:FALSE"), "{}", err(&output));
+    host.stop();
+}
+
+#[test]
+fn a_host_says_what_keeps_it_from_listening_and_which_file_it_does_not_read() {
+    let (folder, host) = embedded_host();
+    let address = host.url().trim_start_matches("http://");
+    let path = folder.path().join("second.toml");
+    std::fs::write(&path, format!("[host]\nlisten = \"{address}\"\ndata_folder = \"second\"\n")).unwrap();
+    let output = gristmill(&["run", "--config", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(err(&output).contains(address) && err(&output).contains("host.listen"), "{}", err(&output));
+    host.stop();
+    // Without --config nothing is read, which somebody who has just run `gristmill check` would not expect.
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("gristmill.toml"), "[host]\n").unwrap();
+    // It ends before it listens on the usual port: its data folder is a file.
+    std::fs::write(elsewhere.path().join("gristmill-data"), "").unwrap();
+    let output = Command::new(binary()).arg("run").current_dir(elsewhere.path()).stdin(Stdio::null()).output().unwrap();
+    let said = err(&output);
+    assert!(said.contains("gristmill run --config gristmill.toml"), "{said}");
 }
 
 #[test]
@@ -306,6 +347,35 @@ fn check_loads_what_a_configuration_names() {
     let checked = gristmill(&["check", "--config", path.to_str().unwrap()]);
     assert_eq!(checked.status.code(), Some(2));
     assert!(err(&checked).contains("transforms.a:") && err(&checked).contains("transforms.b:"), "{}", err(&checked));
+}
+
+#[test]
+fn check_finds_features_that_no_configured_view_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gristmill.toml");
+    std::fs::copy(tutorial(), folder.path().join("tutorial.wasm")).unwrap();
+    let check = |text: &str| {
+        let windows = "aggregations = [{ feature = \"seen\", column = \"feature1\", function = \"count\" }]";
+        let views = "[views.carts]\nentity = { user = \"Int64\" }\nfeatures = { items = \"Int32\" }\n";
+        let all = format!("[transforms.tutorial]\ncomponent = \"tutorial.wasm\"\n{windows}\n{views}{text}");
+        std::fs::write(&path, all).unwrap();
+        gristmill(&["check", "--config", path.to_str().unwrap()])
+    };
+    // What is not configured may be put later, and is not looked for.
+    let right = check("[services.a]\nfeatures = [\"tutorial:feature1\", \"tutorial@v1:seen\", \"carts:items\", \"later:anything\"]\n");
+    assert_eq!(right.status.code(), Some(0), "{}", err(&right));
+    let wrong = check(
+        "[services.a]\nfeatures = [\"tutorial:featur1\"]\n[services.\"b@2\"]\nfeatures = [\"carts:total\"]\n\
+         [transforms.risk]\nat = \"request\"\ncomponent = \"tutorial.wasm\"\ninputs.value.from = \"tutorial:sene\"\n",
+    );
+    assert_eq!(wrong.status.code(), Some(2), "{}", err(&wrong));
+    for problem in [
+        "services.a: view `tutorial` has no feature `featur1`; did you mean `feature1`?",
+        "services.b@2: view `carts` has no feature `total`",
+        "transforms.risk.inputs: view `tutorial` has no feature `sene`; did you mean `seen`?",
+    ] {
+        assert!(err(&wrong).contains(problem), "{problem}\n{}", err(&wrong));
+    }
 }
 
 #[test]
@@ -425,6 +495,23 @@ fn a_wrong_line_is_named_and_the_way_on_is_said() {
     assert_eq!(child.wait().unwrap().code(), Some(2));
     assert!(said.contains("line 1002") && said.contains("JSON object"), "{said}");
     assert!(said.contains("--skip 1000"), "{said}");
+    let table = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(table.path(), "id,value\na,1\n").unwrap();
+    let output = on(&host, &["ingest", "mystream", table.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    assert!(err(&output).contains("line 1") && err(&output).contains("--format csv"), "{}", err(&output));
+}
+
+#[test]
+fn a_new_folder_says_where_its_transform_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for (language, source) in [("rust", "src/lib.rs"), ("python", "transform.py"), ("go", "transform.go")] {
+        let plugin = folder.path().join(format!("plugin_{language}"));
+        let output = gristmill(&["new", "--lang", language, plugin.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let page = std::fs::read_to_string(plugin.join("README.md")).unwrap();
+        assert!(page.contains(&format!("| `{source}` | the transform |")) && plugin.join(source).is_file(), "{page}");
+    }
 }
 
 #[test]
@@ -445,6 +532,11 @@ fn dead_letters_are_listed_shown_and_dropped() {
     assert_eq!(shown["entry_id"], letters["dead_letters"][0]["entry_id"]);
     let replayed = json(&on(&host, &["dead-letters", "replay", &id, "--json"]));
     assert_eq!(replayed["still_dead"], 1, "{replayed}");
+    // Once the transform is gone, nobody can try it again.
+    assert_eq!(on(&host, &["transforms", "tutorial", "--delete"]).status.code(), Some(0));
+    let gone = on(&host, &["dead-letters", "replay", &id]);
+    assert_eq!(gone.status.code(), Some(2), "{}", err(&gone));
+    assert!(err(&gone).contains("transform `tutorial` reads nothing of stream `mystream` any more; load it first"), "{}", err(&gone));
     assert_eq!(on(&host, &["dead-letters", "drop"]).status.code(), Some(2));
     assert_eq!(out(&on(&host, &["dead-letters", "drop", "--yes"])), "1 dropped\n");
     assert_eq!(on(&host, &["dead-letters", "show", &id]).status.code(), Some(4));
@@ -457,6 +549,15 @@ fn the_demonstration_ends_with_features() {
     let text = out(&shown);
     assert!(text.contains("through 4 transforms"), "{text}");
     assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("curl ")).count(), 4, "{text}");
+}
+
+#[test]
+fn a_second_demonstration_says_that_the_first_still_listens_and_nothing_else() {
+    let (_folder, host) = embedded_host();
+    let shown = gristmill(&["demo", "--listen", host.url().trim_start_matches("http://"), "--exit-when-done"]);
+    assert_eq!(shown.status.code(), Some(1), "{}", err(&shown));
+    assert!(err(&shown).contains("--listen"), "{}", err(&shown));
+    assert!(!err(&shown).contains("WARN"), "{}", err(&shown));
 }
 
 #[test]

@@ -96,7 +96,9 @@ impl Core {
         let group = reading.map(|reading| reading.group.clone()).filter(|group| group.stream == stream).unwrap_or_else(shared);
         let workers = self.workers.lock().await;
         let worker = workers.get(&group).ok_or_else(|| {
-            let message = format!("nothing runs on stream `{stream}`; load transform `{transform}` first");
+            let message = format!(
+                "transform `{transform}` reads nothing of stream `{stream}` any more; load it first, or drop what it could not use"
+            );
             Refusal { kind: RefusalKind::Conflict, message }
         })?;
         let running = worker.pipelines.iter().find(|running| running.partition.number() == partition);

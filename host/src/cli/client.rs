@@ -16,17 +16,17 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use super::Failure;
 
-/// Which host.
+/// Which host. Its options stand after those of the command, also where they come from a command above it.
 #[derive(clap::Args)]
 pub(super) struct HostArgument {
     /// The host's address
-    #[arg(long, value_name = "URL", env = "GRISTMILL_HOST", global = true, default_value = "http://127.0.0.1:7171")]
+    #[arg(long, value_name = "URL", env = "GRISTMILL_HOST", global = true, default_value = "http://127.0.0.1:7171", display_order = 901)]
     host: String,
     /// The environment variable that holds the token, for a host that asks for one
-    #[arg(long, value_name = "NAME", global = true, default_value = TOKEN_ENV)]
+    #[arg(long, value_name = "NAME", global = true, default_value = TOKEN_ENV, display_order = 902)]
     token_env: String,
     /// The authority to trust for https, PEM; the system's when absent
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, display_order = 903)]
     ca: Option<PathBuf>,
 }
 
@@ -188,7 +188,7 @@ impl Client {
         let is_of_tls =
             !is_plain && matches!(error, ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Io(_)) && is_about_tls(&text);
         Failure::Unreachable(if is_of_tls && text.contains("certificate") {
-            anyhow!("{base} shows a certificate that is not trusted ({text}); name its authority with --ca")
+            anyhow!("{base} shows a certificate that is not trusted ({text}); {}", mended(&text))
         } else if is_of_tls {
             anyhow!("{base} and this client do not agree on TLS ({text}); if it has no certificate, name it as http://{bare}")
         } else if is_plain && matches!(error, ureq::Error::Protocol(_)) {
@@ -214,6 +214,19 @@ impl Read for Told<'_> {
         let taken = self.rest.read(into)?;
         (self.sent)(taken as u64);
         Ok(taken)
+    }
+}
+
+/// What to do about a certificate that is not trusted, told by what rustls says of it.
+fn mended(text: &str) -> &'static str {
+    if text.contains("CaUsedAsEndEntity") {
+        "it is one of an authority, which a host cannot show: make one that is not (with openssl `-addext basicConstraints=critical,CA:FALSE`)"
+    } else if text.contains("not valid for name") || text.contains("NotValidForName") {
+        "name the host as its certificate does, or give it one for this name too"
+    } else if text.contains("expired") || text.contains("not valid yet") {
+        "give the host one that is valid today"
+    } else {
+        "name its authority with --ca"
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     host: HostArgument,
     /// Print as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
 }
 

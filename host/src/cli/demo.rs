@@ -36,7 +36,7 @@ pub(super) fn demo(arguments: Arguments) -> Result<(), Failure> {
     let runtime = runtime()?;
     let folder = tempfile::Builder::new().prefix("gristmill-demo-").tempdir().context("cannot create a temporary folder")?;
     let options = DemoOptions { folder: folder.path().to_owned(), data, listen, rate };
-    runtime.block_on(async {
+    let shown = runtime.block_on(async {
         let started = Instant::now();
         let (progress, shown) = watch::channel(Progress::default());
         let bar = tokio::spawn(show(shown));
@@ -60,11 +60,11 @@ pub(super) fn demo(arguments: Arguments) -> Result<(), Failure> {
             interrupted.await;
         }
         demo.host.stop().await
-    })?;
-    // The database goes before the folder that it is in.
+    });
+    // The database goes before the folder that it is in, also where the demonstration has failed.
     runtime.shutdown_timeout(Duration::from_secs(5));
     drop(folder);
-    Ok(())
+    Ok(shown?)
 }
 
 fn summary(last: &Progress, took: Duration) {

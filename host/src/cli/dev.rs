@@ -18,7 +18,7 @@ use crate::transform::{Engine, EngineOptions, Limits};
 /// An editor saves in several steps; this long after the last of them it is done.
 const QUIET: Duration = Duration::from_millis(100);
 /// Folders whose files are made, not written.
-const MADE: [&str; 7] = ["target", "sdk", "node_modules", ".venv", "__pycache__", ".git", ".zig-cache"];
+const MADE: [&str; 8] = ["target", "sdk", "node_modules", ".venv", "__pycache__", ".git", ".zig-cache", "gristmill-data"];
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -70,23 +70,23 @@ pub(super) fn dev(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Waits for a file that somebody writes to change, and then until nothing changes any more. False when no change will ever be told.
 fn wait(changes: &mpsc::Receiver<notify::Event>, folder: &Path) -> bool {
-    let is_written = |event: &notify::Event| {
-        let is_written = |path: &PathBuf| {
-            let inner = path.strip_prefix(folder).unwrap_or(path);
-            let is_made = inner.components().any(|part| MADE.iter().any(|made| part.as_os_str() == *made));
-            !is_made && path.extension().is_none_or(|extension| extension != "wasm")
-        };
-        !event.kind.is_access() && event.paths.iter().any(is_written)
-    };
+    let concerns = |event: &notify::Event| !event.kind.is_access() && event.paths.iter().any(|path| is_written(path, folder));
     loop {
         match changes.recv() {
-            Ok(event) if is_written(&event) => break,
+            Ok(event) if concerns(&event) => break,
             Ok(_) => {}
             Err(mpsc::RecvError) => return false,
         }
     }
     while changes.recv_timeout(QUIET).is_ok() {}
     true
+}
+
+/// Whether a file in the plugin's folder is one that somebody writes, and no product of a build, of a host that keeps its data here, or of this very command.
+fn is_written(path: &Path, folder: &Path) -> bool {
+    let inner = path.strip_prefix(folder).unwrap_or(path);
+    let is_made = inner.components().any(|part| MADE.iter().any(|made| part.as_os_str() == *made));
+    !is_made && path.extension().is_none_or(|extension| extension != "wasm" && extension != "log")
 }
 
 /// One round, from the sources to what is seen.
@@ -169,5 +169,21 @@ impl Turn<'_> {
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines.iter().rev().take(self.arguments.last).rev();
         Ok(last.map(|line| serde_json::from_str(line)).collect::<Result<_, _>>().context("events.ndjson")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_and_a_log_in_the_folder_start_no_build() {
+        let folder = Path::new("/plugins/target/spending");
+        for written in ["src/lib.rs", "transform.py", "plugin.toml", "cases/basic.json", "events.ndjson", "Makefile"] {
+            assert!(is_written(&folder.join(written), folder), "{written}");
+        }
+        for made in ["gristmill-data/journal/0", "target/release/spending.d", "spending.wasm", "dev.log", "sdk/wit/transform.wit"] {
+            assert!(!is_written(&folder.join(made), folder), "{made}");
+        }
     }
 }

@@ -69,7 +69,8 @@ pub(super) fn ingest(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json {
         print::json(&json!({"stream": arguments.stream, "events": sender.acknowledged, "seconds": seconds}));
     } else {
-        print::line(&format!("{} events appended to `{}` in {seconds:.2} s", sender.acknowledged, arguments.stream));
+        let events = if sender.acknowledged == 1 { "event" } else { "events" };
+        print::line(&format!("{} {events} appended to `{}` in {seconds:.2} s", sender.acknowledged, arguments.stream));
     }
     Ok(())
 }
@@ -192,7 +193,7 @@ fn events(arguments: &Arguments) -> anyhow::Result<Events> {
 
 /// A line that is one JSON object. Found here, a wrong one can be named by its line in the file.
 fn object(line: String) -> anyhow::Result<String> {
-    let value: &RawValue = serde_json::from_str(&line).context("not JSON")?;
+    let value: &RawValue = serde_json::from_str(&line).context("not a JSON object, which an event is (for CSV say --format csv)")?;
     anyhow::ensure!(value.get().starts_with('{'), "an event is a JSON object, not {}", value.get().chars().take(40).collect::<String>());
     Ok(line)
 }

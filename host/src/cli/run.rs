@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -6,6 +6,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, logging, print};
 use crate::app;
 use crate::config::Config;
+
+/// What most call their configuration.
+const USUAL: &str = "gristmill.toml";
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -17,7 +20,7 @@ pub(super) struct Arguments {
 #[derive(clap::Args)]
 pub(super) struct CheckArguments {
     /// The configuration
-    #[arg(long, value_name = "FILE", default_value = "gristmill.toml")]
+    #[arg(long, value_name = "FILE", default_value = USUAL)]
     config: PathBuf,
     /// Print the result as JSON
     #[arg(long)]
@@ -34,6 +37,9 @@ pub(super) fn load(path: Option<&PathBuf>) -> Result<Config, Failure> {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let config = load(arguments.config.as_ref())?;
     logging::start(&config.host)?;
+    if arguments.config.is_none() && Path::new(USUAL).exists() {
+        print::note(&format!("{USUAL} lies here and is not read: `gristmill run --config {USUAL}` reads it"));
+    }
     runtime()?.block_on(async {
         let scheme = if config.http.tls.is_some() { "https" } else { "http" };
         let started = |address| print::line(&format!("listening on {scheme}://{address}"));
@@ -58,7 +64,8 @@ pub(super) fn check(arguments: &CheckArguments) -> Result<(), Failure> {
             transform.inputs, transform.features, transform.component
         ));
     }
-    print::line(&format!("{}: {} transforms, all right", arguments.config.display(), checked.len()));
+    let transforms = if checked.len() == 1 { "transform" } else { "transforms" };
+    print::line(&format!("{}: {} {transforms}, all right", arguments.config.display(), checked.len()));
     Ok(())
 }
 

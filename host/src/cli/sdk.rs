@@ -206,7 +206,7 @@ pub(super) fn new_plugin(into: &Path, language: Language, name: &str) -> anyhow:
         write(&into.join(inner), &text.replace("NAME", name))?;
     }
     let tools = language.tools().map(|tools| format!("{tools}\n")).unwrap_or_default();
-    let said = [("TOOLS\n", tools.as_str()), ("UNIT", language.unit_tests()), ("SOURCE", language.source()), ("SDK", language.sdk())];
+    let said = [("TOOLS\n", tools.as_str()), ("UNIT", language.unit_tests()), ("SOURCE", language.code()), ("SDK", language.sdk())];
     let readme = said.iter().fold(README.to_owned(), |text, (mark, what)| text.replace(mark, what));
     write(&into.join("README.md"), &readme.replace("LANGUAGE", language.as_str()).replace("NAME", name))?;
     unpack(&into.join("sdk"), language)

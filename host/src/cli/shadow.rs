@@ -11,7 +11,7 @@ pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Print as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
     #[command(flatten)]
     host: HostArgument,

@@ -88,7 +88,7 @@ pub(super) struct Arguments {
     #[arg(long, requires = "name")]
     delete: bool,
     /// Print as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
     #[command(flatten)]
     host: HostArgument,

@@ -104,7 +104,7 @@ impl ApiError {
 }
 
 /// `; did you mean …?`, or nothing when no known name is near.
-pub(super) fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+pub fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     let measured = known.map(|known| (strsim::jaro_winkler(name, known), known));
     // Of equally near names the first, which is the first that was declared.
     let nearest = measured.reduce(|nearest, next| if next.0 > nearest.0 { next } else { nearest });

@@ -1,7 +1,7 @@
 //! From the join keys of a request to the keys of the store.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use percent_encoding::percent_decode;
 use serde::Deserialize;
@@ -228,6 +228,9 @@ pub(super) fn check_known<'n>(views: &[&View], names: impl Iterator<Item = &'n s
         if !join_keys().any(|known| known == name) {
             let shown: String = name.chars().take(80).collect();
             let hint = suggestion(name, join_keys());
+            let all: BTreeSet<&str> = join_keys().collect();
+            let all = || all.iter().map(|known| format!("`{known}`")).collect::<Vec<_>>().join(", ");
+            let hint = if hint.is_empty() { format!("; known are {}", all()) } else { hint };
             return Err(ApiError::unusable(format!("{}: `{shown}` is a join key of no view asked for{hint}", label())));
         }
     }

@@ -111,6 +111,11 @@ impl Language {
             Language::Go => "transform.go",
         }
     }
+
+    /// Where the transform is written in the folder that `gristmill new` makes.
+    pub(in crate::cli) fn code(self) -> &'static str {
+        if self == Language::Rust { "src/lib.rs" } else { self.source() }
+    }
 }
 
 impl std::fmt::Display for Language {
