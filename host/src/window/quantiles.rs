@@ -3,7 +3,7 @@
 
 use sketches_ddsketch::DDSketch;
 
-use super::wire::Reader;
+use super::wire::{Reader, unfolded};
 
 /// What begins each part, see `DDSketchWithExactSummaryStatistics` of DataDog's sketches-java.
 const COUNT: u8 = 0xa0;
@@ -47,7 +47,7 @@ fn bins(reader: &mut Reader<'_>) -> Option<()> {
     let mut bin = 0_i64;
     for _ in 0..number(reader)? {
         let steps = number(reader)?;
-        bin = bin.checked_add((steps >> 1) as i64 ^ -((steps & 1) as i64))?;
+        bin = bin.checked_add(unfolded(steps))?;
         number(reader)?;
         if bin.unsigned_abs() > BIN_MAX {
             return None;

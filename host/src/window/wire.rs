@@ -14,14 +14,24 @@ pub(super) fn number_bytes(number: u64) -> usize {
     (70 - (number | 1).leading_zeros() as usize) / 7
 }
 
+/// The sign in the lowest bit, so that small numbers of either sign are small.
+fn folded(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)) as u64
+}
+
+/// Its inverse.
+pub(super) fn unfolded(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}
+
 /// Appends a signed number; small ones of either sign are short.
 pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
-    push_number(out, ((number << 1) ^ (number >> 63)) as u64);
+    push_number(out, folded(number));
 }
 
 /// How many bytes [`push_signed`] appends.
 pub(super) fn signed_bytes(number: i64) -> usize {
-    number_bytes(((number << 1) ^ (number >> 63)) as u64)
+    number_bytes(folded(number))
 }
 
 /// How many bytes [`push_run`] appends for so many.
@@ -85,7 +95,7 @@ pub(super) fn push_float(out: &mut Vec<u8>, number: f64) {
     if as_bits > 3
         && let Some((digits, place)) = decimal(number)
     {
-        let digits = ((digits << 1) ^ (digits >> 63)) as u64;
+        let digits = folded(digits);
         let many = 8 - digits.leading_zeros() / 8;
         if many + 1 < as_bits {
             out.push(DECIMAL | place << 4 | many as u8);
@@ -119,8 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn signed(&mut self) -> Option<i64> {
-        let number = self.number()?;
-        Some(((number >> 1) as i64) ^ -((number & 1) as i64))
+        self.number().map(unfolded)
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -164,7 +173,7 @@ impl<'a> Reader<'a> {
         }
         self.0 = self.0.get(1..)?;
         let digits = self.bytes((head & 15).min(8))?;
-        Some(((digits >> 1) as i64 ^ -((digits & 1) as i64)) as f64 / TENS.get(usize::from(head >> 4 & 3))?)
+        Some(unfolded(digits) as f64 / TENS.get(usize::from(head >> 4 & 3))?)
     }
 
     pub(super) fn run(&mut self) -> Option<&'a [u8]> {
