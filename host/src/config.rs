@@ -27,7 +27,7 @@ pub use sections::{DeadLetters, Engine, HostSection, Http, LogFormat};
 pub use service::ServiceSection;
 pub use store::{Durability, EmbeddedStore, FeastRedisStore, RedisStore, Store};
 pub use stream::{Consumers, PlaceKept, Start, Stream, StreamSource};
-pub use transform::{ENTITY_BYTES_MAX, Transform, check_entity_bytes_max};
+pub use transform::{Transform, check_entity_bytes_max};
 
 use crate::transform::Limits;
 

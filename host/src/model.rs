@@ -52,7 +52,7 @@ pub use owned_value::OwnedValue;
 pub use partitioning::{PARTITIONS_MAX, Partitioning, cluster_slot, partition_tag};
 pub use service::{Service, ServiceName, Services};
 pub use shadow::{FeatureCounts, GivenUp, RowCounts, ShadowCounts, ShadowExample, ShadowGates, ShadowPartitions, ShadowReport, SideCounts};
-pub use spec::{Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};
+pub use spec::{ENTITY_BYTES_MAX, Field, Kind, ROW_BYTES_MAX, Spec, SpecError, is_name, is_stream_name};
 pub use stored_state::StoredState;
 pub use timestamp::{ParseTimestampError, Timestamp};
 pub use view::{Digest, Kept, STATUSES, Schema, SchemaId, Status, Value, View};

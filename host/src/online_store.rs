@@ -2,6 +2,7 @@
 //! letters, schemas.
 
 pub mod embedded;
+mod found;
 pub mod memory;
 mod newest;
 mod owners;
@@ -163,6 +164,10 @@ pub trait Writer: Send {
     /// [`Error::Outdated`] it asks for another commit of the same number, made of what has been read since.
     async fn commit(&mut self, commit: &Commit) -> Result<(), Error>;
 
+    /// What is stored under these keys, for the next commit: that fails with [`Error::Outdated`], and then nothing of it is applied, if any of it is something else by then.
+    /// So competing writers may put what is made of what was there.
+    async fn read(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error>;
+
     /// Keeps the lease while there is nothing to commit. To be called at least every third of the lease.
     async fn renew(&mut self) -> Result<(), Error>;
 
@@ -219,7 +224,7 @@ pub enum Error {
         /// What was found.
         reason: String,
     },
-    /// Another writer has put something into the view since this one did, or may have: what this commit puts there may be made of what has changed since.
+    /// Another writer has put something into the view since this one did, or read it, or may have: what this commit puts there may be made of what has changed since.
     /// Nothing of it took effect; it is to be made anew of what is stored now.
     #[error("view `{view}` has another writer too; what is put there must be computed anew")]
     Outdated {

@@ -14,6 +14,7 @@ mod cell;
 mod contribution;
 mod entity;
 mod frequent;
+mod lasting;
 mod log;
 mod most;
 mod plan;
@@ -25,4 +26,5 @@ mod wire;
 
 pub use adapt::Shape;
 pub use entity::{Added, Entity, EntityError};
+pub use lasting::{Forgets, Lasting};
 pub use plan::Plan;

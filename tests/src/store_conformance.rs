@@ -39,6 +39,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("expired_rows_are_gone", |factory| Box::pin(expired_rows_are_gone(factory))),
     ("puts_replace_whatever_is_there_and_take_away", |factory| Box::pin(puts_replace_whatever_is_there_and_take_away(factory))),
     ("what_two_writers_put_into_one_view_is_never_lost", |factory| Box::pin(what_two_writers_put_into_one_view_is_never_lost(factory))),
+    ("what_has_changed_since_it_was_read_is_not_put_over", |factory| Box::pin(what_has_changed_since_it_was_read_is_not_put_over(factory))),
     ("rows_after_an_entity_are_compared_with_it", |factory| Box::pin(rows_after_an_entity_are_compared_with_it(factory))),
     ("a_sample_is_of_its_prefix", |factory| Box::pin(a_sample_is_of_its_prefix(factory))),
     ("many_keys", |factory| Box::pin(many_keys(factory))),
@@ -331,6 +332,63 @@ async fn commit_first(writer: &mut dyn Writer, number: u64, puts: Vec<Put>) {
     }
 }
 
+/// Competing writers put what is made of what they have read, and none of it is lost: whoever reads before another one's commit and commits after it makes it anew.
+async fn what_has_changed_since_it_was_read_is_not_put_over(factory: Box<dyn Factory>) {
+    let store = factory.open();
+    let competing = |index: u32| Partition { group: format!("g{index}"), ..partition(index) };
+    let mut one = store.writer(&competing(0), &Writers::Competing).await.unwrap();
+    let mut other = store.writer(&competing(1), &Writers::Competing).await.unwrap();
+    let entity = |time: i64| {
+        let mut entity = row(version(time, 1), b"entity");
+        entity[0] = ENTITY_FORMAT;
+        entity
+    };
+    let of = |number: u64, keys: &[&[u8]], value: &[u8]| {
+        let mut commit = Commit { number, ..Commit::default() };
+        keys.iter().for_each(|key| commit.puts.push(put(key, Some(value), None)));
+        commit
+    };
+    let keys = [b"v:1".to_vec(), b"v:2".to_vec()];
+    assert_eq!(one.read(&keys).await.unwrap(), [None, None]);
+    // Nobody has written meanwhile; the first claim of the view by another one may need one more turn.
+    commit_read(&mut one, &keys, &of(1, &[b"v:1", b"v:2"], &entity(1))).await;
+    assert_eq!(one.read(&keys).await.unwrap().len(), 2);
+    commit_read(&mut other, &keys[..1], &of(1, &[b"v:1"], &entity(2))).await;
+    let place = one.place();
+    let stale = one.commit(&of(2, &[b"v:1", b"v:2"], &entity(3))).await;
+    assert!(matches!(&stale, Err(Error::Outdated { view }) if view == "v"), "{stale:?}");
+    assert_eq!(read_one(&store, b"v:1").await, Some(entity(2)));
+    assert_eq!(read_one(&store, b"v:2").await, Some(entity(1)), "nothing of it is applied");
+    assert_eq!(one.place(), place);
+    commit_read(&mut one, &keys, &of(2, &[b"v:1", b"v:2"], &entity(3))).await;
+    assert_eq!(read_one(&store, b"v:1").await, Some(entity(3)));
+    // A row that comes in between counts too, and one that has been read as missing.
+    let keys = [b"v:3".to_vec()];
+    assert_eq!(one.read(&keys).await.unwrap(), [None]);
+    let mut rows = commit_of(2, &[(b"v:3", version(9, 1), row(version(9, 1), b"row"))]);
+    rows.last = None;
+    other.commit(&rows).await.unwrap();
+    let stale = one.commit(&of(3, &[b"v:3"], &entity(3))).await;
+    assert!(matches!(stale, Err(Error::Outdated { .. })), "{stale:?}");
+    // What is not read is not looked at.
+    assert_eq!(one.read(&[b"v:4".to_vec()]).await.unwrap(), [None]);
+    other.commit(&commit_of(3, &[(b"v:3", version(10, 1), row(version(10, 1), b"row"))])).await.unwrap();
+    commit_read(&mut one, &[b"v:4".to_vec()], &of(3, &[b"v:4"], &entity(4))).await;
+    assert_eq!(read_one(&store, b"v:4").await, Some(entity(4)));
+}
+
+/// Commits what is made of what is stored, once more where the view was another writer's until now.
+async fn commit_read(writer: &mut Box<dyn Writer>, keys: &[Vec<u8>], commit: &Commit) {
+    for _ in 0..2 {
+        writer.read(keys).await.unwrap();
+        match writer.commit(commit).await {
+            Err(Error::Outdated { .. }) => {}
+            committed => return committed.unwrap(),
+        }
+    }
+    panic!("nobody else writes, and it is outdated");
+}
+
 async fn rows_after_an_entity_are_compared_with_it(factory: Box<dyn Factory>) {
     for is_reopened in [true, false] {
         let mut store = factory.open();
@@ -488,6 +546,7 @@ fn schema(view: &str) -> Schema {
         kept: Default::default(),
         state_version: None,
         partitioning: None,
+        expire_secs: None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod feast {
     pub mod bytes;
+    pub mod history;
     pub mod protocol;
     pub mod sdk;
     pub mod store;

@@ -14,6 +14,7 @@ use gristmill::online_store::redis::{self, FeastLayout, RedisStore};
 use gristmill::online_store::{OnlineStore, embedded};
 use gristmill::source::embedded::{Log, Retention, Start};
 use gristmill::source::{Appender, Source};
+use gristmill_tests::host::wait_for;
 use gristmill_tests::redis_server::RedisServer;
 use gristmill_tests::source_conformance::{self, Stream, entries, read_values};
 use gristmill_tests::store_conformance::{CHECKS, Factory, commit_of, partition, row, single, version};
@@ -99,8 +100,12 @@ impl Factory for Redis {
     }
 }
 
+/// A child that another test is starting at this moment has this process's locks for as long as it takes to become another program.
 fn open_folder(path: &Path) -> DataFolder {
-    DataFolder::open(path, Options::default()).unwrap()
+    wait_for("the folder's lock", || match DataFolder::open(path, Options::default()) {
+        Err(Error::InUse { .. }) => None,
+        opened => Some(opened.unwrap()),
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

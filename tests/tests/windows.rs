@@ -3,6 +3,8 @@
 
 #[path = "windows/changed.rs"]
 mod changed;
+#[path = "windows/forgotten.rs"]
+mod forgotten;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{self, Start};
-use crate::model::{Aggregation, At, Fallback, GroupName, InputBinding, Kept, Spec};
+use crate::model::{Aggregation, At, ENTITY_BYTES_MAX, Fallback, GroupName, InputBinding, Kept, Spec};
 use crate::transform::Limits;
 
 /// Time to find the rows at fault in one failing batch, in milliseconds, unless configured otherwise.
@@ -69,7 +69,7 @@ impl Default for BindingOptions {
             history_secs: 0,
             exact: false,
             ahead_max_secs: AHEAD_MAX_SECS,
-            entity_bytes_max: config::ENTITY_BYTES_MAX,
+            entity_bytes_max: ENTITY_BYTES_MAX,
             inputs: BTreeMap::new(),
             limits: Limits::default(),
             bisect_ms_max: BISECT_MS_MAX,
@@ -94,7 +94,7 @@ impl BindingOptions {
             history_secs: transform.history_secs.unwrap_or(0),
             exact: transform.exact.unwrap_or(false),
             ahead_max_secs: transform.ahead_max_secs.unwrap_or(AHEAD_MAX_SECS),
-            entity_bytes_max: transform.entity_bytes_max.unwrap_or(config::ENTITY_BYTES_MAX),
+            entity_bytes_max: transform.entity_bytes_max.unwrap_or(ENTITY_BYTES_MAX),
             inputs: transform.inputs.clone(),
             limits: transform.limits,
             bisect_ms_max: transform.bisect_ms_max.unwrap_or(BISECT_MS_MAX),
@@ -129,7 +129,7 @@ impl BindingOptions {
             ("aggregations", !self.aggregations.is_empty()),
             ("exact", self.exact),
             ("ahead_max_secs", self.ahead_max_secs != AHEAD_MAX_SECS),
-            ("entity_bytes_max", self.entity_bytes_max != config::ENTITY_BYTES_MAX),
+            ("entity_bytes_max", self.entity_bytes_max != ENTITY_BYTES_MAX),
         ];
         match given.into_iter().find(|(_, is_given)| *is_given) {
             Some((name, _)) => {

@@ -14,13 +14,14 @@ use super::transforms::Registry;
 use super::workers::Reading;
 use crate::config::Config;
 use crate::model::{
-    At, Column, Field, Kind, Maker, Packed, Partitioning, Schema, Spec, StoredState, Values, View, ViewName, aggregation, is_stream_name,
+    At, Column, Field, Kind, Maker, Packed, Partitioning, Schema, Spec, StoredState, Timestamp, Values, View, ViewName, aggregation,
+    is_stream_name,
 };
 use crate::pipeline::{Binding, OtherStates, Others};
 use crate::serve::Computed;
 use crate::telemetry::TransformTelemetry;
 use crate::transform::{Transform, World};
-use crate::window::Plan;
+use crate::window::{Forgets, Lasting, Plan};
 
 /// A transform and what it works on.
 #[derive(Clone)]
@@ -50,6 +51,14 @@ impl Bound {
     pub(super) fn warning(&self) -> Option<String> {
         match self {
             Bound::Stream(binding) => binding.warning(),
+            Bound::Requests(_) => None,
+        }
+    }
+
+    /// What is bound to a stream, if it is.
+    pub(super) fn binding(&self) -> Option<&Arc<Binding>> {
+        match self {
+            Bound::Stream(binding) => Some(binding),
             Bound::Requests(_) => None,
         }
     }
@@ -99,6 +108,7 @@ impl Core {
             kept: view.kept.clone(),
             state_version: transform.world().is_stateful().then(|| view.version.clone()),
             partitioning: view.partitioning.clone(),
+            expire_secs: None,
         };
         let others = self.check_states(&view, &transform, may_go_back).await?;
         if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&stream) {
@@ -110,6 +120,13 @@ impl Core {
         }
         let emit = options.emit.as_ref().map(|to| self.emit(name, transform.spec(), &stream, to, registry)).transpose()?;
         let kept = (!view.kept.is_nothing()).then(|| Arc::new(Plan::new(&view.features, &view.kept)));
+        let (lasting, now) = (Lasting::new(options.expire_secs(), kept.as_deref()), Timestamp::now());
+        let forgets = match registry.book.versions.history(name) {
+            Some(history) => history.forgets(lasting, now),
+            None if others.schemas.is_empty() => Forgets::beginning(now),
+            // The store has rows of it that were made before this book of versions.
+            None => Forgets::default(),
+        };
         let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
         let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
         let maker = maker(&transform, options);
@@ -125,7 +142,8 @@ impl Core {
             entity_bytes_max: options.entity_bytes_max,
             ahead_max_secs,
             emit,
-            expire_secs: options.expire_secs(),
+            lasting,
+            forgets,
             bisect_ms_max: options.bisect_ms_max,
             shadow: ArcSwapOption::empty(),
             telemetry: self.telemetry.transform(name),

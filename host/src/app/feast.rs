@@ -11,6 +11,7 @@ use crate::model::{Digest, FeastType, Field, Kept, Schema, View};
 use crate::online_store::OnlineStore;
 use crate::online_store::redis::FeastLayout;
 use crate::serve::{FeastOptions, Written};
+use crate::window::{Forgets, Lasting, Plan};
 
 /// The column of the event time, unless a view says otherwise: Feast's own client always sends this one.
 const TIMESTAMP_FIELD: &str = "event_timestamp";
@@ -18,22 +19,34 @@ const TIMESTAMP_FIELD: &str = "event_timestamp";
 /// All views that are declared instead of computed, known to the store.
 pub(super) async fn written(config: &Config, store: &dyn OnlineStore) -> anyhow::Result<BTreeMap<String, Arc<Written>>> {
     let mut all = BTreeMap::new();
+    if config.views.is_empty() {
+        return Ok(all);
+    }
+    let known = store.schemas().await.context("cannot read the schemas of the online store")?;
     for (name, section) in &config.views {
         let view = view(name, section);
+        let kept = (!view.kept.is_nothing()).then(|| Plan::new(&view.features, &view.kept));
+        let lasting = Lasting::new(view.expire_secs, kept.as_ref());
+        let of_view = known.iter().map(|(_, schema)| schema).filter(|schema| schema.view == *name);
+        let others = of_view.filter_map(|of| Lasting::new(of.expire_secs, Some(&Plan::new(&of.features, &of.kept))));
+        let forgets = Forgets::at_any_time(lasting, others);
         let schema = Schema {
             view: view.name.clone(),
             component: view.component,
             entity: view.entity.clone(),
             features: view.features.clone(),
-            kept: Kept::default(),
+            kept: view.kept.clone(),
             state_version: None,
             partitioning: None,
+            expire_secs: view.expire_secs,
         };
         let schema = store.intern(&schema).await.with_context(|| format!("cannot register views.{name} with the online store"))?;
         let written = Written {
             view: Arc::new(view),
             schema,
-            expire_secs: expire_secs(section),
+            kept,
+            lasting,
+            forgets,
             push_source: section.push_source.clone().unwrap_or_else(|| name.clone()),
             timestamp_field: section.timestamp_field.clone().unwrap_or_else(|| TIMESTAMP_FIELD.to_owned()),
         };
@@ -59,7 +72,7 @@ fn view(name: &str, section: &WrittenView) -> View {
         entity: section.entity.iter().map(field(false)).collect(),
         features: section.features.iter().map(field(true)).collect(),
         windows: Vec::new(),
-        kept: Kept::default(),
+        kept: Kept { history_secs: section.history_secs.unwrap_or(0), ..Kept::default() },
         max_age_secs: section.max_age_secs,
         expire_secs: expire_secs(section),
         fold: false,

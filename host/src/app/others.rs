@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Core;
-use super::bound::Bound;
 use super::transforms::Registry;
 use crate::model::StoredState;
 use crate::pipeline::Binding;
@@ -49,9 +48,6 @@ impl Core {
 
 impl Registry {
     fn bindings(&self) -> impl Iterator<Item = (&String, &Arc<Binding>)> {
-        self.active.iter().filter_map(|(name, active)| match &active.bound {
-            Bound::Stream(binding) => Some((name, binding)),
-            Bound::Requests(_) => None,
-        })
+        self.active.iter().filter_map(|(name, active)| Some((name, active.bound.binding()?)))
     }
 }

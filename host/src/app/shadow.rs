@@ -20,6 +20,7 @@ use super::versions::{Origin, digest};
 use crate::model::{Digest, SchemaId, ShadowGates, ShadowPartitions, ShadowReport, Timestamp, View};
 use crate::pipeline::{Binding, Others, Shadow, difference};
 use crate::serve::{self, Refusal, RefusalKind, TransformInfo};
+use crate::window::{Forgets, Lasting};
 
 /// Time that a shadow has for one batch, in milliseconds, beyond its deadline for a call.
 const BUDGET_MS: u64 = 250;
@@ -173,7 +174,8 @@ impl Core {
             ahead_max_secs,
             others: Others::default(),
             emit: None,
-            expire_secs: Some(STATES_EXPIRE_SECS),
+            lasting: Lasting::new(Some(STATES_EXPIRE_SECS), None),
+            forgets: Forgets::default(),
             bisect_ms_max: BUDGET_MS,
             shadow: ArcSwapOption::empty(),
             telemetry: self.telemetry.transform(name),

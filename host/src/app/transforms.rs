@@ -284,7 +284,8 @@ impl Core {
         };
         let declared = declared.as_ref().map(|declaration| Declared { declaration, host: self.folder.host_id() });
         let versions_max = registry.book.versions_max();
-        let number = registry.book.change(|pages| pages.versions.record(name, change, declared, versions_max, Timestamp::now())).await?;
+        let forgets = bound.binding().map(|binding| binding.forgets);
+        let number = registry.book.change(|pages| pages.versions.record(name, change, forgets, declared, versions_max)).await?;
         Ok(Active { bound, reading, options, origin: origin.unwrap_or(Origin::Pushed), number, sample: None, refused: None })
     }
 
@@ -363,8 +364,9 @@ impl Core {
             Bound::Stream(_) => None,
             Bound::Requests(computed) => Some((name.clone(), Arc::clone(computed))),
         });
-        let forgotten_before = registry.book.versions.forgotten_before();
+        let forgets = registry.active.iter().filter_map(|(name, active)| Some((name.clone(), active.bound.binding()?.forgets)));
+        let forgets = forgets.chain(self.written.iter().map(|(name, written)| (name.clone(), written.forgets))).collect();
         let (computed, current) = (computed.collect(), registry.book.standing.current.clone());
-        self.catalog.store(Arc::new(Catalog { views, computed, forgotten_before, current, services: registry.all_services() }));
+        self.catalog.store(Arc::new(Catalog { views, computed, forgets, current, services: registry.all_services() }));
     }
 }

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::binding_options::BindingOptions;
 use crate::model::{Digest, Spec, Timestamp};
+use crate::window::{Forgets, Lasting, Plan};
 
 /// Where a version came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +51,9 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// The moment from which on entities that this version has forgotten by now were not there; `None` if it forgets nobody. What has windows since the first event does not.
-    fn forgets_before(&self, now: Timestamp) -> Option<Timestamp> {
-        let kept = self.options.kept(&self.spec);
-        let is_for_ever = kept.aggregations.iter().any(|aggregation| aggregation.window_ms.is_none());
-        let history = i64::try_from(kept.history_secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        (self.options.expire_secs().is_some() && !is_for_ever).then(|| Timestamp(now.0.saturating_sub(history)))
+    /// How long its entities last.
+    fn lasting(&self) -> Option<Lasting> {
+        Lasting::new(self.options.expire_secs(), Some(&Plan::new(&self.spec.outputs, &self.options.kept(&self.spec))))
     }
 }
 
@@ -93,9 +91,9 @@ pub(super) struct History {
     /// The hosts that declare the name.
     #[serde(default)]
     declarers: Vec<Declarer>,
-    /// Before this moment an entity may have been there that a version has forgotten which is not in force any more.
-    #[serde(default)]
-    pub(super) forgotten_before: Option<Timestamp>,
+    /// Entities of it that may be forgotten.
+    #[serde(flatten)]
+    forgets: Forgets,
 }
 
 impl History {
@@ -103,6 +101,15 @@ impl History {
     pub(super) fn is_known(&self, declaration: &Declaration, host: &str) -> bool {
         let own = self.declarers.iter().find(|declarer| declarer.host == host).map(|declarer| &declarer.declaration);
         own.or(self.declared.as_ref()) == Some(declaration)
+    }
+
+    /// What may be forgotten of it once a version is in force whose entities last for so long.
+    pub(super) fn forgets(&self, lasting: Option<Lasting>, now: Timestamp) -> Forgets {
+        // After a removal nothing is in force, and what that one has kept goes on to expire.
+        match self.active().or_else(|| self.back()) {
+            Some(before) => self.forgets.replaced(before.lasting(), before.options.ahead_max_secs, lasting, now),
+            None => self.forgets,
+        }
     }
 
     fn add_declarer(&mut self, host: &str, declaration: &Declaration) {
@@ -194,11 +201,6 @@ impl Versions {
         self.names.iter().filter_map(|(name, history)| Some((name.as_str(), history.active()?)))
     }
 
-    /// By name, the moment before which an entity may have been there that is forgotten.
-    pub(super) fn forgotten_before(&self) -> BTreeMap<String, Timestamp> {
-        self.names.iter().filter_map(|(name, history)| Some((name.clone(), history.forgotten_before?))).collect()
-    }
-
     /// The names of which others have something else.
     pub(super) fn difference(&self, others: &Versions) -> BTreeSet<String> {
         let is_other = |name: &&String| self.names.get(*name) != others.names.get(*name);
@@ -215,18 +217,17 @@ impl Versions {
         self.names.get(name).is_some_and(|history| matches!(history.by, Some(Origin::Declared | Origin::Folder)))
     }
 
-    /// Makes a change at this moment; the number of the version that is in force now.
+    /// Makes a change; the number of the version that is in force now, and after which entities may be forgotten as it is said, if it keeps any.
     pub(super) fn record(
         &mut self,
         name: &str,
         change: Change,
+        forgets: Option<Forgets>,
         declared: Option<Declared<'_>>,
         versions_max: usize,
-        now: Timestamp,
     ) -> u32 {
         let history = self.names.entry(name.to_owned()).or_default();
-        // After a removal nothing is in force, and what that one has kept goes on to expire.
-        let outgoing = history.active().or_else(|| history.back()).map(|version| (version.number, version.forgets_before(now)));
+        history.forgets = forgets.unwrap_or(history.forgets);
         if let Some(Declared { declaration, host }) = declared {
             history.add_declarer(host, declaration);
             history.declared = Some(declaration.clone());
@@ -254,9 +255,6 @@ impl Versions {
                 number
             }
         };
-        if let Some((_, forgets_before)) = outgoing.filter(|(outgoing, _)| *outgoing != number) {
-            history.forgotten_before = history.forgotten_before.max(forgets_before);
-        }
         history.bound(versions_max);
         number
     }

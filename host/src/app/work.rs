@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Core;
-use super::bound::Bound;
 use super::transforms::{Active, Registry};
 use super::workers::{ConsumerGroup, Reading};
 use crate::config::Start;
@@ -87,10 +86,6 @@ impl Registry {
     /// The bindings of a group but for the one of this name.
     fn bindings_of(&self, group: &ConsumerGroup, but: &str) -> Vec<Arc<Binding>> {
         let others = self.readers_of(group).filter(|(name, _)| *name != but);
-        let bindings = others.filter_map(|(_, active)| match &active.bound {
-            Bound::Stream(binding) => Some(Arc::clone(binding)),
-            Bound::Requests(_) => None,
-        });
-        bindings.collect()
+        others.filter_map(|(_, active)| active.bound.binding().cloned()).collect()
     }
 }

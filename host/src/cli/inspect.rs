@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::{Failure, print, read_component};
-use crate::config::ENTITY_BYTES_MAX;
+use crate::model::ENTITY_BYTES_MAX;
 use crate::model::{Field, Format, Kept, aggregation, one_line};
 use crate::pipeline::trial::Trial;
 use crate::transform::{Engine, EngineOptions, Limits};

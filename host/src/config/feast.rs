@@ -58,6 +58,8 @@ pub struct WrittenView {
     pub max_age_secs: Option<u64>,
     /// Age in seconds beyond which a row is forgotten; twice `max_age_secs` when absent.
     pub expire_secs: Option<u64>,
+    /// How far back reads as of a moment are answered, in seconds before an entity's newest row.
+    pub history_secs: Option<u64>,
 }
 
 impl WrittenView {

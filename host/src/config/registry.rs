@@ -56,7 +56,8 @@ impl Config {
         let given = |text: &String| Some(text).filter(|text| !text.is_empty()).cloned();
         let (push_source, timestamp_field) = (given(&view.push_source), given(&view.timestamp_field));
         let doc = view.doc.clone();
-        let section = WrittenView { doc, entity, features, push_source, timestamp_field, max_age_secs, expire_secs: None };
+        let section =
+            WrittenView { doc, entity, features, push_source, timestamp_field, max_age_secs, expire_secs: None, history_secs: None };
         let mut problems: Vec<String> = odd.iter().map(|name| format!("join key `{name}` is of a type that is no key here")).collect();
         if section.entity.contains_key(NO_ENTITY) {
             problems.push("it has no entity".to_owned());

@@ -11,9 +11,7 @@ use super::stream::Start;
 use crate::model::{Aggregation, At, FallbackKind, GroupName, InputBinding};
 use crate::transform::Limits;
 
-/// Bytes that windows and history of one entity may take, unless configured otherwise.
-pub const ENTITY_BYTES_MAX: usize = 2 << 20;
-/// What may be configured.
+/// What may be configured of the bytes that windows and history of one entity take.
 const ENTITY_BYTES_MAXES: std::ops::RangeInclusive<usize> = (64 << 10)..=(16 << 20);
 
 /// `[transforms.NAME]`

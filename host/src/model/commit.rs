@@ -69,7 +69,8 @@ pub struct Commit {
     pub acknowledge: Vec<EntryId>,
     /// Rows to merge, at most one a key: the newest version wins over what is stored.
     pub rows: Rows,
-    /// What is put under a key whatever is stored there: entities that keep more than their newest row, and states of folds. Only for one writer at a time.
+    /// What is put under a key whatever is stored there: entities that keep more than their newest row, and states of folds. Only for one writer at a time, or in the place
+    /// of what the writer has just read.
     pub puts: Puts,
     /// Events given up on. One with the id of a stored dead letter replaces it.
     pub dead_letters: Vec<DeadLetter>,

@@ -38,6 +38,11 @@ impl Version {
     /// Before every version.
     pub const MIN: Version = Version { event_time: Timestamp(i64::MIN), entry_id: EntryId::ZERO };
 
+    /// When the event happened, or when it came into the stream where that was later.
+    pub fn came(self) -> Timestamp {
+        self.event_time.max(Timestamp::from_millis(self.entry_id.ms))
+    }
+
     /// Twenty-four bytes that compare like the version.
     pub fn to_bytes(self) -> [u8; 24] {
         let mut bytes = [0; 24];

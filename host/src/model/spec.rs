@@ -111,6 +111,8 @@ const WIDTH_MAX: u32 = 65_536;
 
 /// Bytes of the values of one row, at most: what one event can make the host store, and one entity can make it serve.
 pub const ROW_BYTES_MAX: usize = 1 << 20;
+/// Bytes that windows and history of one entity may take, unless configured otherwise.
+pub const ENTITY_BYTES_MAX: usize = 2 << 20;
 /// Bytes that the inputs of one row take even if the event has none of them, at most: defaults, and the places of vectors that are null. One
 /// vector of the greatest width.
 const ABSENT_BYTES_MAX: usize = WIDTH_MAX as usize * 4;

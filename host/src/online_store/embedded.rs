@@ -30,6 +30,7 @@ use fjall::Keyspace;
 pub use self::memory::row_cache_bytes;
 use self::noted::Notes;
 use self::rows::{RowCache, StoredRow};
+use super::found::Found;
 use super::owners::Owners;
 use super::{DeadLetters, Error, Noted, OnlineStore, Writer, Writers};
 use crate::data_folder::{Claim, DataFolder};
@@ -96,6 +97,7 @@ struct EmbeddedWriter {
     place: Place,
     /// `None` among competing writers, who do not fence each other.
     token: Option<u64>,
+    found: Found,
 }
 
 impl EmbeddedStore {
@@ -200,7 +202,7 @@ impl OnlineStore for EmbeddedStore {
                 *token += 1;
                 *token
             });
-            Ok(EmbeddedWriter { shared, partition, place, token })
+            Ok(EmbeddedWriter { shared, partition, place, token, found: Found::default() })
         };
         Ok(Box::new(self.blocking(open).await?))
     }

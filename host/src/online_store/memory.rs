@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use super::found::Found;
 use super::owners::Owners;
 use super::{DeadLetterCount, DeadLetters, Error, OnlineStore, Writer, Writers};
 use crate::model::{
@@ -53,6 +54,7 @@ struct MemoryWriter {
     place: Place,
     /// `None` among competing writers, who do not fence each other.
     token: Option<u64>,
+    found: Found,
 }
 
 impl MemoryStore {
@@ -81,8 +83,7 @@ impl OnlineStore for MemoryStore {
     async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
         let now = Timestamp::now();
         let rows = self.shared.rows.read().unwrap_or_else(PoisonError::into_inner);
-        let live = |key: &Vec<u8>| rows.get(key).filter(|row| !row.has_expired(now)).map(|row| row.packed.clone());
-        Ok(keys.iter().map(live).collect())
+        Ok(keys.iter().map(|key| live(&rows, key, now)).collect())
     }
 
     async fn writer(&self, partition: &Partition, writers: &Writers) -> Result<Box<dyn Writer>, Error> {
@@ -95,7 +96,8 @@ impl OnlineStore for MemoryStore {
             }
             Writers::Competing => None,
         };
-        Ok(Box::new(MemoryWriter { shared: self.shared.clone(), partition: partition.clone(), place: *place, token }))
+        let (shared, partition, found) = (Arc::clone(&self.shared), partition.clone(), Found::default());
+        Ok(Box::new(MemoryWriter { shared, partition, place: *place, token, found }))
     }
 
     async fn intern(&self, schema: &Schema) -> Result<SchemaId, Error> {
@@ -164,12 +166,22 @@ impl Writer for MemoryWriter {
             return Err(Error::PlaceLost { partition: self.partition.to_string(), reason });
         }
         let place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
+        {
+            let (rows, now) = (self.shared.rows.read().unwrap_or_else(PoisonError::into_inner), Timestamp::now());
+            std::mem::take(&mut self.found).check(|key| Ok(live(&rows, key, now)))?;
+        }
         state.owners.claim(&self.partition, commit)?;
         state.partitions.entry(self.partition.clone()).or_default().0 = place;
         self.place = place;
         self.shared.merge_rows(commit);
         state.settle(commit, self.shared.dead_letters_max);
         Ok(())
+    }
+
+    async fn read(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        let values = MemoryStore { shared: Arc::clone(&self.shared) }.read(keys).await?;
+        self.found = Found::new(keys, &values);
+        Ok(values)
     }
 
     async fn renew(&mut self) -> Result<(), Error> {
@@ -230,6 +242,10 @@ impl Shared {
             };
         }
     }
+}
+
+fn live(rows: &FxHashMap<Vec<u8>, Row>, key: &[u8], now: Timestamp) -> Option<Bytes> {
+    rows.get(key).filter(|row| !row.has_expired(now)).map(|row| row.packed.clone())
 }
 
 impl Row {

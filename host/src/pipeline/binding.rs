@@ -13,7 +13,7 @@ use crate::decode::{DefaultError, Plan, Wanted};
 use crate::model::{Format, InputBinding, KEY_BYTES_MAX, Maker, SchemaId, Spec, Timestamp, View};
 use crate::telemetry::TransformTelemetry;
 use crate::transform::Transform;
-use crate::window;
+use crate::window::{self, Forgets, Lasting};
 
 /// A transform with everything that the pipeline must know to run it.
 pub struct Binding {
@@ -37,8 +37,10 @@ pub struct Binding {
     pub ahead_max_secs: Option<u64>,
     /// The stream that its rows go on to, if any.
     pub emit: Option<Emit>,
-    /// How long a row is kept after the later of its event time and its commit; `None` for ever.
-    pub expire_secs: Option<u64>,
+    /// How long its entities last; `None` for ever.
+    pub lasting: Option<Lasting>,
+    /// Which may be forgotten.
+    pub forgets: Forgets,
     /// Time to spend on finding the rows at fault in one failing batch; what is then still mixed is dead-lettered together.
     pub bisect_ms_max: u64,
     /// A version that is tried behind it. Looked at when a set of transforms is made.
@@ -138,12 +140,7 @@ pub(super) struct Bound {
 impl Binding {
     /// When nothing of an entity can be read any more whose newest event is of this moment; `None` for never.
     pub fn expires_at(&self, newest: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let row_micros = i64::try_from(self.expire_secs?).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let micros = match &self.kept {
-            None => row_micros,
-            Some(plan) => plan.reach()?.max(row_micros.saturating_add(plan.history())),
-        };
-        Some(Timestamp(newest.max(now).0.saturating_add(micros)))
+        Some(self.lasting?.expires_at(newest, now))
     }
 
     /// The latest event time that is taken by this host's clock; `None` where any is.

@@ -9,7 +9,7 @@ use super::batch;
 use super::binding::Binding;
 use super::collect::Origins;
 use super::stored::Stored;
-use crate::model::{Column, FeatureRow, Put, Puts, Reason, SchemaId, Timestamp, Value, Values, Version, pack_row};
+use crate::model::{Column, FeatureRow, Put, Puts, Reason, Timestamp, Value, Values, Version, pack_row};
 use crate::online_store::Error;
 use crate::transform::Output;
 use crate::window::{Added, Entity, Plan, Shape};
@@ -47,7 +47,7 @@ pub(super) fn keep(
         if schema.is_some_and(|schema| schema != binding.schema && !binding.others.knows_schema(schema)) {
             return Err(batch::Error::unknown(&binding.view, "rows of another version"));
         }
-        let before = || entity(binding, plan, stored, value.clone());
+        let before = || entity(binding, plan, stored, value.clone(), now);
         let (mut kept, refused) = match work.all_at_once(before()?, rows)? {
             Some(fits) => fits,
             None => work.what_fits(before()?, rows)?,
@@ -58,7 +58,7 @@ pub(super) fn keep(
         }
         if kept.has_changed {
             let value = work.packed(&mut kept.entity)?;
-            let expires_at = binding.expires_at(kept.entity.newest().map_or(now, |newest| newest.event_time), now);
+            let expires_at = binding.expires_at(kept.entity.newest().map_or(now, Version::came), now);
             puts.push(Put { key: key.clone(), value: Some(value.into()), expires_at });
         }
     }
@@ -121,7 +121,7 @@ impl Work<'_> {
             for event in since.drain(..) {
                 self.add(&mut before, event, None, &mut Vec::new())?;
             }
-            match self.make_room(&mut kept.entity)? {
+            match kept.entity.make_room(self.plan, self.binding.entity_bytes_max, self.now).map_err(corrupt)? {
                 None => before = kept.clone(),
                 Some(bytes) => {
                     let max = self.binding.entity_bytes_max;
@@ -159,28 +159,6 @@ impl Work<'_> {
     fn has_room(&self, entity: &mut Entity) -> Result<bool, Error> {
         let max = self.binding.entity_bytes_max;
         Ok(entity.bytes_most(self.plan) <= max || entity.bytes(self.plan).map_err(corrupt)? <= max)
-    }
-
-    /// Shortens the history of an entity that is too large, which says so, and that is better than events that do not count. The bytes that it takes without any where that
-    /// is still too much.
-    fn make_room(&self, entity: &mut Entity) -> Result<Option<usize>, Error> {
-        let (plan, max) = (self.plan, self.binding.entity_bytes_max);
-        if entity.bytes(plan).map_err(corrupt)? <= max {
-            return Ok(None);
-        }
-        let mut least = entity.clone();
-        least.give_up_history(plan, self.now).map_err(corrupt)?;
-        let bytes = least.bytes(plan).map_err(corrupt)?;
-        if bytes > max {
-            return Ok(Some(bytes));
-        }
-        while entity.bytes(plan).map_err(corrupt)? > max {
-            if !entity.shorten_history(plan, self.now).map_err(corrupt)? {
-                *entity = least;
-                break;
-            }
-        }
-        Ok(None)
     }
 
     /// The newest version among the rows that are of the past at every moment that will be answered: those that are older need not be kept as rows.
@@ -265,20 +243,13 @@ fn corrupt(error: impl std::fmt::Display) -> Error {
 }
 
 /// What is stored of an entity, as the schema in force has it.
-fn entity(binding: &Binding, plan: &Plan, stored: &Stored, value: Option<Bytes>) -> Result<Entity, Error> {
-    let Some(value) = value else { return Ok(Entity::new(plan)) };
-    let row = FeatureRow::new(value.clone()).map_err(corrupt)?;
-    let (header, schema): (_, SchemaId) = (row.header, row.header.schema);
-    if row.is_entity() && schema == binding.schema {
-        return Entity::read(&value, plan).map_err(corrupt);
-    }
-    let old = stored.schema(schema)?;
-    let entity =
-        if row.is_entity() { Entity::read(&value, &old.plan).map_err(corrupt)? } else { Entity::of_row(&old.plan, header.version, value) };
-    if schema == binding.schema {
-        return Ok(entity);
-    }
-    let to = Shape { outputs: &binding.view.features, plan };
-    let adapted = entity.adapt(Shape { outputs: &old.outputs, plan: &old.plan }, to);
-    adapted.ok_or_else(|| Error::Corrupt("an entity that was stored under another schema".into()))
+fn entity(binding: &Binding, plan: &Plan, stored: &Stored, value: Option<Bytes>, now: Timestamp) -> Result<Entity, Error> {
+    let Some(value) = value else {
+        let forgotten = binding.forgets.before(binding.lasting, now);
+        return Ok(forgotten.map_or_else(|| Entity::new(plan), |before| Entity::forgotten(plan, before)));
+    };
+    let row = FeatureRow::new(value).map_err(corrupt)?;
+    let old = if row.header.schema == binding.schema { None } else { Some(stored.schema(row.header.schema)?) };
+    let from = old.as_ref().map(|old| Shape { outputs: &old.outputs, plan: &old.plan });
+    Entity::of_stored(&row, from, Shape { outputs: &binding.view.features, plan }).map_err(corrupt)
 }

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::computed::Computed;
-use crate::model::{Services, Timestamp, View, ViewName};
+use crate::model::{Services, View, ViewName};
+use crate::window::Forgets;
 
 /// All views and services served now. Immutable: a change makes a new one.
 #[derive(Clone, Default)]
@@ -12,8 +13,8 @@ pub struct Catalog {
     pub views: BTreeMap<String, Arc<View>>,
     /// Those of them whose values are computed for each request.
     pub computed: BTreeMap<String, Arc<Computed>>,
-    /// Of views that were made by other versions, the moment before which entities may have been there that those have forgotten: by the name under which they are stored.
-    pub forgotten_before: BTreeMap<String, Timestamp>,
+    /// Which entities of each may be forgotten, where any are kept: by the name under which they are stored.
+    pub forgets: BTreeMap<String, Forgets>,
     /// The version that a name without a version means, where that is not the first: by name, the name under which it is stored.
     pub current: BTreeMap<String, String>,
     /// Lists of their features that models ask for by name.

@@ -180,7 +180,7 @@ async fn push_change(
     let row = FeatureRow::new(change.value.clone()).map_err(|error| ApiError::internal(&error.to_string()))?;
     let (header, schema, at) = (row.header, shared.schema(row.header.schema).await?, At::Now(Timestamp::now()));
     let looked = if row.is_entity() {
-        planned.entity(row.packed(), header.schema, &schema, at)?.0
+        planned.entity(&row, &schema, at)?.0
     } else {
         planned.row(row, plan.mapping(header.schema, &schema.schema), at)
     };

@@ -29,6 +29,7 @@ use super::plan::{Plan, view_of};
 use super::services;
 use super::{Catalog, Shared};
 use crate::model::{FeastStatuses, SchemaId, ServiceName, Timestamp, View};
+use crate::window::{self, Forgets, Lasting};
 
 use answer::Layout;
 use error::{Class, FeastError};
@@ -47,14 +48,18 @@ pub struct FeastOptions {
 }
 
 /// A view that no transform computes: its rows are sent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Written {
     /// The view, as it is served.
     pub view: Arc<View>,
     /// Its schema's number in the online store.
     pub schema: SchemaId,
-    /// How long a row is kept after the later of its event time and its commit; `None` for ever.
-    pub expire_secs: Option<u64>,
+    /// What is kept of an entity beside its newest row, where anything is.
+    pub kept: Option<window::Plan>,
+    /// How long its entities last; `None` for ever.
+    pub lasting: Option<Lasting>,
+    /// Which may be forgotten.
+    pub forgets: Forgets,
     /// The push source that feeds it.
     pub push_source: String,
     /// The column of the event time.
@@ -255,7 +260,7 @@ async fn write(shared: &Shared, caller: &Caller, targets: &[&Arc<Written>], mut 
         .into());
     }
     let frames = targets.iter().map(|target| rows::read(target, &frame, rows)).collect::<Result<Vec<_>, _>>()?;
-    shared.row_writer.commit(&shared.state, targets, frames).await
+    shared.row_writer.commit(shared, targets, &frames).await
 }
 
 /// A text of the client's, as much of it as is repeated in a message.

@@ -341,7 +341,7 @@ impl Shared {
     /// What there is of an entity that keeps more than its newest row.
     async fn entity(&self, view: &PlannedView, stored: &FeatureRow, at: At) -> Result<Looked, ApiError> {
         let id = stored.header.schema;
-        let (mut looked, made_under) = view.entity(stored.packed(), id, &*self.schema(id).await?, at)?;
+        let (mut looked, made_under) = view.entity(stored, &*self.schema(id).await?, at)?;
         if let (Some(made_by), Some(made_under)) = (&mut looked.made_by, made_under.filter(|made_under| *made_under != id)) {
             made_by.component = self.schema(made_under).await?.schema.component;
         }

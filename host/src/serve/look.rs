@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-
 use super::error::ApiError;
 use super::plan::{Mapping, PlannedView, Run};
 use crate::model::{Digest, EntryId, FeatureRow, Schema, SchemaId, Timestamp, Version, View};
@@ -80,9 +78,9 @@ impl StoredSchema {
         StoredSchema { plan: Plan::new(&schema.features, &schema.kept), schema }
     }
 
-    /// An entity that was stored under it.
-    pub(super) fn entity(&self, stored: &Bytes) -> Result<Entity, ApiError> {
-        Entity::read(stored, &self.plan).map_err(|error| ApiError::internal(&error.to_string()))
+    /// What is stored under it.
+    pub(super) fn shape(&self) -> Shape<'_> {
+        Shape { outputs: &self.schema.features, plan: &self.plan }
     }
 }
 
@@ -124,18 +122,17 @@ impl Looked {
 impl PlannedView {
     /// For an entity of which nothing is stored.
     pub(super) fn absent(&self, at: At) -> Looked {
-        if let At::Past(moment, now) = at {
-            let forgotten_before = self.forgets().then(|| Timestamp(now.0.saturating_sub(self.kept.history())));
-            if Some(moment) < forgotten_before.max(self.forgotten_before) {
-                return Looked::outside_history();
-            }
+        if let At::Past(moment, now) = at
+            && Some(moment) < self.forgets.before(self.lasting, now)
+        {
+            return Looked::outside_history();
         }
         Looked { windows: self.windows_of_nothing(), ..Looked::default() }
     }
 
-    /// Whether entities of this view are forgotten some day. What has windows since the first event is not, whatever it is told.
-    fn forgets(&self) -> bool {
-        self.view.expire_secs.is_some() && (self.view.kept.is_nothing() || self.kept.reach().is_some())
+    /// The moment from which on a row is not shown any more; `None` for a view whose rows are gone then, or stay for ever.
+    pub(super) fn end(&self, row: &FeatureRow) -> Option<Timestamp> {
+        self.lasting.filter(|_| !self.view.kept.is_nothing()).map(|lasting| lasting.end(row.header.version))
     }
 
     fn windows_of_nothing(&self) -> Looking {
@@ -158,20 +155,12 @@ impl PlannedView {
     }
 
     /// For one that keeps more than its newest row; and the schema that the row of that moment was made under, which may be an older one than the entity's.
-    pub(super) fn entity(
-        &self,
-        stored: &Bytes,
-        schema: SchemaId,
-        of: &StoredSchema,
-        at: At,
-    ) -> Result<(Looked, Option<SchemaId>), ApiError> {
-        let corrupt = || ApiError::internal("a stored entity is not what its schema says");
-        let mut entity = of.entity(stored)?;
-        if of.schema.features != self.view.features || of.schema.kept != self.view.kept {
-            let (from, to) = (&of.schema.features, &self.view.features);
-            let (from, to) = (Shape { outputs: from, plan: &of.plan }, Shape { outputs: to, plan: &self.kept });
-            entity = entity.adapt(from, to).ok_or_else(corrupt)?;
-        }
+    pub(super) fn entity(&self, stored: &FeatureRow, of: &StoredSchema, at: At) -> Result<(Looked, Option<SchemaId>), ApiError> {
+        let schema = stored.header.schema;
+        let is_other = of.schema.features != self.view.features || of.schema.kept != self.view.kept;
+        let to = Shape { outputs: &self.view.features, plan: &self.kept };
+        let entity = Entity::of_stored(stored, is_other.then(|| of.shape()), to);
+        let entity = entity.map_err(|error| ApiError::internal(&error.to_string()))?;
         let moment = match at {
             // Before its first event an entity was as one that nobody has heard of.
             At::Past(moment, _) if moment < entity.born() => return Ok((self.absent(at), None)),
@@ -187,13 +176,24 @@ impl PlannedView {
         };
         let row = row.map(FeatureRow::new).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
+        // It is stored for longer than it is shown, for the moments when it was.
+        let is_shown = row.as_ref().map(|row| match at {
+            At::Now(_) => Some(self.end(row).is_none_or(|end| moment < end)),
+            At::Past(..) => self.forgets.shows(self.lasting, row.header.version, moment),
+        });
+        let row = match is_shown {
+            Some(None) => return Ok((Looked::outside_history(), None)),
+            Some(Some(true)) => row,
+            Some(Some(false)) | None => None,
+        };
         let made_under = row.as_ref().map(|row| row.header.schema);
-        let made_by = row.as_ref().map(|row| MadeBy::stored(of.schema.component, row.header.version));
+        let event_time = row.as_ref().map(|row| row.header.version.event_time);
+        let made_by = row.as_ref().filter(|_| of.schema.component != Digest::NONE);
+        let made_by = made_by.map(|row| MadeBy::stored(of.schema.component, row.header.version));
         let untold = match at {
             At::Past(moment, _) => untold(&entity, &self.kept, moment),
             At::Now(_) => None,
         };
-        let event_time = made_by.map(|made_by| made_by.event_time);
         let windows = if self.kept.has_windows() {
             let values = finish(&entity, &self.kept, moment, schema)?;
             Looking::Found(values, Arc::clone(&self.windows), event_time)

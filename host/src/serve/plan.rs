@@ -14,7 +14,7 @@ use super::reading::Longest;
 use super::services;
 use crate::model::{Digest, FeatureRow, Field, Kind, Schema, SchemaId, Timestamp, View};
 use crate::telemetry::{ServedTelemetry, Telemetry};
-use crate::window;
+use crate::window::{self, Forgets, Lasting};
 
 /// Plans and runs of columns made so far.
 static NUMBERS: AtomicU64 = AtomicU64::new(0);
@@ -53,8 +53,10 @@ pub(super) struct PlannedView {
     pub(super) view: Arc<View>,
     /// What it keeps beside the newest row.
     pub(super) kept: window::Plan,
-    /// Before this moment entities may have been there that earlier versions have forgotten.
-    pub(super) forgotten_before: Option<Timestamp>,
+    /// How long its entities last; `None` for ever.
+    pub(super) lasting: Option<Lasting>,
+    /// Which of them may be forgotten.
+    pub(super) forgets: Forgets,
     /// For its rows.
     pub(super) rows: Arc<Mapping>,
     /// For its windows.
@@ -204,8 +206,9 @@ impl Plan {
             let windows = Arc::new(Mapping::new(all(), index, true, view.component, &view.windows));
             let empty = finish(&window::Entity::new(&kept), &kept, Timestamp(0), SchemaId(0))?;
             let longest = Longest::of(&view);
-            let forgotten_before = catalog.forgotten_before.get(&view.name).copied();
-            Ok(PlannedView { view, kept, forgotten_before, rows, windows, empty, longest, computed, sources })
+            let lasting = Lasting::new(view.expire_secs, Some(&kept));
+            let forgets = catalog.forgets.get(&view.name).copied().unwrap_or_default();
+            Ok(PlannedView { view, kept, lasting, forgets, rows, windows, empty, longest, computed, sources })
         });
         let views = views.collect::<Result<Vec<PlannedView>, ApiError>>()?;
         let kind = |column: &PlannedColumn| views.get(column.view).map(|view| view.kind_of(&column.field)).unwrap_or_default();

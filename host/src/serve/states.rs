@@ -14,6 +14,7 @@ use super::join_keys::{Given, check_known, in_query, key};
 use super::plan::view_of;
 use crate::model::json::push_value;
 use crate::model::{FeatureRow, StoredState, Value, View, state_key};
+use crate::window::Entity;
 
 /// The state of one entity, as text where it is text, and as bytes; and figures of what is kept beside it.
 pub(super) async fn show(
@@ -54,7 +55,7 @@ async fn kept(shared: &Shared, view: &View, key: &[u8]) -> Result<Option<Json_>,
     let Some(stored) = stored else { return Ok(None) };
     let row = FeatureRow::new(stored).map_err(|error| ApiError::internal(&error.to_string()))?;
     let newest = row.header.version.event_time;
-    // Otherwise nothing came of it since the view keeps more than the newest row.
-    let kept_from = if row.is_entity() { shared.schema(row.header.schema).await?.entity(row.packed())?.kept_from() } else { newest };
-    Ok(Some(json!({"bytes": row.packed().len(), "newest_event_time": newest.to_string(), "kept_from": kept_from.to_string()})))
+    let entity = Entity::of_stored(&row, None, shared.schema(row.header.schema).await?.shape());
+    let kept_from = entity.map_err(|error| ApiError::internal(&error.to_string()))?.kept_from().to_string();
+    Ok(Some(json!({"bytes": row.packed().len(), "newest_event_time": newest.to_string(), "kept_from": kept_from})))
 }

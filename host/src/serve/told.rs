@@ -225,6 +225,11 @@ async fn tell(
 fn until(plan: &Plan, found: &[Looked]) -> Option<Timestamp> {
     let mut until = Timestamp(i64::MAX);
     for (looked, view) in found.iter().zip(&plan.views) {
+        if let Looking::Found(row, ..) = &looked.row
+            && let Some(end) = view.end(row)
+        {
+            until = until.min(Timestamp(end.0.saturating_sub(1)));
+        }
         match (&looked.row, view.view.max_age_secs) {
             (Looking::Nothing, _) | (Looking::Found(..), None) => {}
             (Looking::Found(_, _, time), Some(max)) => {

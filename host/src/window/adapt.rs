@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::begun::Begun;
 use super::cell::Cell;
-use super::entity::{Entity, packed_contribution, unpacked};
+use super::entity::{Entity, EntityError, packed_contribution, unpacked};
 use super::plan::{Feature, Plan, Planned, Window};
 use super::tiles::{TileCells, Tiles};
 use crate::model::{Aggregate, FeatureRow, Field, Kind, Value, Version};
@@ -19,6 +19,20 @@ pub struct Shape<'s> {
 }
 
 impl Entity {
+    /// What is stored of an entity, as the schema in force has it; `from` where it was stored under another one. A row alone is one that kept nothing else.
+    pub fn of_stored(stored: &FeatureRow, from: Option<Shape<'_>>, to: Shape<'_>) -> Result<Entity, EntityError> {
+        let plan = from.map_or(to.plan, |from| from.plan);
+        let entity = if stored.is_entity() {
+            Entity::read(stored.packed(), plan)?
+        } else {
+            Entity::of_row(plan, stored.header.version, stored.packed().clone())
+        };
+        match from {
+            Some(from) => entity.adapt(from, to).ok_or(EntityError),
+            None => Ok(entity),
+        }
+    }
+
     /// Carries over what both have: outputs of the same name and kind, windows of the same length over them. What is new begins with the rows that are there one
     /// by one. `None` where what is stored is not of the old shape.
     pub fn adapt(mut self, from: Shape<'_>, to: Shape<'_>) -> Option<Entity> {

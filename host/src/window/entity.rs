@@ -84,6 +84,11 @@ impl Entity {
         }
     }
 
+    /// One of which nothing is stored, and which may have been there before this moment: what was known of it then is forgotten.
+    pub fn forgotten(plan: &Plan, before: Timestamp) -> Entity {
+        Entity { kept_from: before.0, ..Entity::new(plan) }
+    }
+
     /// One that kept nothing but its newest row so far. What came before that is not known.
     pub fn of_row(plan: &Plan, version: Version, packed: Bytes) -> Entity {
         let bytes_most = Entity::new(plan).bytes_most + FRAME_BYTES + packed.len();
@@ -157,6 +162,22 @@ impl Entity {
         }
         self.try_add(plan, version, (row, packed), now, value).ok_or(EntityError)?;
         Ok(Added::Counted)
+    }
+
+    /// Puts a row that was sent, and is no event, in the place of the one of its moment, if there is one that is no newer. Nothing is computed of it.
+    pub fn write(&mut self, plan: &Plan, version: Version, packed: Bytes, now: Timestamp) -> Result<(), EntityError> {
+        self.born = self.born.min(version.event_time.0);
+        if version.event_time.0 <= self.kept_from && !self.is_newest_of_the_past(version) {
+            return Ok(());
+        }
+        let rows = self.rows.open().ok_or(EntityError)?;
+        rows.retain(|(known, _)| known.event_time != version.event_time || *known > version);
+        let at = rows.partition_point(|(known, _)| *known < version);
+        if rows.get(at).is_none_or(|(known, _)| known.event_time != version.event_time) {
+            rows.insert(at, (version, packed));
+        }
+        self.newest = self.newest.max(Some(version));
+        self.advance(plan, now).and_then(|()| self.rows.keep_from(self.kept_from)).ok_or(EntityError)
     }
 
     /// Whether a row that is no longer within any window is still the one that reads see as of the earliest moment that is answered.

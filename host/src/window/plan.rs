@@ -119,10 +119,10 @@ impl Plan {
         !self.windows.is_empty()
     }
 
-    /// The longest time that an event can matter for after it happened, in microseconds; `None` for ever.
+    /// The longest time that an event is within a window after it happened, in microseconds; `None` for ever.
     pub fn reach(&self) -> Option<i64> {
-        let reaches = self.windows.iter().map(|window| Some(window.length?.saturating_add(window.tile).saturating_add(self.history)));
-        reaches.chain([Some(self.history)]).collect::<Option<Vec<_>>>().and_then(|reaches| reaches.into_iter().max())
+        let reaches = self.windows.iter().map(|window| Some(window.length?.saturating_add(window.tile)));
+        reaches.collect::<Option<Vec<_>>>().map(|reaches| reaches.into_iter().max().unwrap_or(0))
     }
 
     /// The features, in their order, out of the cells of each window; hands each to `push`.

@@ -41,6 +41,27 @@ impl Entity {
         Ok(true)
     }
 
+    /// Shortens the history of an entity that takes more than `max` bytes, which says so, and that is better than events that do not count. The bytes that it takes without any
+    /// where that is still too much.
+    pub fn make_room(&mut self, plan: &Plan, max: usize, now: Timestamp) -> Result<Option<usize>, EntityError> {
+        if self.bytes(plan)? <= max {
+            return Ok(None);
+        }
+        let mut least = self.clone();
+        least.give_up_history(plan, now)?;
+        let bytes = least.bytes(plan)?;
+        if bytes > max {
+            return Ok(Some(bytes));
+        }
+        while self.bytes(plan)? > max {
+            if !self.shorten_history(plan, now)? {
+                *self = least;
+                break;
+            }
+        }
+        Ok(None)
+    }
+
     /// Gives up all of the history that is kept, up to now. Says whether there may have been any.
     pub fn give_up_history(&mut self, plan: &Plan, now: Timestamp) -> Result<bool, EntityError> {
         let end = self.newest.map_or(i64::MIN, |newest| newest.event_time.0).min(now.0);

@@ -215,6 +215,10 @@ impl Writer for StoreWriter {
         false
     }
 
+    async fn read(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        self.inner.read(keys).await
+    }
+
     async fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         let how = self.shared.state().committing.pop_front();
         match how {

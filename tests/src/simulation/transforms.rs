@@ -14,7 +14,7 @@ use gristmill::online_store::memory::MemoryStore;
 use gristmill::pipeline::{Binding, OtherStates, Others, Transforms};
 use gristmill::telemetry::Telemetry;
 use gristmill::transform::{Engine, EngineOptions, Limits, Output, Transform};
-use gristmill::window::Plan;
+use gristmill::window::{Forgets, Plan};
 
 use super::events::POISON;
 
@@ -113,6 +113,7 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         kept: kept.clone(),
         state_version: transform.world().is_stateful().then(|| spec.version.clone()),
         partitioning: None,
+        expire_secs: None,
     };
     let number = schemas.iter().position(|known| *known == schema).unwrap_or_else(|| {
         schemas.push(schema);
@@ -151,7 +152,8 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         ahead_max_secs: (!kept.is_nothing()).then_some(86_400),
         emit: None,
         shadow: Default::default(),
-        expire_secs: None,
+        lasting: None,
+        forgets: Forgets::default(),
         bisect_ms_max: 60_000,
         telemetry: telemetry.transform(name),
     };

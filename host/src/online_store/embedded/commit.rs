@@ -7,10 +7,11 @@ use bytes::Bytes;
 use fjall::OwnedWriteBatch;
 
 use super::rows::{StoredRow, expiry_key};
-use super::{EmbeddedWriter, Error, Shared, State, emits, failed};
+use super::{EmbeddedStore, EmbeddedWriter, Error, Shared, State, emits, failed};
 use crate::data_folder::Appending;
 use crate::model::{Commit, Partition, Place, Put, RowRef, Timestamp, Version};
-use crate::online_store::Writer;
+use crate::online_store::found::Found;
+use crate::online_store::{OnlineStore, Writer};
 
 #[async_trait]
 impl Writer for EmbeddedWriter {
@@ -24,9 +25,16 @@ impl Writer for EmbeddedWriter {
 
     async fn commit(&mut self, commit: &Commit) -> Result<(), Error> {
         let (shared, partition, token) = (self.shared.clone(), &self.partition, self.token);
+        let found = std::mem::take(&mut self.found);
         // Commits take about as long as a hop to another thread, unless they sync; either way the other tasks of this worker move on.
-        self.place = run_blocking(move || shared.commit(partition, token, commit))?;
+        self.place = run_blocking(move || shared.commit(partition, token, &found, commit))?;
         Ok(())
+    }
+
+    async fn read(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        let values = EmbeddedStore { shared: Arc::clone(&self.shared) }.read(keys).await?;
+        self.found = Found::new(keys, &values);
+        Ok(values)
     }
 
     async fn renew(&mut self) -> Result<(), Error> {
@@ -55,7 +63,7 @@ impl State {
 }
 
 impl Shared {
-    fn commit(self: &Arc<Self>, partition: &Partition, token: Option<u64>, commit: &Commit) -> Result<Place, Error> {
+    fn commit(self: &Arc<Self>, partition: &Partition, token: Option<u64>, found: &Found, commit: &Commit) -> Result<Place, Error> {
         let mut state = self.state();
         state.check_token(partition, token)?;
         let place = self.place(partition)?;
@@ -66,6 +74,8 @@ impl Shared {
             let reason = format!("commit {} cannot follow commit {}", commit.number, place.commits);
             return Err(Error::PlaceLost { partition: partition.to_string(), reason });
         }
+        let now = Timestamp::now();
+        found.check(|key| Ok(self.load(key)?.filter(|stored| !stored.has_expired(now)).map(|stored| stored.packed)))?;
         state.owners.claim(partition, commit)?;
         let place = Place { last: place.last.max(commit.last), commits: place.commits + 1 };
         let ends = self.log_ends(commit)?;

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use redis::cmd;
 
 use super::transaction::{Keys, push_letters, push_puts, push_raise, push_rows, push_settled, push_watch, view_of};
 use super::{Acknowledgement, Error, Shared, Writer, Writers, emits, feast};
 use crate::model::{Commit, DeadLetterId, EntryId, Partition, Place, RowRef};
+use crate::online_store::found::outdated;
 use crate::online_store::newest::Newest;
 use crate::resp::{self, Commands, Connection, Reply};
 use asking::{place_at, watch};
@@ -38,6 +40,8 @@ pub(super) struct RedisWriter {
     outlets: HashSet<String>,
     /// Watching the lease, which held our token when it was last looked at; `None` after any failure.
     connection: Option<Connection>,
+    /// The first key of what was read for the next commit, which the connection watches.
+    found: Option<Vec<u8>>,
     commands: Commands,
 }
 
@@ -77,9 +81,9 @@ impl RedisWriter {
             ..*stream
         });
         let (place, newest, commands) = (Place::default(), HashMap::new(), Commands::default());
-        let (owners, outlets, connection) = (Vec::new(), HashSet::new(), None);
+        let (owners, outlets, connection, found) = (Vec::new(), HashSet::new(), None, None);
         let mut writer =
-            RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, owners, outlets, connection, commands };
+            RedisWriter { shared, partition, lease, acknowledgement, keys, place, newest, owners, outlets, connection, found, commands };
         if writer.lease.is_some() {
             writer.place = writer.open_connection().await?;
         } else {
@@ -205,7 +209,8 @@ impl RedisWriter {
             }
         }
         if lease.is_none() {
-            push_raise(commands, &keys.high, commit.rows.iter().map(|row| (view_of(row.key).to_vec(), row.version)));
+            let puts = commit.puts.iter().filter_map(|put| Some((view_of(&put.key).to_vec(), put.version()?)));
+            push_raise(commands, &keys.high, commit.rows.iter().map(|row| (view_of(row.key).to_vec(), row.version)).chain(puts));
         }
         let last = place.last.map(|last| last.to_string());
         let commits = place.commits.to_string();
@@ -299,6 +304,11 @@ impl Writer for RedisWriter {
         if self.lease.is_some() && commit.number != self.place.commits + 1 {
             return Err(self.place_lost(self.place));
         }
+        let found = self.found.take();
+        if let Some(key) = found.as_ref().filter(|_| self.connection.is_none()) {
+            // Nobody has watched it since.
+            return Err(outdated(key));
+        }
         if self.connection.is_none()
             && let Attempt::AlreadyApplied = self.connect(Some(commit.number)).await?
         {
@@ -310,9 +320,10 @@ impl Writer for RedisWriter {
         let outcome = loop {
             self.claim_views(commit).await?;
             self.queue(commit);
-            match self.execute().await {
-                Ok(Outcome::Overtaken) if turns < TURNS_MAX => turns += 1,
-                outcome => break outcome,
+            match (self.execute().await, &found) {
+                (Ok(Outcome::Overtaken), Some(key)) => return Err(outdated(key)),
+                (Ok(Outcome::Overtaken), None) if turns < TURNS_MAX => turns += 1,
+                (outcome, _) => break outcome,
             }
         };
         match outcome {
@@ -334,6 +345,10 @@ impl Writer for RedisWriter {
                 }
             }
         }
+    }
+
+    async fn read(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        self.read_watched(keys).await
     }
 
     async fn renew(&mut self) -> Result<(), Error> {

@@ -1,11 +1,11 @@
 //! Rows that are sent instead of computed: from the columns of a request to a commit.
 //!
-//! They go into the store as competing writers write: each row is compared inside the store with what is there, and the newest wins. So nothing
-//! needs a lease, any number of hosts may write the same view, and what is sent again changes nothing: an answer of 200 says that every row is
-//! in the store or older than what is. A row has no entry in any stream; the moment of the write stands for its id, so that of two rows of the same event
-//! time the one that was sent later counts.
+//! They go into the store as competing writers write: each row is compared inside the store with what is there, and the newest wins; of a view with history each entity is
+//! read, changed and put back, and once more where another host has done so meanwhile. So nothing needs a lease, any number of hosts may write the same view, and what is sent
+//! again changes nothing: an answer of 200 says that every row is in the store or older than what is. A row has no entry in any stream; the moment of the write stands for its
+//! id, so that of two rows of the same event time the one that was sent later counts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -14,14 +14,21 @@ use super::Written;
 use super::error::FeastError;
 use super::request::Columns;
 use super::shown;
-use crate::model::{Commit, EntryId, Epoch, FeastType, FeatureRow, OwnedValue, Partition, Rows, Scalar, Timestamp, Version, parse};
-use crate::online_store::{OnlineStore, Writer, Writers};
-use crate::serve::State;
+use crate::model::{
+    Commit, ENTITY_BYTES_MAX, EntryId, Epoch, FeastType, FeatureRow, OwnedValue, Partition, Put, Puts, Rows, Scalar, SchemaId, Timestamp,
+    Version, parse,
+};
+use crate::online_store::{Error, OnlineStore, Writer, Writers};
+use crate::serve::Shared;
 use crate::serve::error::ApiError;
 use crate::serve::join_keys::{Given, key};
+use crate::window::{Entity, Plan, Shape};
 
 /// What Feast's client calls the event time.
 const CLIENTS_TIMESTAMP_FIELD: &str = "event_timestamp";
+
+/// Times that a commit is made anew because another host writes to the same entities.
+const TURNS_MAX: usize = 32;
 
 /// One row, not yet packed.
 pub(super) struct Row<'b> {
@@ -137,21 +144,25 @@ struct Open {
 
 impl RowWriter {
     /// All rows of all views in one step. When it returns they can be read.
-    pub(super) async fn commit(&self, state: &State, targets: &[&Arc<Written>], frames: Vec<Vec<Row<'_>>>) -> Result<(), FeastError> {
-        let mut open = self.open.lock().await;
-        let now = Timestamp::now();
-        let (mut commit, mut counts) = (Commit::default(), Vec::new());
-        for (target, rows) in targets.iter().zip(frames) {
-            let before = commit.rows.len();
-            pack(target, rows, now, &mut open.last, &mut commit.rows);
-            counts.push((target.view.name.as_str(), commit.rows.len() - before));
-        }
+    pub(super) async fn commit(&self, shared: &Shared, targets: &[&Arc<Written>], frames: &[Vec<Row<'_>>]) -> Result<(), FeastError> {
+        let (mut open, state) = (self.open.lock().await, &shared.state);
         let mut writer = match open.writer.take() {
             Some(writer) => writer,
             None => writer_of(&*state.store).await.map_err(ApiError::from)?,
         };
-        commit.number = writer.place().commits + 1;
-        writer.commit(&commit).await.map_err(ApiError::from)?;
+        let mut turns = 0;
+        let (mut commit, counts) = loop {
+            let (mut commit, counts) = made(shared, targets, frames, &mut *writer, &mut open.last).await?;
+            commit.number = writer.place().commits + 1;
+            match writer.commit(&commit).await {
+                // Another host has written to the same entities.
+                Err(Error::Outdated { .. }) if turns < TURNS_MAX => turns += 1,
+                committed => {
+                    committed.map_err(ApiError::from)?;
+                    break (commit, counts);
+                }
+            }
+        };
         open.writer = Some(writer);
         drop(open);
         for (view, rows) in counts {
@@ -164,31 +175,134 @@ impl RowWriter {
     }
 }
 
-async fn writer_of(store: &dyn OnlineStore) -> Result<Box<dyn Writer>, crate::online_store::Error> {
+/// What is to be committed, and of each view how many rows or entities.
+async fn made<'t>(
+    shared: &Shared,
+    targets: &[&'t Arc<Written>],
+    frames: &[Vec<Row<'_>>],
+    writer: &mut dyn Writer,
+    last: &mut EntryId,
+) -> Result<(Commit, Vec<(&'t str, usize)>), FeastError> {
+    let now = Timestamp::now();
+    let (mut commit, mut counts, mut entities) = (Commit::default(), Vec::new(), Entities::new());
+    for (target, rows) in targets.iter().zip(frames) {
+        let rows = rows.iter().map(|row| {
+            *last = next(*last, now);
+            (Version { event_time: row.event_time, entry_id: *last }, row)
+        });
+        let many = match &target.kept {
+            None => pack(target, rows, now, &mut commit.rows),
+            Some(plan) => by_entity(target, plan, rows, &mut entities),
+        };
+        counts.push((target.view.name.as_str(), many));
+    }
+    keep(shared, &entities, now, writer, &mut commit.puts).await?;
+    Ok((commit, counts))
+}
+
+async fn writer_of(store: &dyn OnlineStore) -> Result<Box<dyn Writer>, Error> {
     // Where this writer's commits are counted, beside those of streams; the blank in its name is in no stream's.
     let partition = Partition { stream: "rows sent".into(), group: "feast".into(), index: 0, tag: String::new() };
     store.writer(&partition, &Writers::Competing).await
 }
 
-/// Of each entity the newest row: by event time, then the later in the request.
-fn pack(target: &Written, rows: Vec<Row<'_>>, now: Timestamp, last: &mut EntryId, packed_rows: &mut Rows) {
-    let mut newest: HashMap<Vec<u8>, (Version, Vec<Option<OwnedValue<'_>>>)> = HashMap::with_capacity(rows.len());
-    for Row { key, event_time, values } in rows {
-        *last = next(*last, now);
-        let version = Version { event_time, entry_id: *last };
-        if newest.get(&key).is_none_or(|(known, _)| *known < version) {
-            newest.insert(key, (version, values));
+/// Of each entity the newest row: by event time, then the later in the request. How many there are.
+fn pack<'r, 'b: 'r>(target: &Written, rows: impl Iterator<Item = (Version, &'r Row<'b>)>, now: Timestamp, packed_rows: &mut Rows) -> usize {
+    let mut newest: HashMap<&[u8], (Version, &Row<'_>)> = HashMap::new();
+    for (version, row) in rows {
+        let known = newest.entry(&row.key).or_insert((version, row));
+        if known.0 < version {
+            *known = (version, row);
         }
     }
-    for (key, (version, values)) in newest {
-        let expires_at = target.expire_secs.map(|secs| {
-            let kept = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-            Timestamp(version.event_time.max(now).0.saturating_add(kept))
+    for (key, (version, row)) in &newest {
+        let expires_at = target.lasting.map(|lasting| lasting.expires_at(version.event_time, now));
+        packed_rows.push_with(*version, expires_at, |key_buffer, packed| {
+            key_buffer.extend_from_slice(key);
+            row.pack(target.schema, *version, packed);
         });
-        packed_rows.push_with(version, expires_at, |key_buffer, packed| {
-            key_buffer.extend_from_slice(&key);
-            FeatureRow::pack(packed, version, target.schema, values.iter().map(|value| value.as_ref().map(OwnedValue::value)));
-        });
+    }
+    newest.len()
+}
+
+/// The rows of an entity of which more is kept than the newest, in the order in which they were sent.
+struct OfEntity<'r, 'b> {
+    target: &'r Written,
+    plan: &'r Plan,
+    rows: Vec<(Version, &'r Row<'b>)>,
+}
+
+/// By key, in the order of the keys.
+type Entities<'r, 'b> = BTreeMap<&'r [u8], OfEntity<'r, 'b>>;
+
+/// Sorts rows by their entities. How many entities there are.
+fn by_entity<'r, 'b>(
+    target: &'r Written,
+    plan: &'r Plan,
+    rows: impl Iterator<Item = (Version, &'r Row<'b>)>,
+    entities: &mut Entities<'r, 'b>,
+) -> usize {
+    let before = entities.len();
+    for (version, row) in rows {
+        entities.entry(&row.key).or_insert_with(|| OfEntity { target, plan, rows: Vec::new() }).rows.push((version, row));
+    }
+    entities.len() - before
+}
+
+/// Adds rows to what is stored of their entities.
+async fn keep(
+    shared: &Shared,
+    entities: &Entities<'_, '_>,
+    now: Timestamp,
+    writer: &mut dyn Writer,
+    puts: &mut Puts,
+) -> Result<(), FeastError> {
+    if entities.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<Vec<u8>> = entities.keys().map(|key| key.to_vec()).collect();
+    let stored = writer.read(&keys).await.map_err(ApiError::from)?;
+    for ((key, of_entity), stored) in keys.into_iter().zip(entities.values()).zip(stored) {
+        let OfEntity { target, plan, rows } = of_entity;
+        let stored = stored.map(FeatureRow::new).transpose().map_err(corrupt)?;
+        let mut entity = match stored {
+            Some(stored) => {
+                let id = stored.header.schema;
+                let of = if id == target.schema { None } else { Some(shared.schema(id).await?) };
+                let to = Shape { outputs: &target.view.features, plan };
+                Entity::of_stored(&stored, of.as_ref().map(|of| of.shape()), to).map_err(corrupt)?
+            }
+            None => match target.forgets.before(target.lasting, now) {
+                Some(before) => Entity::forgotten(plan, before),
+                None => Entity::new(plan),
+            },
+        };
+        for (version, row) in rows {
+            let mut packed = Vec::new();
+            row.pack(target.schema, *version, &mut packed);
+            entity.write(plan, *version, packed.into(), now).map_err(corrupt)?;
+        }
+        if let Some(bytes) = entity.make_room(plan, ENTITY_BYTES_MAX, now).map_err(corrupt)? {
+            let view = &target.view.name;
+            let message =
+                format!("an entity of view {view} would keep {bytes} bytes; {ENTITY_BYTES_MAX} are allowed: send fewer rows of the future");
+            return Err(FeastError::plain(message));
+        }
+        let mut value = Vec::new();
+        entity.push(plan, &mut value, target.schema).map_err(corrupt)?;
+        let newest = entity.newest().map_or(now, Version::came);
+        puts.push(Put { key, value: Some(value.into()), expires_at: target.lasting.map(|lasting| lasting.expires_at(newest, now)) });
+    }
+    Ok(())
+}
+
+fn corrupt(error: impl std::fmt::Display) -> ApiError {
+    ApiError::internal(&error.to_string())
+}
+
+impl Row<'_> {
+    fn pack(&self, schema: SchemaId, version: Version, packed: &mut Vec<u8>) {
+        FeatureRow::pack(packed, version, schema, self.values.iter().map(|value| value.as_ref().map(OwnedValue::value)));
     }
 }
 

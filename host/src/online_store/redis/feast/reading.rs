@@ -201,6 +201,7 @@ mod tests {
             kept: Kept::default(),
             state_version: None,
             partitioning: None,
+            expire_secs: None,
         };
         Laid::new(&FeastLayout::default(), "gristmill", SchemaId(1), &schema)
     }

@@ -1,7 +1,13 @@
 //! What a writer asks on the connection that it commits on, and so of the server that it commits to.
 
-use super::COMMIT_TIMEOUT;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::{Error, RedisStore};
+use super::{COMMIT_TIMEOUT, RedisWriter};
 use crate::model::{EntryId, Place};
+use crate::online_store::OnlineStore;
 use crate::resp::{self, Commands, Connection, Reply};
 
 /// How far a partition is applied, as the server of this connection has it; none where that is not what is written there.
@@ -21,6 +27,47 @@ pub(super) async fn place_at(connection: &mut Connection, key: &str) -> Result<O
     let (Some(last), Some(commits)) = (text(fields.next()), text(fields.next())) else { return Ok(None) };
     let (last, commits) = (last.map(|last| last.parse::<EntryId>()).transpose(), commits.map(|commits| commits.parse()).transpose());
     Ok(last.ok().zip(commits.ok()).map(|(last, commits)| Place { last, commits: commits.unwrap_or(0) }))
+}
+
+impl RedisWriter {
+    /// Watches these keys up to the next commit; what they hold.
+    pub(super) async fn read_watched(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
+        let Some(first) = keys.first() else { return Ok(Vec::new()) };
+        if self.connection.is_none() {
+            self.connect(None).await?;
+        }
+        let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
+        self.found = Some(first.clone());
+        let read = watched(connection, self.keys.rows.as_bytes(), keys).await;
+        let mut values = read.map_err(|error| self.broken(error))?;
+        if self.shared.options.feast.is_some() {
+            // What has never been put may stand in Feast's place.
+            let missing = || keys.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone());
+            let laid = RedisStore { shared: Arc::clone(&self.shared) }.read(&missing().collect::<Vec<_>>()).await?;
+            values.iter_mut().filter(|value| value.is_none()).zip(laid).for_each(|(value, laid)| *value = laid);
+        }
+        Ok(values)
+    }
+}
+
+async fn watched(connection: &mut Connection, prefix: &[u8], keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, resp::Error> {
+    let mut commands = Commands::default();
+    for name in [&b"WATCH"[..], b"MGET"] {
+        commands.begin(1 + keys.len()).arg(name);
+        for key in keys {
+            commands.arg_joined(prefix, key);
+        }
+    }
+    connection.send(&commands).await?;
+    connection.reply(COMMIT_TIMEOUT).await?.ok()?;
+    let Reply::Array(values) = connection.reply(COMMIT_TIMEOUT).await?.ok()? else {
+        return Err(resp::Error::Protocol("MGET answered with no array"));
+    };
+    let value = |reply| match reply {
+        Reply::Bulk(value) => Some(Bytes::from(value)),
+        Reply::Null | Reply::Status(_) | Reply::Integer(_) | Reply::Array(_) | Reply::Error(_) => None,
+    };
+    Ok(values.into_iter().map(value).collect())
 }
 
 /// Watches one more key; what it holds.
