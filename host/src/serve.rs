@@ -73,11 +73,12 @@ pub use computed::Computed;
 use cors::Cors;
 use edge::Edge;
 pub use error::suggestion;
-pub use feast::{FeastOptions, Written};
+pub use feast::{FeastOptions, Written, written_rows};
 use pieces::Pieces;
 use plans::Plans;
 pub use streams::{StreamGroup, StreamInfo, StreamPartition, StreamReader};
 pub use tls::{Tls, TlsError, TlsFiles};
+use told::Results;
 pub use versions::{CutInfo, MadeBy, PartitionCuts, Unseen, VersionInfo, Versions};
 
 /// What the edge works with.
@@ -151,7 +152,7 @@ impl Default for Limits {
             component_bytes_max: 64 << 20,
             entities_max: 10_000,
             features_max: 1_000,
-            answer_cache_bytes: 32 << 20,
+            answer_cache_bytes: 64 << 20,
             connections_max: 4_096,
             peer_connections_max: 1_024,
             concurrency_max: 1_024,
@@ -190,7 +191,9 @@ fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edg
     let routes = table.into_iter().fold(Router::new(), |router, route| router.route(route.operation.path, route.answer));
     let routes = routes.method_not_allowed_fallback(error::method_not_allowed).fallback(error::no_route);
     let routes = routes.layer(Extension(body::BodyLimit(state.limits.body_bytes_max)));
-    let pieces = Pieces::new(state.limits.answer_cache_bytes);
+    // Most answers are made of results; pieces are for those of several views.
+    let (pieces, results) = (state.limits.answer_cache_bytes / 4, state.limits.answer_cache_bytes / 4 * 3);
+    let (pieces, results) = (Pieces::new(pieces), Results::new(results));
     let access = Access::new(std::mem::take(&mut state.access));
     let cors = Cors(std::mem::take(&mut state.cors_origins));
     let [feature_plans, view_plans, service_plans, feast_plans] = [(); 4].map(|()| Plans::default());
@@ -209,6 +212,7 @@ fn edge(mut state: State, is_local: bool, stopped: watch::Receiver<bool>) -> Edg
         feast_plans,
         row_writer,
         pieces,
+        results,
         rooms,
         schemas,
     };
@@ -235,6 +239,7 @@ struct Shared {
     /// For rows that are sent instead of computed.
     row_writer: feast::RowWriter,
     pieces: Pieces,
+    results: Results,
     /// Memory that all requests share.
     rooms: room::Rooms,
     schemas: ArcSwap<BTreeMap<crate::model::SchemaId, Arc<look::StoredSchema>>>,

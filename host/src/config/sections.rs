@@ -117,7 +117,7 @@ impl Default for Http {
             component_bytes_max: 64 << 20,
             entities_max: 10_000,
             features_max: 1_000,
-            answer_cache_bytes: 32 << 20,
+            answer_cache_bytes: 64 << 20,
             connections_max: 4_096,
             peer_connections_max: 1_024,
             concurrency_max: 1_024,

@@ -11,7 +11,7 @@ use hyper::body::{Buf, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::room::held;
-use super::told::Told;
+use super::told::{Generations, Place, Told};
 
 /// What is shorter than this is copied: to hand it to the connection by itself would cost more.
 const COPIED_BYTES_MAX: usize = 512;
@@ -29,6 +29,8 @@ pub(super) enum Sent {
 
 /// The bytes of an answer, in order.
 pub(super) struct Parts {
+    /// Where results are that others share.
+    tables: Vec<Arc<Generations>>,
     /// None is empty.
     parts: Vec<Part>,
     /// What of it has gone: so many parts, and so many bytes of the next one.
@@ -40,23 +42,25 @@ pub(super) struct Parts {
 
 enum Part {
     Own(Vec<u8>),
-    /// What is told of an entity, with the comma behind it.
-    Told(Arc<Told>),
-}
-
-impl Part {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Part::Own(bytes) => bytes,
-            Part::Told(told) => told.text(),
-        }
-    }
+    /// What is told of an entity, with the comma behind it: in which table, and where.
+    Told(usize, Place),
 }
 
 impl Parts {
-    /// For about so many parts.
-    pub(super) fn with_capacity(parts: usize) -> Parts {
-        Parts { parts: Vec::with_capacity(parts), gone: (0, 0), remaining: 0, room: None }
+    /// For about so many parts, some of them out of these tables.
+    pub(super) fn new(tables: Vec<Arc<Generations>>, parts: usize) -> Parts {
+        Parts { tables, parts: Vec::with_capacity(parts), gone: (0, 0), remaining: 0, room: None }
+    }
+
+    fn bytes<'p>(&'p self, part: &'p Part) -> &'p [u8] {
+        match part {
+            Part::Own(bytes) => bytes,
+            Part::Told(table, place) => self.told(*table, *place).map_or(&[], Told::text),
+        }
+    }
+
+    fn told(&self, table: usize, place: Place) -> Option<&Told> {
+        self.tables.get(table)?.get(place)
     }
 
     /// Bytes that are still to go.
@@ -78,18 +82,20 @@ impl Parts {
         }
     }
 
-    /// Appends what is told of an entity, and a comma unless it is the last.
-    pub(super) fn push_told(&mut self, told: Arc<Told>, is_last: bool) {
-        let text = told.text();
-        if is_last {
-            // Nobody takes the comma off what others share.
-            self.push(text.get(..text.len().saturating_sub(1)).unwrap_or_default());
-        } else if text.len() <= COPIED_BYTES_MAX {
-            self.push(text);
+    /// Appends what is told of an entity, and a comma unless it is the last; that which it was.
+    pub(super) fn push_told(&mut self, table: usize, place: Place, is_last: bool) -> Option<&Told> {
+        let bytes = self.told(table, place)?.text().len();
+        if bytes > COPIED_BYTES_MAX && !is_last {
+            self.remaining += bytes;
+            self.parts.push(Part::Told(table, place));
         } else {
-            self.remaining += text.len();
-            self.parts.push(Part::Told(told));
+            // Nobody takes the comma off what others share.
+            let tables = std::mem::take(&mut self.tables);
+            let text = tables.get(table).and_then(|table| table.get(place)).map_or(&[][..], Told::text);
+            self.push(text.get(..bytes - usize::from(is_last)).unwrap_or_default());
+            self.tables = tables;
         }
+        self.told(table, place)
     }
 
     /// Keeps this room until all has gone.
@@ -106,7 +112,7 @@ impl Buf for Parts {
 
     fn chunk(&self) -> &[u8] {
         let (at, offset) = self.gone;
-        self.parts.get(at).and_then(|part| part.bytes().get(offset..)).unwrap_or_default()
+        self.parts.get(at).and_then(|part| self.bytes(part).get(offset..)).unwrap_or_default()
     }
 
     fn advance(&mut self, bytes: usize) {
@@ -115,7 +121,7 @@ impl Buf for Parts {
         while left > 0
             && let Some(part) = self.parts.get(self.gone.0)
         {
-            let rest = part.bytes().len() - self.gone.1;
+            let rest = self.bytes(part).len() - self.gone.1;
             if left < rest {
                 self.gone.1 += left;
                 return;
@@ -130,7 +136,7 @@ impl Buf for Parts {
         let offsets = std::iter::once(offset).chain(std::iter::repeat(0));
         let parts = self.parts.get(at..).unwrap_or_default().iter().zip(offsets);
         let filled = slices.iter_mut().zip(parts).map(|(slice, (part, offset))| {
-            *slice = IoSlice::new(part.bytes().get(offset..).unwrap_or_default());
+            *slice = IoSlice::new(self.bytes(part).get(offset..).unwrap_or_default());
         });
         filled.count()
     }
@@ -218,17 +224,23 @@ mod tests {
 
     use tokio::sync::Semaphore;
 
+    use super::super::told::Results;
     use super::*;
 
     fn parts() -> (Parts, Vec<u8>) {
-        let told = |byte: u8, bytes: usize| Arc::new(Told::of_text([vec![byte; bytes], b",".to_vec()].concat()));
-        let mut parts = Parts::with_capacity(0);
+        let results = Results::new(1 << 20);
+        let told = |byte: u8, bytes: usize| {
+            let text = [vec![byte; bytes], b",".to_vec()].concat();
+            results.add(Told::of_text(1, &[byte], &text)).ok().unwrap().1
+        };
+        let places = [told(b'a', 700), told(b'b', 900), told(b'c', 3), told(b'd', 700)];
+        let mut parts = Parts::new(vec![results.load()], 0);
         parts.push(b"head");
-        parts.push_told(told(b'a', 700), false);
-        parts.push_told(told(b'b', 900), false);
-        parts.push_told(told(b'c', 3), false);
+        for place in &places[..3] {
+            parts.push_told(0, *place, false);
+        }
         parts.push(b"");
-        parts.push_told(told(b'd', 700), true);
+        parts.push_told(0, places[3], true);
         parts.push(b"]}");
         let whole = [b"head", &*vec![b'a'; 700], b",", &*vec![b'b'; 900], b",ccc,", &*vec![b'd'; 700], b"]}"].concat();
         (parts, whole)
@@ -258,7 +270,7 @@ mod tests {
         let (parts, whole) = parts();
         let Sent::Parts(Some(mut parts)) = parts.keep(None) else { panic!("it has parts") };
         assert_eq!(parts.copy_to_bytes(whole.len()), whole);
-        assert!(Parts::with_capacity(0).keep(None).is_end_stream());
+        assert!(Parts::new(Vec::new(), 0).keep(None).is_end_stream());
     }
     #[test]
     fn room_is_kept_until_the_last_byte_has_gone() {

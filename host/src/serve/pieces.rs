@@ -1,5 +1,5 @@
-//! What was written before: whole results of entities, and pieces of such that change less often than the rest. The entities that models ask for most change
-//! less often than they are asked for, and copying costs a tenth of writing numbers again.
+//! What was written before, in pieces that change less often than the rest of a result. The entities that models ask for most change less often than they are asked
+//! for, and copying costs a tenth of writing numbers again.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
 use super::error::ApiError;
-use super::told::Told;
 use crate::model::{FeatureRow, STATUSES, Status};
 
 /// What the cache spends on a piece besides its key, row and text, in bytes, about.
@@ -87,16 +86,7 @@ impl Piece {
     }
 }
 
-/// What is kept under a key.
-#[derive(Clone)]
-pub(super) enum Kept {
-    /// Under the number of a run of columns and the row's key.
-    Piece(Arc<Piece>),
-    /// Under the number of a plan and the entity as the request has it.
-    Told(Arc<Told>),
-}
-
-/// What something is kept under: a number, and a name whose bytes stand right here if they are few, as those of most entities are.
+/// What a piece is kept under: the number of its run, and the row's key, whose bytes stand right here if they are few, as those of most entities are.
 enum Name {
     Short(u64, u8, [u8; SHORT_BYTES_MAX]),
     Long(u64, Box<[u8]>),
@@ -146,24 +136,19 @@ impl Equivalent<Name> for Sought<'_> {
     }
 }
 
-/// Pieces and results written lately.
+/// Pieces written lately.
 ///
-/// Invariant: either is used only for the very same bytes of rows that it was written from. So nothing ever has to be taken out of here because a
-/// row has changed.
+/// Invariant: one is used only for the very same bytes of a row that it was written from. So nothing ever has to be taken out of here because a row has changed.
 pub(super) struct Pieces {
-    cache: Cache<Name, Kept, Weight>,
+    cache: Cache<Name, Arc<Piece>, Weight>,
 }
 
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Name, Kept> for Weight {
-    fn weight(&self, name: &Name, kept: &Kept) -> u64 {
-        let bytes = match kept {
-            Kept::Piece(piece) => piece.row.len() + piece.text.capacity(),
-            Kept::Told(told) => told.weight(),
-        };
-        OVERHEAD_BYTES + (name.parts().1.len() + bytes) as u64
+impl Weighter<Name, Arc<Piece>> for Weight {
+    fn weight(&self, name: &Name, piece: &Arc<Piece>) -> u64 {
+        OVERHEAD_BYTES + (name.parts().1.len() + piece.row.len() + piece.text.capacity()) as u64
     }
 }
 
@@ -182,30 +167,11 @@ impl Pieces {
         row: &FeatureRow,
         write: impl FnOnce() -> Result<Piece, ApiError>,
     ) -> Result<Arc<Piece>, ApiError> {
-        if let Some(Kept::Piece(piece)) = self.get(run, row_key)
-            && piece.row == *row.packed()
-        {
+        if let Some(piece) = self.cache.get(&Sought(run, row_key)).filter(|piece| piece.row == *row.packed()) {
             return Ok(piece);
         }
         let piece = Arc::new(Piece { row: row.packed().clone(), ..write()? });
-        self.keep(run, row_key, Kept::Piece(Arc::clone(&piece)));
+        self.cache.insert(Name::new(run, row_key), Arc::clone(&piece));
         Ok(piece)
-    }
-
-    /// What was told of this entity by this plan; whether it is still true is for the caller to see.
-    pub(super) fn told(&self, plan: u64, entity: &str) -> Option<Arc<Told>> {
-        match self.get(plan, entity.as_bytes())? {
-            Kept::Told(told) => Some(told),
-            Kept::Piece(_) => None,
-        }
-    }
-
-    /// In place of what is there.
-    pub(super) fn keep(&self, number: u64, name: &[u8], kept: Kept) {
-        self.cache.insert(Name::new(number, name), kept);
-    }
-
-    fn get(&self, number: u64, name: &[u8]) -> Option<Kept> {
-        self.cache.get(&Sought(number, name))
     }
 }

@@ -1,8 +1,10 @@
 //! Results of entities that were told before: as long as neither the plan nor any row has changed, the same is sent again, and neither the entity is read nor a
 //! result written nor even copied.
 
+mod result;
+mod results;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Bytes;
 use axum::http::{HeaderValue, header};
@@ -14,103 +16,52 @@ use super::features::{aside, look_at};
 use super::join_keys::entity_keys;
 use super::look::{At, Looked, Looking};
 use super::parts::{Parts, Sending};
-use super::pieces::{Counts, Kept};
+use super::pieces::Counts;
 use super::plan::Plan;
 use super::reading;
 use super::respond::ResultWriter;
 use super::room::AnswerRoom;
 use crate::model::{Timestamp, View};
-use crate::online_store::Noted;
+use result::Before;
+pub(super) use result::Told;
+pub(super) use results::{Generations, Place, Results};
 
-/// Views of a plan whose changes are noted; the rows of plans of more are looked at each time.
-const NOTED_VIEWS_MAX: usize = 4;
-
-/// The result of one entity as it stands in an answer, and what it was made of.
-pub(super) struct Told {
-    /// Of each view.
-    keys: Vec<Vec<u8>>,
-    /// What was stored under them.
-    rows: Vec<Option<Bytes>>,
-    /// From then on some of it is too old.
-    until: Timestamp,
-    /// With a comma behind it.
-    text: Vec<u8>,
-    /// Values with each status, of each view.
-    counts: Vec<Counts>,
-    /// Where changes of the rows are noted, and what was noted when they were read; 0 before it is known.
-    notes: [Note; NOTED_VIEWS_MAX],
+/// A result in an answer that is being put together.
+enum Part {
+    /// One that is kept, in which of the tables that the answer holds, and where.
+    Kept(usize, Place),
+    /// One that is not.
+    Once(Told),
 }
 
-#[derive(Default)]
-struct Note {
-    place: usize,
-    changes: AtomicU64,
+/// An answer that is being put together.
+struct Answer {
+    tables: Vec<Arc<Generations>>,
+    /// In the order of the entities; none that has yet to be told.
+    parts: Vec<Option<Part>>,
 }
 
-/// What a store had noted of the rows of an entity before they were read.
-type Before = [u64; NOTED_VIEWS_MAX];
-
-impl Told {
-    pub(super) fn text(&self) -> &[u8] {
-        &self.text
-    }
-
-    fn new(keys: &[Vec<u8>], rows: &[Option<Bytes>], noted: Option<&dyn Noted>) -> Told {
-        let mut notes: [Note; NOTED_VIEWS_MAX] = Default::default();
-        if let Some(noted) = noted {
-            notes.iter_mut().zip(keys).for_each(|(note, key)| note.place = noted.place(key));
-        }
-        let until = Timestamp(i64::MIN);
-        Told { keys: keys.to_vec(), rows: rows.to_vec(), until, text: Vec::new(), counts: Vec::new(), notes }
-    }
-
-    /// Whether it is true without a look at the rows.
-    fn is_noted(&self, noted: &dyn Noted, now: Timestamp) -> bool {
-        let is_same = |note: &Note| noted.changes(note.place) == Some(note.changes.load(Ordering::Relaxed));
-        now <= self.until && self.notes.get(..self.keys.len()).is_some_and(|notes| notes.iter().all(is_same))
-    }
-
-    /// What is noted of its rows, before they are read.
-    fn before(&self, noted: &dyn Noted) -> Before {
-        let mut before = Before::default();
-        before.iter_mut().zip(&self.notes).for_each(|(before, note)| *before = noted.changes(note.place).unwrap_or_default());
-        before
-    }
-
-    /// Takes note of what it holds for; `before` was noted before the rows were read.
-    fn note(&self, noted: &dyn Noted, before: &Before) {
-        for ((note, key), before) in self.notes.iter().zip(&self.keys).zip(before) {
-            if noted.lasts(key) && noted.changes(note.place) == Some(*before) {
-                note.changes.store(*before, Ordering::Relaxed);
-            }
+impl Answer {
+    fn get(&self, index: usize) -> Option<&Told> {
+        match self.parts.get(index)?.as_ref()? {
+            Part::Kept(table, place) => self.tables.get(*table)?.get(*place),
+            Part::Once(told) => Some(told),
         }
     }
 
-    /// Whether it is still true when these are the rows.
-    fn holds(&self, rows: &[Option<Bytes>], now: Timestamp) -> bool {
-        now <= self.until && self.rows.len() == rows.len() && self.rows.iter().zip(rows).all(|(known, row)| is_same(known, row))
+    /// The results that were kept when it was begun.
+    fn kept(&self) -> impl Iterator<Item = Place> {
+        self.parts.iter().flatten().filter_map(|part| if let Part::Kept(0, place) = part { Some(*place) } else { None })
     }
 
-    /// Bytes that it takes.
-    pub(super) fn weight(&self) -> usize {
-        let rows: usize = self.rows.iter().flatten().map(Bytes::len).sum();
-        let keys: usize = self.keys.iter().map(|key| key.len() + size_of::<Vec<u8>>()).sum();
-        let counts = self.counts.len() * size_of::<Counts>() + self.rows.len() * size_of::<Option<Bytes>>();
-        size_of::<Told>() + rows + keys + counts + self.text.len()
+    fn put(&mut self, index: usize, part: Part) {
+        if let Some(slot) = self.parts.get_mut(index) {
+            *slot = Some(part);
+        }
     }
 
-    #[cfg(test)]
-    pub(super) fn of_text(text: Vec<u8>) -> Told {
-        Told { text, ..Told::new(&[], &[], None) }
-    }
-}
-
-/// Most stores hand out the same memory as long as the row is the same, and then there is nothing to compare.
-fn is_same(one: &Option<Bytes>, other: &Option<Bytes>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => (one.as_ptr() == other.as_ptr() && one.len() == other.len()) || one == other,
-        (None, None) => true,
-        _ => false,
+    fn bytes(&self) -> usize {
+        (0..self.parts.len()).filter_map(|index| self.get(index)).map(|told| told.text().len()).sum()
     }
 }
 
@@ -125,40 +76,45 @@ pub(super) async fn answer(
 ) -> Result<Sending, ApiError> {
     let (mut room, noted) = (shared.rooms.answer(), shared.state.store.noted());
     let stride = views.len();
-    let mut told: Vec<Option<Arc<Told>>> = Vec::with_capacity(entities.len());
-    let mut unread = Unread::default();
+    let known = shared.results.load();
+    let mut parts: Vec<Option<Part>> = Vec::with_capacity(entities.len());
+    let (mut unread, mut is_old) = (Unread::default(), false);
     for (index, raw) in entities.iter().enumerate() {
-        let known = shared.pieces.told(plan.id, raw.get());
-        match &known {
-            Some(told) if noted.is_some_and(|noted| told.is_noted(noted, now)) => {}
+        let place = known.find(plan.id, raw.get().as_bytes());
+        match place.and_then(|place| known.get(place)) {
+            Some(told) if noted.is_some_and(|noted| told.is_noted(noted, stride, now)) => {}
             Some(told) => {
                 unread.entities.push((index, noted.map(|noted| told.before(noted))));
-                unread.keys.extend_from_slice(&told.keys);
+                unread.keys.extend_from_slice(told.keys());
             }
             None => {
                 unread.entities.push((index, None));
                 entity_keys(views, index, raw, &mut unread.keys)?;
             }
         }
-        told.push(known);
+        is_old |= place.is_some_and(|place| place.is_old);
+        parts.push(place.map(|place| Part::Kept(0, place)));
     }
+    let mut answer = Answer { tables: vec![known], parts };
     if !unread.entities.is_empty() {
         unread.rows = reading::read(shared, plan, &unread.keys, &mut room).await?;
         for ((index, before), rows) in unread.entities.iter().zip(unread.rows.chunks(stride)) {
-            let Some(known) = told.get_mut(*index) else { continue };
-            *known = known.take().filter(|told| told.holds(rows, now));
-            if let (Some(told), Some(noted), Some(before)) = (known, noted, before) {
-                told.note(noted, before);
+            match answer.get(*index).filter(|told| told.holds(rows, now)) {
+                Some(told) => noted.zip(*before).into_iter().for_each(|(noted, before)| told.note(noted, &before)),
+                None => answer.parts.get_mut(*index).into_iter().for_each(|part| *part = None),
             }
         }
     }
-    let written = plan.head.len() + plan.kinds.len() + told.iter().flatten().map(|told| told.text.len()).sum::<usize>();
-    room.written(written)?;
-    if told.iter().any(Option::is_none) {
-        // Not to make the future of all others larger.
-        Box::pin(tell(shared, plan, now, entities, unread, &mut told, (&mut room, written))).await?;
+    if is_old && let Some(known) = answer.tables.first() {
+        shared.results.renew(known, answer.kept());
     }
-    let mut response = Sending::new(put_together(plan, kinds, told).keep(room.into_permit()));
+    let written = plan.head.len() + plan.kinds.len() + answer.bytes();
+    room.written(written)?;
+    if answer.parts.iter().any(Option::is_none) {
+        // Not to make the future of all others larger.
+        Box::pin(tell(shared, plan, now, entities, unread, &mut answer, (&mut room, written))).await?;
+    }
+    let mut response = Sending::new(put_together(plan, kinds, answer).keep(room.into_permit()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
@@ -180,11 +136,11 @@ async fn tell(
     now: Timestamp,
     entities: &[&RawValue],
     mut unread: Unread,
-    told: &mut [Option<Arc<Told>>],
+    answer: &mut Answer,
     (room, mut written): (&mut AnswerRoom<'_>, usize),
 ) -> Result<(), ApiError> {
     let stride = plan.views.len();
-    let is_untold: Vec<bool> = unread.entities.iter().map(|(index, _)| told.get(*index).is_some_and(Option::is_none)).collect();
+    let is_untold: Vec<bool> = unread.entities.iter().map(|(index, _)| answer.parts.get(*index).is_some_and(Option::is_none)).collect();
     let mut of_keys = is_untold.iter().flat_map(|is_untold| std::iter::repeat_n(*is_untold, stride));
     let mut of_rows = of_keys.clone();
     let mut of_entities = is_untold.iter();
@@ -199,21 +155,25 @@ async fn tell(
         let found = looked.chunks(stride).zip(keys.chunks(stride)).zip(rows.chunks(stride));
         for ((index, _), ((found, keys), rows)) in untold.iter().zip(found) {
             let entity = entities.get(*index).map_or("", |raw| raw.get());
-            let mut one = Told::new(keys, rows, shared.state.store.noted());
+            let mut text = Vec::new();
             writer.begin(written);
-            writer.push(&mut one.text, room, entity, keys, found)?;
-            one.text.push(b',');
-            one.text.shrink_to_fit();
-            one.counts = writer.take_counts();
-            written += one.text.len();
-            let until = until(plan, found);
-            one.until = until.unwrap_or(now);
-            let one = Arc::new(one);
-            if until.is_some() {
-                shared.pieces.keep(plan.id, entity.as_bytes(), Kept::Told(Arc::clone(&one)));
+            writer.push(&mut text, room, entity, keys, found)?;
+            text.push(b',');
+            written += text.len();
+            let (of, noted, until) = ((plan.id, entity.as_bytes()), shared.state.store.noted(), until(plan, found));
+            let told = Told::new(of, (text, writer.take_counts()), until.unwrap_or(now), (keys, rows), noted);
+            if until.is_none() {
+                answer.put(*index, Part::Once(told));
+                continue;
             }
-            if let Some(slot) = told.get_mut(*index) {
-                *slot = Some(one);
+            match shared.results.add(told) {
+                Ok((table, place)) => {
+                    if answer.tables.last().is_none_or(|last| !Arc::ptr_eq(last, &table)) {
+                        answer.tables.push(table);
+                    }
+                    answer.put(*index, Part::Kept(answer.tables.len() - 1, place));
+                }
+                Err(told) => answer.put(*index, Part::Once(told)),
             }
         }
         Ok(())
@@ -243,16 +203,25 @@ fn until(plan: &Plan, found: &[Looked]) -> Option<Timestamp> {
 }
 
 /// The whole answer; counts what is in it.
-fn put_together(plan: &Plan, kinds: bool, told: Vec<Option<Arc<Told>>>) -> Parts {
-    let entities = told.len();
+fn put_together(plan: &Plan, kinds: bool, answer: Answer) -> Parts {
+    let entities = answer.parts.len();
     let mut counts = vec![Counts::default(); plan.views.len()];
-    let mut parts = Parts::with_capacity(entities + 2);
+    let mut parts = Parts::new(answer.tables, entities + 2);
     parts.push(&plan.head);
     parts.push(if kinds { &plan.kinds } else { &[] });
     parts.push(b",\"results\":[");
-    for (index, told) in told.into_iter().flatten().enumerate() {
-        counts.iter_mut().zip(&told.counts).for_each(|(all, counts)| all.add(counts));
-        parts.push_told(told, index + 1 == entities);
+    for (index, part) in answer.parts.into_iter().flatten().enumerate() {
+        let is_last = index + 1 == entities;
+        match part {
+            Part::Kept(table, place) => {
+                let told = parts.push_told(table, place, is_last);
+                told.into_iter().for_each(|told| told.count(&mut counts));
+            }
+            Part::Once(told) => {
+                told.count(&mut counts);
+                parts.push(told.text().get(..told.text().len() - usize::from(is_last)).unwrap_or_default());
+            }
+        }
     }
     parts.push(b"]}");
     for (served, counts) in plan.served.iter().zip(&counts) {
