@@ -164,8 +164,8 @@ pub trait Writer: Send {
     /// [`Error::Outdated`] it asks for another commit of the same number, made of what has been read since.
     async fn commit(&mut self, commit: &Commit) -> Result<(), Error>;
 
-    /// What is stored under these keys, for the next commit: that fails with [`Error::Outdated`], and then nothing of it is applied, if any of it is something else by then.
-    /// So competing writers may put what is made of what was there.
+    /// What is stored under these keys, for the next commit of a competing writer: that fails with [`Error::Outdated`], and then nothing of it is applied, if anything is something
+    /// else by then that was read since the commit before. So what is put may be made of what was there.
     async fn read(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error>;
 
     /// Keeps the lease while there is nothing to commit. To be called at least every third of the lease.

@@ -23,6 +23,7 @@ mod room;
 mod tiles;
 mod total;
 mod wire;
+mod written;
 
 pub use adapt::Shape;
 pub use entity::{Added, Entity, EntityError};

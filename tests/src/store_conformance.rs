@@ -546,7 +546,6 @@ fn schema(view: &str) -> Schema {
         kept: Default::default(),
         state_version: None,
         partitioning: None,
-        expire_secs: None,
     }
 }
 

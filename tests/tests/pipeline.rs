@@ -17,7 +17,7 @@ use gristmill::source::scripted::{Script, ScriptedSource};
 use gristmill::source::{Delivery, Error, Source};
 use gristmill::telemetry::Telemetry;
 use gristmill::transform::{Engine, EngineOptions, Limits};
-use gristmill::window::{Entity, Forgets, Plan};
+use gristmill::window::{Entity, Plan};
 use gristmill_tests::host::DEADLINE;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -145,7 +145,6 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         kept: kept.clone(),
         state_version: None,
         partitioning: None,
-        expire_secs: None,
     };
     let schema = store.intern(&schema).await.unwrap();
     let known = store.schemas().await.unwrap().into_iter().map(|(id, _)| id).collect();
@@ -161,7 +160,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         kept: plan,
         emit,
         lasting: None,
-        forgets: Forgets::default(),
+        forgets: Default::default(),
         entity_bytes_max: 2 << 20,
         ahead_max_secs: None,
         bisect_ms_max: 1_000,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::Core;
 use super::binding_options::BindingOptions;
@@ -108,7 +108,6 @@ impl Core {
             kept: view.kept.clone(),
             state_version: transform.world().is_stateful().then(|| view.version.clone()),
             partitioning: view.partitioning.clone(),
-            expire_secs: None,
         };
         let others = self.check_states(&view, &transform, may_go_back).await?;
         if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&stream) {
@@ -122,7 +121,7 @@ impl Core {
         let kept = (!view.kept.is_nothing()).then(|| Arc::new(Plan::new(&view.features, &view.kept)));
         let (lasting, now) = (Lasting::new(options.expire_secs(), kept.as_deref()), Timestamp::now());
         let forgets = match registry.book.versions.history(name) {
-            Some(history) => history.forgets(lasting, now),
+            Some(history) => history.forgets(lasting, kept.is_some(), now),
             None if others.schemas.is_empty() => Forgets::beginning(now),
             // The store has rows of it that were made before this book of versions.
             None => Forgets::default(),
@@ -143,7 +142,7 @@ impl Core {
             ahead_max_secs,
             emit,
             lasting,
-            forgets,
+            forgets: ArcSwap::from_pointee(forgets),
             bisect_ms_max: options.bisect_ms_max,
             shadow: ArcSwapOption::empty(),
             telemetry: self.telemetry.transform(name),

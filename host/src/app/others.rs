@@ -38,6 +38,10 @@ impl Core {
     /// Other versions of these have been in force, and those that are in force now were all the time on this host. Should it fail, it is looked at when
     /// something is met.
     pub(super) async fn learn_of(&self, registry: &Registry, names: &BTreeSet<String>) {
+        for (name, binding) in registry.bindings().filter(|(name, _)| names.contains(*name)) {
+            let history = registry.book.versions.history(name);
+            history.into_iter().for_each(|history| binding.forgets.store(Arc::new(history.forgets)));
+        }
         let bindings: Vec<Arc<Binding>> =
             registry.bindings().filter(|(name, _)| names.contains(*name)).map(|(_, binding)| Arc::clone(binding)).collect();
         if let Err(error) = self.learn(&bindings).await {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use super::versions::{Origin, digest};
 use crate::model::{Digest, SchemaId, ShadowGates, ShadowPartitions, ShadowReport, Timestamp, View};
 use crate::pipeline::{Binding, Others, Shadow, difference};
 use crate::serve::{self, Refusal, RefusalKind, TransformInfo};
-use crate::window::{Forgets, Lasting};
+use crate::window::Lasting;
 
 /// Time that a shadow has for one batch, in milliseconds, beyond its deadline for a call.
 const BUDGET_MS: u64 = 250;
@@ -175,7 +175,7 @@ impl Core {
             others: Others::default(),
             emit: None,
             lasting: Lasting::new(Some(STATES_EXPIRE_SECS), None),
-            forgets: Forgets::default(),
+            forgets: ArcSwap::default(),
             bisect_ms_max: BUDGET_MS,
             shadow: ArcSwapOption::empty(),
             telemetry: self.telemetry.transform(name),

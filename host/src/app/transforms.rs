@@ -16,6 +16,7 @@ use super::workers::Reading;
 use crate::model::{Services, Timestamp, ViewName};
 use crate::serve::{Catalog, Sample};
 use crate::transform::Transform;
+use crate::window::Forgets;
 
 /// Times that a change is tried again because another host has changed something meanwhile: many may start at the same time.
 pub(super) const TURNS_MAX: usize = 50;
@@ -284,7 +285,13 @@ impl Core {
         };
         let declared = declared.as_ref().map(|declaration| Declared { declaration, host: self.folder.host_id() });
         let versions_max = registry.book.versions_max();
-        let forgets = bound.binding().map(|binding| binding.forgets);
+        let forgets = match bound.binding() {
+            Some(binding) => **binding.forgets.load(),
+            // Nothing is kept any more, and what was there goes on to expire.
+            None => {
+                registry.book.versions.history(name).map_or_else(Forgets::default, |history| history.forgets(None, false, Timestamp::now()))
+            }
+        };
         let number = registry.book.change(|pages| pages.versions.record(name, change, forgets, declared, versions_max)).await?;
         Ok(Active { bound, reading, options, origin: origin.unwrap_or(Origin::Pushed), number, sample: None, refused: None })
     }
@@ -364,7 +371,7 @@ impl Core {
             Bound::Stream(_) => None,
             Bound::Requests(computed) => Some((name.clone(), Arc::clone(computed))),
         });
-        let forgets = registry.active.iter().filter_map(|(name, active)| Some((name.clone(), active.bound.binding()?.forgets)));
+        let forgets = registry.active.iter().filter_map(|(name, active)| Some((name.clone(), **active.bound.binding()?.forgets.load())));
         let forgets = forgets.chain(self.written.iter().map(|(name, written)| (name.clone(), written.forgets))).collect();
         let (computed, current) = (computed.collect(), registry.book.standing.current.clone());
         self.catalog.store(Arc::new(Catalog { views, computed, forgets, current, services: registry.all_services() }));

@@ -93,7 +93,7 @@ pub(super) struct History {
     declarers: Vec<Declarer>,
     /// Entities of it that may be forgotten.
     #[serde(flatten)]
-    forgets: Forgets,
+    pub(super) forgets: Forgets,
 }
 
 impl History {
@@ -103,13 +103,13 @@ impl History {
         own.or(self.declared.as_ref()) == Some(declaration)
     }
 
-    /// What may be forgotten of it once a version is in force whose entities last for so long.
-    pub(super) fn forgets(&self, lasting: Option<Lasting>, now: Timestamp) -> Forgets {
+    /// What may be forgotten of it once a version is in force whose entities last for so long, and that keeps more of them than rows or not.
+    pub(super) fn forgets(&self, lasting: Option<Lasting>, keeps: bool, now: Timestamp) -> Forgets {
         // After a removal nothing is in force, and what that one has kept goes on to expire.
-        match self.active().or_else(|| self.back()) {
-            Some(before) => self.forgets.replaced(before.lasting(), before.options.ahead_max_secs, lasting, now),
-            None => self.forgets,
-        }
+        let Some(before) = self.active().or_else(|| self.back()) else { return self.forgets };
+        let forgets = self.forgets.replaced(before.lasting(), before.options.ahead_max_secs, lasting, now);
+        let kept = !before.options.kept(&before.spec).is_nothing();
+        if keeps && !kept { forgets.keeping(now) } else { forgets }
     }
 
     fn add_declarer(&mut self, host: &str, declaration: &Declaration) {
@@ -217,17 +217,17 @@ impl Versions {
         self.names.get(name).is_some_and(|history| matches!(history.by, Some(Origin::Declared | Origin::Folder)))
     }
 
-    /// Makes a change; the number of the version that is in force now, and after which entities may be forgotten as it is said, if it keeps any.
+    /// Makes a change, after which so much may be forgotten; the number of the version that is in force now.
     pub(super) fn record(
         &mut self,
         name: &str,
         change: Change,
-        forgets: Option<Forgets>,
+        forgets: Forgets,
         declared: Option<Declared<'_>>,
         versions_max: usize,
     ) -> u32 {
         let history = self.names.entry(name.to_owned()).or_default();
-        history.forgets = forgets.unwrap_or(history.forgets);
+        history.forgets = forgets;
         if let Some(Declared { declaration, host }) = declared {
             history.add_declarer(host, declaration);
             history.declared = Some(declaration.clone());

@@ -80,9 +80,6 @@ pub struct Schema {
     /// How its stream was partitioned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitioning: Option<Partitioning>,
-    /// Of a view that is written over HTTP: the age in seconds beyond which rows are forgotten, if they are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expire_secs: Option<u64>,
 }
 
 /// What a view keeps of its entities beside the newest row.

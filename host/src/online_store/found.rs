@@ -10,8 +10,8 @@ use crate::model::split_tag;
 pub(super) struct Found(Vec<(Vec<u8>, Option<Bytes>)>);
 
 impl Found {
-    pub(super) fn new(keys: &[Vec<u8>], values: &[Option<Bytes>]) -> Found {
-        Found(keys.iter().cloned().zip(values.iter().cloned()).collect())
+    pub(super) fn add(&mut self, keys: &[Vec<u8>], values: &[Option<Bytes>]) {
+        self.0.extend(keys.iter().cloned().zip(values.iter().cloned()));
     }
 
     /// Fails where something else is stored by now.

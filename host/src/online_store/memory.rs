@@ -180,7 +180,7 @@ impl Writer for MemoryWriter {
 
     async fn read(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
         let values = MemoryStore { shared: Arc::clone(&self.shared) }.read(keys).await?;
-        self.found = Found::new(keys, &values);
+        self.found.add(keys, &values);
         Ok(values)
     }
 

@@ -39,8 +39,8 @@ pub struct Binding {
     pub emit: Option<Emit>,
     /// How long its entities last; `None` for ever.
     pub lasting: Option<Lasting>,
-    /// Which may be forgotten.
-    pub forgets: Forgets,
+    /// Which may be forgotten; another host may learn more of that.
+    pub forgets: ArcSwap<Forgets>,
     /// Time to spend on finding the rows at fault in one failing batch; what is then still mixed is dead-lettered together.
     pub bisect_ms_max: u64,
     /// A version that is tried behind it. Looked at when a set of transforms is made.
@@ -138,6 +138,11 @@ pub(super) struct Bound {
 }
 
 impl Binding {
+    /// An entity of which nothing is stored now may have been there before this moment; `None` where it was not.
+    pub fn forgotten_before(&self, now: Timestamp) -> Option<Timestamp> {
+        self.forgets.load().before(self.lasting, now)
+    }
+
     /// When nothing of an entity can be read any more whose newest event is of this moment; `None` for never.
     pub fn expires_at(&self, newest: Timestamp, now: Timestamp) -> Option<Timestamp> {
         Some(self.lasting?.expires_at(newest, now))

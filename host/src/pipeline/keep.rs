@@ -41,13 +41,15 @@ pub(super) fn keep(
     let (keys, rows) = by_entity(origins, outputs, late);
     let work = Work { binding, plan, origins, outputs, now };
     let mut given_up = Vec::new();
-    for ((key, rows), value) in keys.iter().zip(&rows).zip(stored.read(&keys)?) {
+    let values = stored.read(&keys)?;
+    let forgotten_before = binding.forgotten_before(Timestamp::now());
+    for ((key, rows), value) in keys.iter().zip(&rows).zip(values) {
         let schema =
             value.as_ref().map(|value| FeatureRow::new(value.clone()).map(|row| row.header.schema)).transpose().map_err(corrupt)?;
         if schema.is_some_and(|schema| schema != binding.schema && !binding.others.knows_schema(schema)) {
             return Err(batch::Error::unknown(&binding.view, "rows of another version"));
         }
-        let before = || entity(binding, plan, stored, value.clone(), now);
+        let before = || entity(binding, plan, stored, value.clone(), forgotten_before);
         let (mut kept, refused) = match work.all_at_once(before()?, rows)? {
             Some(fits) => fits,
             None => work.what_fits(before()?, rows)?,
@@ -243,13 +245,18 @@ fn corrupt(error: impl std::fmt::Display) -> Error {
 }
 
 /// What is stored of an entity, as the schema in force has it.
-fn entity(binding: &Binding, plan: &Plan, stored: &Stored, value: Option<Bytes>, now: Timestamp) -> Result<Entity, Error> {
-    let Some(value) = value else {
-        let forgotten = binding.forgets.before(binding.lasting, now);
-        return Ok(forgotten.map_or_else(|| Entity::new(plan), |before| Entity::forgotten(plan, before)));
-    };
+fn entity(
+    binding: &Binding,
+    plan: &Plan,
+    stored: &Stored,
+    value: Option<Bytes>,
+    forgotten_before: Option<Timestamp>,
+) -> Result<Entity, Error> {
+    let Some(value) = value else { return Ok(Entity::new(plan).knowing_from(forgotten_before)) };
     let row = FeatureRow::new(value).map_err(corrupt)?;
     let old = if row.header.schema == binding.schema { None } else { Some(stored.schema(row.header.schema)?) };
     let from = old.as_ref().map(|old| Shape { outputs: &old.outputs, plan: &old.plan });
-    Entity::of_stored(&row, from, Shape { outputs: &binding.view.features, plan }).map_err(corrupt)
+    let entity = Entity::of_stored(&row, from, Shape { outputs: &binding.view.features, plan }).map_err(corrupt)?;
+    let unseen_before = binding.forgets.load().unseen_before.filter(|_| from.is_some());
+    if row.is_entity() { entity.unseen(plan, unseen_before).map_err(corrupt) } else { Ok(entity.knowing_from(forgotten_before)) }
 }

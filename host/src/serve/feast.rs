@@ -35,6 +35,7 @@ use answer::Layout;
 use error::{Class, FeastError};
 use request::{Columns, Members};
 pub(super) use rows::RowWriter;
+pub use rows::written_rows;
 
 /// What the host needs to know to speak with Feast's clients.
 #[derive(Debug, Clone, Default)]

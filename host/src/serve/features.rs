@@ -269,6 +269,8 @@ pub(super) async fn look_at(
     keys: &[Vec<u8>],
     packed: Vec<Option<Bytes>>,
 ) -> Result<Vec<Looked>, ApiError> {
+    // What had not expired when it was read is not to be taken for forgotten, nor the other way round.
+    let at = if let At::Past(moment, _) = at { At::Past(moment, Timestamp::now()) } else { at };
     let mut looked: Vec<Looked> = Vec::with_capacity(packed.len());
     // Entities that keep much take long to read, so each is read once, and others get their turn in between.
     let (mut known, mut since_turn): (HashMap<&[u8], usize>, usize) = (HashMap::new(), 0);

@@ -130,6 +130,15 @@ impl PlannedView {
         Looked { windows: self.windows_of_nothing(), ..Looked::default() }
     }
 
+    /// Whether a row that first came at this moment is shown; `None` where a newer one may have been there that is forgotten. Rows alone are, for as long as they are there.
+    fn shows(&self, row: &FeatureRow, came: Timestamp, at: At) -> Option<bool> {
+        match at {
+            At::Now(now) => Some(self.end(row).is_none_or(|end| now < end)),
+            At::Past(..) if self.view.kept.is_nothing() => Some(true),
+            At::Past(moment, _) => self.forgets.shows(self.lasting, (row.header.version.event_time, came), moment),
+        }
+    }
+
     /// The moment from which on a row is not shown any more; `None` for a view whose rows are gone then, or stay for ever.
     pub(super) fn end(&self, row: &FeatureRow) -> Option<Timestamp> {
         self.lasting.filter(|_| !self.view.kept.is_nothing()).map(|lasting| lasting.end(row.header.version))
@@ -145,10 +154,17 @@ impl PlannedView {
     /// For one that has a row and keeps nothing else.
     pub(super) fn row(&self, row: FeatureRow, mapping: Arc<Mapping>, at: At) -> Looked {
         let event_time = row.header.version.event_time;
-        if let At::Past(moment, _) = at
-            && event_time > moment
+        if let At::Past(moment, now) = at
+            && (event_time > moment || Some(moment) < self.forgets.before(self.lasting, now))
         {
+            // Another one was the newest then, or may have been and is forgotten.
             return Looked::outside_history();
+        }
+        let version = row.header.version;
+        match self.shows(&row, version.came(), at) {
+            Some(true) => {}
+            Some(false) => return Looked { windows: self.windows_of_nothing(), ..Looked::default() },
+            None => return Looked::outside_history(),
         }
         let made_by = (mapping.component != Digest::NONE).then(|| MadeBy::stored(mapping.component, row.header.version));
         Looked { row: aged(&self.view, row, mapping, at), windows: self.windows_of_nothing(), untold: None, made_by }
@@ -160,8 +176,14 @@ impl PlannedView {
         let is_other = of.schema.features != self.view.features || of.schema.kept != self.view.kept;
         let to = Shape { outputs: &self.view.features, plan: &self.kept };
         let entity = Entity::of_stored(stored, is_other.then(|| of.shape()), to);
+        let unseen_before = self.forgets.unseen_before.filter(|_| is_other);
+        let entity = entity.and_then(|entity| entity.unseen(&self.kept, unseen_before));
         let entity = entity.map_err(|error| ApiError::internal(&error.to_string()))?;
         let moment = match at {
+            // As of a row that has nothing beside it.
+            At::Past(moment, now) if self.view.kept.is_nothing() && Some(moment) < self.forgets.before(self.lasting, now) => {
+                return Ok((Looked::outside_history(), None));
+            }
             // Before its first event an entity was as one that nobody has heard of.
             At::Past(moment, _) if moment < entity.born() => return Ok((self.absent(at), None)),
             At::Past(moment, _) if !entity.answers(moment) => return Ok((Looked::outside_history(), None)),
@@ -177,10 +199,7 @@ impl PlannedView {
         let row = row.map(FeatureRow::new).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
         // It is stored for longer than it is shown, for the moments when it was.
-        let is_shown = row.as_ref().map(|row| match at {
-            At::Now(_) => Some(self.end(row).is_none_or(|end| moment < end)),
-            At::Past(..) => self.forgets.shows(self.lasting, row.header.version, moment),
-        });
+        let is_shown = row.as_ref().map(|row| self.shows(row, entity.came(row.header.version.event_time), at));
         let row = match is_shown {
             Some(None) => return Ok((Looked::outside_history(), None)),
             Some(Some(true)) => row,

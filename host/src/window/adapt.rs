@@ -45,7 +45,8 @@ impl Entity {
         });
         let windows = windows.collect::<Option<Vec<_>>>()?;
         if to.plan.history == 0 && !to.plan.has_windows() {
-            // Nobody keeps it up to date any more but for its newest row.
+            // Nobody keeps it up to date any more but for its newest row: what comes late is not heard of.
+            self.born = i64::MIN;
             self.keep_from(from.plan, self.newest.map_or(i64::MIN, |newest| newest.event_time.0).max(self.kept_from))?;
         }
         let rows = std::mem::take(self.rows.open()?);

@@ -84,9 +84,19 @@ impl Entity {
         }
     }
 
-    /// One of which nothing is stored, and which may have been there before this moment: what was known of it then is forgotten.
-    pub fn forgotten(plan: &Plan, before: Timestamp) -> Entity {
-        Entity { kept_from: before.0, ..Entity::new(plan) }
+    /// The same where events may have come before this moment that it does not know of: none of them was newer than its newest.
+    pub fn unseen(mut self, plan: &Plan, before: Option<Timestamp>) -> Result<Entity, EntityError> {
+        let Some(before) = before else { return Ok(self) };
+        let known_from = self.newest.map_or(i64::MIN, |newest| newest.event_time.0).max(before.0);
+        if known_from > self.kept_from {
+            self.keep_from(plan, known_from).ok_or(EntityError)?;
+        }
+        Ok(Entity { born: i64::MIN, ..self })
+    }
+
+    /// The same of which no more than its newest row is stored, if that, where others may have been there before this moment: what was known of it then is forgotten.
+    pub fn knowing_from(self, forgotten_before: Option<Timestamp>) -> Entity {
+        Entity { kept_from: forgotten_before.map_or(self.kept_from, |before| self.kept_from.max(before.0)), ..self }
     }
 
     /// One that kept nothing but its newest row so far. What came before that is not known.
@@ -164,22 +174,6 @@ impl Entity {
         Ok(Added::Counted)
     }
 
-    /// Puts a row that was sent, and is no event, in the place of the one of its moment, if there is one that is no newer. Nothing is computed of it.
-    pub fn write(&mut self, plan: &Plan, version: Version, packed: Bytes, now: Timestamp) -> Result<(), EntityError> {
-        self.born = self.born.min(version.event_time.0);
-        if version.event_time.0 <= self.kept_from && !self.is_newest_of_the_past(version) {
-            return Ok(());
-        }
-        let rows = self.rows.open().ok_or(EntityError)?;
-        rows.retain(|(known, _)| known.event_time != version.event_time || *known > version);
-        let at = rows.partition_point(|(known, _)| *known < version);
-        if rows.get(at).is_none_or(|(known, _)| known.event_time != version.event_time) {
-            rows.insert(at, (version, packed));
-        }
-        self.newest = self.newest.max(Some(version));
-        self.advance(plan, now).and_then(|()| self.rows.keep_from(self.kept_from)).ok_or(EntityError)
-    }
-
     /// Whether a row that is no longer within any window is still the one that reads see as of the earliest moment that is answered.
     fn is_newest_of_the_past(&self, version: Version) -> bool {
         version.event_time.0 <= self.kept_from && self.rows.newest_version_until(self.kept_from).is_none_or(|known| known <= version)
@@ -207,8 +201,9 @@ impl Entity {
         self.born = self.born.min(version.event_time.0);
         self.newest = self.newest.max(Some(row));
         if row.event_time > version.event_time && before.is_some_and(|before| before.event_time == row.event_time && before < row) {
-            // Renewed for a late event: no moment sees the row before. They would add up for as long as an event out of the future is the newest.
-            self.rows.drop_newest(row.event_time.0)?;
+            // Renewed for a late event: no moment sees the row before, but the first of them tells when it came. They would add up for as long as an event out of the future is
+            // the newest.
+            self.rows.drop_renewed(row.event_time.0)?;
         }
         let packed = packed.unwrap_or_default();
         self.bytes_most = self.bytes_most.saturating_add(FRAME_BYTES + packed.len());
@@ -266,7 +261,7 @@ impl Entity {
     }
 
     /// Moves what is kept along with the newest event.
-    fn advance(&mut self, plan: &Plan, now: Timestamp) -> Option<()> {
+    pub(super) fn advance(&mut self, plan: &Plan, now: Timestamp) -> Option<()> {
         let newest = self.newest.map_or(i64::MIN, |version| version.event_time.0);
         let kept_from = newest.min(now.0).saturating_sub(plan.history);
         if kept_from > self.kept_from { self.keep_from(plan, kept_from) } else { Some(()) }

@@ -6,13 +6,16 @@ use super::plan::Plan;
 use crate::model::{Timestamp, Version};
 
 /// For how long something is to be read of an entity of which nothing more comes; in microseconds after its newest event, or after that came into the stream where it came later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lasting {
     /// Its row is shown, and windows may have something in them.
     shown: i64,
     /// How far back reads are answered as of a moment: for so much longer it is stored.
     history: i64,
 }
+
+/// How far the clocks of hosts, and that of a store's server, may be apart.
+const CLOCKS_MICROS: i64 = 2_000_000;
 
 impl Lasting {
     /// Of rows that are forgotten after so many seconds, and what is kept beside them, if anything; `None` for ever.
@@ -22,9 +25,10 @@ impl Lasting {
         Some(Lasting { shown: rows.max(plan.reach()?), history: plan.history() })
     }
 
-    /// When an entity may be forgotten that is stored now; and the moment of its newest event.
+    /// When an entity may be forgotten that is stored now; and the moment of its newest event. What answers for the past is stored a little longer than is told.
     pub fn expires_at(self, newest: Timestamp, now: Timestamp) -> Timestamp {
-        Timestamp(newest.max(now).0.saturating_add(self.stored()))
+        let clocks = if self.history > 0 { CLOCKS_MICROS } else { 0 };
+        Timestamp(newest.max(now).0.saturating_add(self.stored()).saturating_add(clocks))
     }
 
     /// For how long it is stored.
@@ -62,6 +66,9 @@ pub struct Forgets {
     /// and none sooner than at this one; `None` where that is not known.
     #[serde(default)]
     pub forgotten_from: Option<Timestamp>,
+    /// Before this moment late events may have come that entities do not know of which were stored under other schemas: a version was in force that kept nothing but rows.
+    #[serde(default)]
+    pub unseen_before: Option<Timestamp>,
     /// The shortest time for which such a version has shown rows, in microseconds; `None` where that is not known.
     #[serde(default)]
     pub shown_least: Option<i64>,
@@ -70,21 +77,18 @@ pub struct Forgets {
 /// How much later than this one another host may learn that a version is not in force any more.
 const LAG_SECS: u64 = 86_400;
 
+/// How much later than this one another host may work on a partition by the version before.
+const FOLLOWING_SECS: u64 = 60;
+
 impl Forgets {
     /// Of a view whose first entity comes from now on.
     pub fn beginning(now: Timestamp) -> Forgets {
         Forgets { began: Some(now), ..Forgets::default() }
     }
 
-    /// Of a view whose entities last for so long now, and at times that nobody knows have lasted for as long as these.
-    pub fn at_any_time(lasting: Option<Lasting>, others: impl Iterator<Item = Lasting>) -> Forgets {
-        let others: Vec<Lasting> = others.collect();
-        let is_known = !others.iter().any(|other| other.is_shorter(lasting));
-        if is_known {
-            return Forgets::default();
-        }
-        let shown_least = others.iter().map(|other| other.shown).min();
-        Forgets { forgotten_before: Some(Timestamp(i64::MAX)), shown_least, ..Forgets::default() }
+    /// The same after a version that keeps more than rows comes into force over one that did not.
+    pub fn keeping(self, now: Timestamp) -> Forgets {
+        Forgets { unseen_before: Some(Timestamp(now.0.saturating_add(micros(FOLLOWING_SECS)))), ..self }
     }
 
     /// The same after another version comes into force over one that took events so far ahead of the clock; and for how long the entities of either last.
@@ -118,10 +122,10 @@ impl Forgets {
         own.max(others.map(|before| before.min(now)))
     }
 
-    /// Whether a row is shown as of this moment, which has passed; `None` where a newer one may have been there that is forgotten. If it came later, it is taken to have come
-    /// when it happened.
-    pub fn shows(self, lasting: Option<Lasting>, row: Version, at: Timestamp) -> Option<bool> {
-        let came = if row.came() <= at { row.came() } else { row.event_time };
+    /// Whether a row of an event of this moment that came at that one is shown as of a moment that has passed; `None` where a newer one may have been there that is forgotten.
+    /// If it came later, it is taken to have come when it happened.
+    pub fn shows(self, lasting: Option<Lasting>, (event_time, came): (Timestamp, Timestamp), at: Timestamp) -> Option<bool> {
+        let came = if came <= at { came } else { event_time };
         let is_within = |shown: i64| at.0 < came.0.saturating_add(shown);
         let is_shown = lasting.is_none_or(|lasting| is_within(lasting.shown));
         let is_sure = self.forgotten_before.is_none_or(|before| at >= before) || is_within(self.shown_least.unwrap_or(0));

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::wire::{Reader, number_bytes, push_number, push_run, run_bytes};
-use crate::model::Version;
+use crate::model::{Timestamp, Version};
 
 /// See the module. Of values of one version, the one that came later stands later.
 #[derive(Clone)]
@@ -112,12 +112,29 @@ impl Log {
         self.rest.push((version, value));
     }
 
-    /// Forgets the newest if it is of this moment.
-    pub(super) fn drop_newest(&mut self, time: i64) -> Option<()> {
+    /// Forgets the newest if it is of this moment, and not the first of it.
+    pub(super) fn drop_renewed(&mut self, time: i64) -> Option<()> {
         if self.newest_version_until(i64::MAX).is_some_and(|newest| newest.event_time.0 == time) {
-            self.open()?.pop();
+            let all = self.open()?;
+            let is_renewed = all.len().checked_sub(2).and_then(|at| all.get(at)).is_some_and(|(version, _)| version.event_time.0 == time);
+            if is_renewed {
+                all.pop();
+            }
         }
         Some(())
+    }
+
+    /// When the first of this moment came.
+    pub(super) fn first_came(&self, time: Timestamp) -> Option<Timestamp> {
+        let mut came = None;
+        // The others are of no use where what is stored is cut short.
+        let _ = self.each(|version, _| {
+            if version.event_time == time {
+                came = Some(came.map_or(version.came(), |came: Timestamp| came.min(version.came())));
+            }
+            (version.event_time <= time).then_some(())
+        });
+        came
     }
 
     /// Adds one behind those of its version.

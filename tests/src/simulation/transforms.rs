@@ -14,7 +14,7 @@ use gristmill::online_store::memory::MemoryStore;
 use gristmill::pipeline::{Binding, OtherStates, Others, Transforms};
 use gristmill::telemetry::Telemetry;
 use gristmill::transform::{Engine, EngineOptions, Limits, Output, Transform};
-use gristmill::window::{Forgets, Plan};
+use gristmill::window::Plan;
 
 use super::events::POISON;
 
@@ -113,7 +113,6 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         kept: kept.clone(),
         state_version: transform.world().is_stateful().then(|| spec.version.clone()),
         partitioning: None,
-        expire_secs: None,
     };
     let number = schemas.iter().position(|known| *known == schema).unwrap_or_else(|| {
         schemas.push(schema);
@@ -153,7 +152,7 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         emit: None,
         shadow: Default::default(),
         lasting: None,
-        forgets: Forgets::default(),
+        forgets: Default::default(),
         bisect_ms_max: 60_000,
         telemetry: telemetry.transform(name),
     };

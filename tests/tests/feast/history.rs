@@ -162,9 +162,21 @@ fn a_view_that_is_written_begins_to_keep_history_with_what_is_there() {
         second.stop();
         let third = start(&folder, store, "");
         assert_eq!((items(&third, 20, None), items(&third, 20, Some(ago(500)))), (json!(3), json!("outside_history")), "{store}");
-        write(&third, &[(20, ago(100), 4)]);
+        write(&third, &[(20, ago(100), 4), (20, ago(250), 9)]);
         assert_eq!((items(&third, 20, None), items(&third, 20, Some(ago(50)))), (json!(4), json!(4)), "{store}");
+        // Of what was written meanwhile the newest row is known, and nothing of moments before it.
+        write(&third, &[(21, ago(100), 4), (21, ago(250), 9)]);
         third.stop();
+        let fourth = start(&folder, store, "history_secs = 3600");
+        for user in [20, 21] {
+            write(&fourth, &[(user, ago(30), 5)]);
+            let told =
+                [(Some(280), json!("outside_history")), (Some(150), json!("outside_history")), (Some(50), json!(4)), (None, json!(5))];
+            for (at, expected) in &told {
+                assert_eq!(items(&fourth, user, at.map(ago)), *expected, "{store}, {user}, {at:?}");
+            }
+        }
+        fourth.stop();
     }
 }
 
@@ -188,6 +200,33 @@ fn rows_of_a_written_view_expire_and_come_back() {
     }
 }
 
+/// How long entities last is remembered: what a shorter time has forgotten is told of by no longer one, and what is new is told as if there had been no other.
+#[test]
+fn what_a_shorter_time_has_forgotten_is_outside_history_after_it_is_longer() {
+    let (server, folder) = (RedisServer::start(), TempDir::new().unwrap());
+    let store = &stores(&server)[2];
+    let first = start(&folder, store, "expire_secs = 1");
+    let at = Timestamp::now().0;
+    write(&first, &[(50, at, 1)]);
+    wait_for("the row to be forgotten", || (items(&first, 50, None) == json!("not_found")).then_some(()));
+    let forgotten = Timestamp::now().0;
+    first.stop();
+    for options in ["expire_secs = 1000\nhistory_secs = 3600", "history_secs = 3600"] {
+        let host = start(&folder, store, options);
+        for user in [50, 51] {
+            assert_eq!(items(&host, user, Some(at)), json!("outside_history"), "{options}");
+        }
+        let after = Timestamp::now().0;
+        write(&host, &[(52, forgotten, 1), (52, after, 2)]);
+        assert_eq!(
+            (items(&host, 52, Some(forgotten)), items(&host, 52, Some(Timestamp::now().0))),
+            (json!("outside_history"), json!(2)),
+            "{options}"
+        );
+        host.stop();
+    }
+}
+
 /// Of one entity no more is kept than there is room for: its history becomes shorter, and says so.
 #[test]
 fn an_entity_that_is_written_again_and_again_keeps_what_there_is_room_for() {
@@ -204,10 +243,12 @@ fn an_entity_that_is_written_again_and_again_keeps_what_there_is_room_for() {
     assert_eq!((items(&host, 40, Some(now - SECOND)), items(&host, 40, Some(now - 2 * SECOND))), (json!(9), json!(8)));
     // Rows of the future have no history that could become shorter.
     let future: Vec<i64> = (1..=5).map(|turn| now + turn * 3_600 * SECOND).collect();
-    let answers: Vec<u16> = future
-        .iter()
-        .map(|at| host.send("POST", "/push", Some(pushed(&[(41, *at, 1)], &long).to_string().as_bytes())).unwrap().status)
-        .collect();
+    let send = |rows: &[(i64, i64, i64)]| host.send("POST", "/push", Some(pushed(rows, &long).to_string().as_bytes())).unwrap();
+    let answers: Vec<u16> = future.iter().map(|at| send(&[(41, *at, 1)]).status).collect();
     assert_eq!(answers, [200, 200, 200, 200, 400]);
+    let answer = send(&[(42, now, 1), (42, now + 100_000 * SECOND, 2)]);
+    let said = String::from_utf8(answer.body).unwrap();
+    assert!(answer.status == 400 && said.contains("row 1") && said.contains("a day ahead"), "{said}");
+    assert_eq!(items(&host, 42, None), json!("not_found"), "nothing of it");
     host.stop();
 }

@@ -24,6 +24,7 @@ use crate::model::feast::{self, FeastKey};
 use crate::model::{
     EntryId, FeastType, FeatureRow, Field, Header, Kind, OwnedValue, RowRef, Scalar, Schema, SchemaId, Timestamp, Version, split_tag,
 };
+use crate::resp::Commands;
 pub(super) use merge::push_rows;
 use reading::Crowded;
 
@@ -229,7 +230,7 @@ pub(super) fn check(schema: &Schema) -> Result<(), Error> {
 }
 
 /// The one with the greater version. Of equal ones the first, which may have more than a row.
-fn newer(packed: Option<Bytes>, in_hash: Option<Bytes>) -> Option<Bytes> {
+pub(super) fn newer(packed: Option<Bytes>, in_hash: Option<Bytes>) -> Option<Bytes> {
     let version = |row: &Option<Bytes>| Header::read(row.as_deref()?).ok().map(|header| header.version);
     if version(&in_hash) > version(&packed) { in_hash } else { packed }
 }
@@ -244,6 +245,20 @@ impl Shared {
         let mut known = self.laid.known.write().unwrap_or_else(PoisonError::into_inner);
         known.learn(layout, &self.laid.prefix, &all);
         Ok(known.by_id.get(&id).unwrap_or(in_force).clone())
+    }
+
+    /// The hash where the row of this key stands or may have stood, if there is one.
+    pub(super) fn hash_of(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.laid.view(key)?.laid.key(&self.options.feast.as_ref()?.project, key)
+    }
+
+    /// Takes a row out of its hash whose entity is put elsewhere: it would come back when that expires.
+    pub(super) fn push_leaving(&self, commands: &mut Commands, key: &[u8]) {
+        let Some((hash, view)) = self.hash_of(key).zip(self.laid.view(key)) else { return };
+        commands.begin(view.laid.fields.len() + 4).arg(b"HDEL").arg(&hash);
+        for name in view.laid.names() {
+            commands.arg(name);
+        }
     }
 
     /// The schema and the hash of a row that is laid out for Feast.

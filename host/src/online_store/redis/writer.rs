@@ -197,6 +197,9 @@ impl RedisWriter {
             feast::push_rows(commands, layout, &laid);
         }
         push_puts(commands, keys.rows.as_bytes(), commit);
+        for put in commit.puts.iter().filter(|put| put.version().is_some()) {
+            shared.push_leaving(commands, &put.key);
+        }
         let highs: Vec<(&[u8], [u8; 24])> = if lease.is_some() && !(commit.rows.is_empty() && commit.puts.is_empty()) {
             newest.iter().map(|(view, newest)| (view.as_slice(), newest.high_water().to_bytes())).collect()
         } else {

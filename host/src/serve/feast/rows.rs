@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Bytes;
 use serde_json::value::RawValue;
 
 use super::Written;
@@ -18,7 +20,7 @@ use crate::model::{
     Commit, ENTITY_BYTES_MAX, EntryId, Epoch, FeastType, FeatureRow, OwnedValue, Partition, Put, Puts, Rows, Scalar, SchemaId, Timestamp,
     Version, parse,
 };
-use crate::online_store::{Error, OnlineStore, Writer, Writers};
+use crate::online_store::{Error, Writer, Writers};
 use crate::serve::Shared;
 use crate::serve::error::ApiError;
 use crate::serve::join_keys::{Given, key};
@@ -28,7 +30,15 @@ use crate::window::{Entity, Plan, Shape};
 const CLIENTS_TIMESTAMP_FIELD: &str = "event_timestamp";
 
 /// Times that a commit is made anew because another host writes to the same entities.
-const TURNS_MAX: usize = 32;
+const TURNS_MAX: u64 = 32;
+
+/// Entities that are read at once, and how much one request may have read and put back.
+const READ_KEYS_MAX: usize = 256;
+const READ_BYTES_MAX: usize = 64 << 20;
+/// Bytes of entities after which others get their turn.
+const TURN_BYTES: usize = 1 << 20;
+/// How far ahead of the clock a row may be where its view keeps history: nothing of the future can be given up when there is no more room.
+const AHEAD_MICROS: i64 = 86_400_000_000;
 
 /// One row, not yet packed.
 pub(super) struct Row<'b> {
@@ -63,6 +73,13 @@ pub(super) fn read<'b>(target: &Written, frame: &Columns<'b>, rows: usize) -> Re
             let time = shown(time.map_or("", RawValue::get));
             FeastError::plain(format!("row {row}: '{}' is {time}; expected a time, RFC 3339 or without an offset", target.timestamp_field))
         })?;
+        if target.kept.is_some() && event_time.0 > Timestamp::now().0.saturating_add(AHEAD_MICROS) {
+            let time = shown(time.map_or("", RawValue::get));
+            let field = &target.timestamp_field;
+            return Err(FeastError::plain(format!(
+                "row {row}: '{field}' is {time}; a view that keeps history takes rows of a day ahead at most"
+            )));
+        }
         let mut bytes = 0;
         let mut values = Vec::with_capacity(features.len());
         for (field, feast_type, column) in &features {
@@ -148,19 +165,31 @@ impl RowWriter {
         let (mut open, state) = (self.open.lock().await, &shared.state);
         let mut writer = match open.writer.take() {
             Some(writer) => writer,
-            None => writer_of(&*state.store).await.map_err(ApiError::from)?,
+            None => state.store.writer(&written_rows(), &Writers::Competing).await.map_err(ApiError::from)?,
         };
         let mut turns = 0;
         let (mut commit, counts) = loop {
-            let (mut commit, counts) = made(shared, targets, frames, &mut *writer, &mut open.last).await?;
+            let made = made(shared, targets, frames, &mut *writer, &mut open.last).await;
+            let (mut commit, counts) = match made {
+                Ok(made) => made,
+                Err(error) => {
+                    open.writer = Some(writer);
+                    return Err(error);
+                }
+            };
             commit.number = writer.place().commits + 1;
             match writer.commit(&commit).await {
+                Ok(()) => break (commit, counts),
                 // Another host has written to the same entities.
-                Err(Error::Outdated { .. }) if turns < TURNS_MAX => turns += 1,
-                committed => {
-                    committed.map_err(ApiError::from)?;
-                    break (commit, counts);
+                Err(Error::Outdated { .. }) if turns < TURNS_MAX => {
+                    turns += 1;
+                    tokio::time::sleep(Duration::from_millis(turns)).await;
                 }
+                Err(Error::Outdated { .. }) => {
+                    open.writer = Some(writer);
+                    return Err(ApiError::unavailable("other hosts write to the same entities all the time; try again").into());
+                }
+                Err(error) => return Err(ApiError::from(error).into()),
             }
         };
         open.writer = Some(writer);
@@ -196,14 +225,13 @@ async fn made<'t>(
         };
         counts.push((target.view.name.as_str(), many));
     }
-    keep(shared, &entities, now, writer, &mut commit.puts).await?;
+    keep(shared, &entities, writer, &mut commit.puts).await?;
     Ok((commit, counts))
 }
 
-async fn writer_of(store: &dyn OnlineStore) -> Result<Box<dyn Writer>, Error> {
-    // Where this writer's commits are counted, beside those of streams; the blank in its name is in no stream's.
-    let partition = Partition { stream: "rows sent".into(), group: "feast".into(), index: 0, tag: String::new() };
-    store.writer(&partition, &Writers::Competing).await
+/// Where commits of rows that are sent are counted, beside those of streams; the blank in its name is in no stream's.
+pub fn written_rows() -> Partition {
+    Partition { stream: "rows sent".into(), group: "feast".into(), index: 0, tag: String::new() }
 }
 
 /// Of each entity the newest row: by event time, then the later in the request. How many there are.
@@ -250,38 +278,49 @@ fn by_entity<'r, 'b>(
 }
 
 /// Adds rows to what is stored of their entities.
-async fn keep(
-    shared: &Shared,
-    entities: &Entities<'_, '_>,
-    now: Timestamp,
-    writer: &mut dyn Writer,
-    puts: &mut Puts,
-) -> Result<(), FeastError> {
+async fn keep(shared: &Shared, entities: &Entities<'_, '_>, writer: &mut dyn Writer, puts: &mut Puts) -> Result<(), FeastError> {
     if entities.is_empty() {
         return Ok(());
     }
     let keys: Vec<Vec<u8>> = entities.keys().map(|key| key.to_vec()).collect();
-    let stored = writer.read(&keys).await.map_err(ApiError::from)?;
-    for ((key, of_entity), stored) in keys.into_iter().zip(entities.values()).zip(stored) {
+    let (mut all, mut bytes) = (Vec::with_capacity(keys.len()), 0);
+    for keys in keys.chunks(READ_KEYS_MAX) {
+        let read = writer.read(keys).await.map_err(ApiError::from)?;
+        bytes += read.iter().flatten().map(Bytes::len).sum::<usize>();
+        if bytes > READ_BYTES_MAX {
+            let message = format!("the entities of these rows keep more than {READ_BYTES_MAX} bytes; send fewer rows at once");
+            return Err(ApiError::too_large(message).into());
+        }
+        all.extend(read);
+    }
+    // What has expired since it was read must not be taken for what had expired by then.
+    let (now, mut since_turn) = (Timestamp::now(), 0);
+    for ((key, of_entity), stored) in keys.into_iter().zip(entities.values()).zip(all) {
         let OfEntity { target, plan, rows } = of_entity;
         let stored = stored.map(FeatureRow::new).transpose().map_err(corrupt)?;
+        let (is_entity, mut is_other) = (stored.as_ref().is_some_and(FeatureRow::is_entity), false);
         let mut entity = match stored {
             Some(stored) => {
                 let id = stored.header.schema;
+                is_other = id != target.schema;
                 let of = if id == target.schema { None } else { Some(shared.schema(id).await?) };
                 let to = Shape { outputs: &target.view.features, plan };
                 Entity::of_stored(&stored, of.as_ref().map(|of| of.shape()), to).map_err(corrupt)?
             }
-            None => match target.forgets.before(target.lasting, now) {
-                Some(before) => Entity::forgotten(plan, before),
-                None => Entity::new(plan),
-            },
+            None => Entity::new(plan),
         };
-        for (version, row) in rows {
+        let unseen_before = target.forgets.unseen_before.filter(|_| is_other);
+        entity = if is_entity {
+            entity.unseen(plan, unseen_before).map_err(corrupt)?
+        } else {
+            entity.knowing_from(target.forgets.before(target.lasting, now))
+        };
+        let rows = rows.iter().map(|(version, row)| {
             let mut packed = Vec::new();
             row.pack(target.schema, *version, &mut packed);
-            entity.write(plan, *version, packed.into(), now).map_err(corrupt)?;
-        }
+            (*version, packed.into())
+        });
+        entity.write(plan, rows.collect(), now).map_err(corrupt)?;
         if let Some(bytes) = entity.make_room(plan, ENTITY_BYTES_MAX, now).map_err(corrupt)? {
             let view = &target.view.name;
             let message =
@@ -290,6 +329,11 @@ async fn keep(
         }
         let mut value = Vec::new();
         entity.push(plan, &mut value, target.schema).map_err(corrupt)?;
+        since_turn += value.len();
+        if since_turn > TURN_BYTES {
+            since_turn = 0;
+            tokio::task::yield_now().await;
+        }
         let newest = entity.newest().map_or(now, Version::came);
         puts.push(Put { key, value: Some(value.into()), expires_at: target.lasting.map(|lasting| lasting.expires_at(newest, now)) });
     }

@@ -201,7 +201,6 @@ mod tests {
             kept: Kept::default(),
             state_version: None,
             partitioning: None,
-            expire_secs: None,
         };
         Laid::new(&FeastLayout::default(), "gristmill", SchemaId(1), &schema)
     }

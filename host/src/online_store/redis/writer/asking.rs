@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::feast::newer;
 use super::super::{Error, RedisStore};
 use super::{COMMIT_TIMEOUT, RedisWriter};
 use crate::model::{EntryId, Place};
@@ -34,28 +35,39 @@ impl RedisWriter {
     pub(super) async fn read_watched(&mut self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error> {
         let Some(first) = keys.first() else { return Ok(Vec::new()) };
         if self.connection.is_none() {
-            self.connect(None).await?;
+            // Nothing was watched for a commit that is to come.
+            self.found = None;
+            self.open_connection().await?;
         }
+        let hashes: Vec<Vec<u8>> = keys.iter().filter_map(|key| self.shared.hash_of(key)).collect();
         let Some(connection) = self.connection.as_mut() else { return Ok(Vec::new()) };
-        self.found = Some(first.clone());
-        let read = watched(connection, self.keys.rows.as_bytes(), keys).await;
-        let mut values = read.map_err(|error| self.broken(error))?;
-        if self.shared.options.feast.is_some() {
-            // What has never been put may stand in Feast's place.
-            let missing = || keys.iter().zip(&values).filter(|(_, value)| value.is_none()).map(|(key, _)| key.clone());
-            let laid = RedisStore { shared: Arc::clone(&self.shared) }.read(&missing().collect::<Vec<_>>()).await?;
-            values.iter_mut().filter(|value| value.is_none()).zip(laid).for_each(|(value, laid)| *value = laid);
+        self.found.get_or_insert_with(|| first.clone());
+        let read = watched(connection, self.keys.rows.as_bytes(), keys, &hashes).await;
+        let values = read.map_err(|error| self.broken(error))?;
+        if hashes.is_empty() {
+            return Ok(values);
         }
-        Ok(values)
+        // A newer row may stand in Feast's place.
+        let laid = RedisStore { shared: Arc::clone(&self.shared) }.read(keys).await?;
+        Ok(values.into_iter().zip(laid).map(|(value, laid)| newer(value, laid)).collect())
     }
 }
 
-async fn watched(connection: &mut Connection, prefix: &[u8], keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, resp::Error> {
+/// Watches rows and hashes; what the rows are.
+async fn watched(
+    connection: &mut Connection,
+    prefix: &[u8],
+    keys: &[Vec<u8>],
+    hashes: &[Vec<u8>],
+) -> Result<Vec<Option<Bytes>>, resp::Error> {
     let mut commands = Commands::default();
-    for name in [&b"WATCH"[..], b"MGET"] {
-        commands.begin(1 + keys.len()).arg(name);
+    for (name, hashes) in [(&b"WATCH"[..], hashes), (b"MGET", &[])] {
+        commands.begin(1 + keys.len() + hashes.len()).arg(name);
         for key in keys {
             commands.arg_joined(prefix, key);
+        }
+        for hash in hashes {
+            commands.arg(hash);
         }
     }
     connection.send(&commands).await?;
