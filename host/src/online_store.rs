@@ -18,7 +18,8 @@ use crate::model::{Commit, DeadLetter, DeadLetterId, DeadLetterQuery, Dispositio
 /// A store of feature rows.
 #[async_trait]
 pub trait OnlineStore: Send + Sync {
-    /// The newest packed row under each key, in the order of `keys`, `None` where there is none or it has expired. One round trip.
+    /// The newest packed row under each key, in the order of `keys`, `None` where there is none or it has expired. One round trip. Rows may be parts of one piece of memory, so
+    /// whoever keeps one for long keeps a copy; those of a store that notes changes stand alone, and in its own memory.
     async fn read(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Bytes>>, Error>;
 
     /// The same of a partition of which the caller holds the lease, for a commit that is to follow on `place`: fails with [`Error::Astray`] where whoever answers is not

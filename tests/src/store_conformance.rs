@@ -546,6 +546,7 @@ fn schema(view: &str) -> Schema {
         kept: Default::default(),
         state_version: None,
         partitioning: None,
+        keeps_since: None,
     }
 }
 

@@ -145,6 +145,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         kept: kept.clone(),
         state_version: None,
         partitioning: None,
+        keeps_since: None,
     };
     let schema = store.intern(&schema).await.unwrap();
     let known = store.schemas().await.unwrap().into_iter().map(|(id, _)| id).collect();

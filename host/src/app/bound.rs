@@ -100,15 +100,6 @@ impl Core {
     ) -> anyhow::Result<Binding> {
         let (view, stream) = view_of(name, &transform, options, &self.config)?;
         self.check_partitioning(&view).await?;
-        let schema = Schema {
-            view: view.name.clone(),
-            component: view.component,
-            entity: view.entity.clone(),
-            features: view.features.clone(),
-            kept: view.kept.clone(),
-            state_version: transform.world().is_stateful().then(|| view.version.clone()),
-            partitioning: view.partitioning.clone(),
-        };
         let others = self.check_states(&view, &transform, may_go_back).await?;
         if (transform.world().is_stateful() || !view.kept.is_nothing()) && self.is_competing(&stream) {
             bail!(
@@ -125,6 +116,16 @@ impl Core {
             None if others.schemas.is_empty() => Forgets::beginning(now),
             // The store has rows of it that were made before this book of versions.
             None => Forgets::default(),
+        };
+        let schema = Schema {
+            view: view.name.clone(),
+            component: view.component,
+            entity: view.entity.clone(),
+            features: view.features.clone(),
+            kept: view.kept.clone(),
+            state_version: transform.world().is_stateful().then(|| view.version.clone()),
+            partitioning: view.partitioning.clone(),
+            keeps_since: forgets.unseen_before,
         };
         let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
         let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();

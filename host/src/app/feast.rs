@@ -43,6 +43,7 @@ pub(super) async fn written(config: &Config, store: &dyn OnlineStore) -> anyhow:
             kept: view.kept.clone(),
             state_version: None,
             partitioning: None,
+            keeps_since: forgets.unseen_before,
         };
         let schema = store.intern(&schema).await.with_context(|| format!("cannot register views.{name} with the online store"))?;
         let written = Written {

@@ -80,6 +80,9 @@ pub struct Schema {
     /// How its stream was partitioned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitioning: Option<Partitioning>,
+    /// When the view began to keep more than rows, if there was a time when it did not: what is stored under another moment does not know of late events of that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps_since: Option<Timestamp>,
 }
 
 /// What a view keeps of its entities beside the newest row.

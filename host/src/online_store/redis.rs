@@ -341,8 +341,7 @@ impl RedisStore {
         let commits = if place.is_some() { replies.bulk()? } else { None };
         let commits = commits.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         let many = if keys.is_empty() { 0 } else { replies.array()?.unwrap_or(0) };
-        // Rows are kept, and none is to keep the others of its answer.
-        let rows = (0..many).map(|_| Ok(replies.bulk()?.map(Bytes::copy_from_slice))).collect::<Result<_, resp::Error>>()?;
+        let rows = (0..many).map(|_| Ok(replies.bulk()?.map(|row| answer.slice_ref(row)))).collect::<Result<_, resp::Error>>()?;
         Ok((commits, rows))
     }
 

@@ -257,6 +257,13 @@ fn entity(
     let old = if row.header.schema == binding.schema { None } else { Some(stored.schema(row.header.schema)?) };
     let from = old.as_ref().map(|old| Shape { outputs: &old.outputs, plan: &old.plan });
     let entity = Entity::of_stored(&row, from, Shape { outputs: &binding.view.features, plan }).map_err(corrupt)?;
-    let unseen_before = binding.forgets.load().unseen_before.filter(|_| from.is_some());
-    if row.is_entity() { entity.unseen(plan, unseen_before).map_err(corrupt) } else { Ok(entity.knowing_from(forgotten_before)) }
+    let unseen_before = binding.forgets.load().unseen_before;
+    let unseen_before = unseen_before.filter(|_| old.as_ref().is_some_and(|old| old.keeps_since != unseen_before));
+    if row.is_entity() {
+        entity.unseen(plan, unseen_before, Timestamp::now()).map_err(corrupt)
+    } else {
+        // Another row of its moment may have come before this one.
+        let came = binding.lasting.map(|_| row.header.version.came().min(Timestamp::now()));
+        Ok(entity.knowing_from(forgotten_before.max(came)))
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-use crate::model::{Field, Partition, Place, Puts, Schema, SchemaId};
+use crate::model::{Field, Partition, Place, Puts, Schema, SchemaId, Timestamp};
 use crate::online_store::{Error, OnlineStore};
 use crate::window::Plan;
 
@@ -17,6 +17,7 @@ const READ_KEYS_MAX: usize = 1_000;
 pub(super) struct OldSchema {
     pub(super) outputs: Vec<Field>,
     pub(super) plan: Plan,
+    pub(super) keeps_since: Option<Timestamp>,
 }
 
 /// The store as the work on a batch sees it.
@@ -76,9 +77,9 @@ impl Stored {
         }
         let all = self.runtime.block_on(self.store.schemas())?;
         let mut schemas = self.schemas.lock().unwrap_or_else(PoisonError::into_inner);
-        for (id, Schema { features, kept, .. }) in all {
+        for (id, Schema { features, kept, keeps_since, .. }) in all {
             let plan = Plan::new(&features, &kept);
-            schemas.insert(id, Arc::new(OldSchema { outputs: features, plan }));
+            schemas.insert(id, Arc::new(OldSchema { outputs: features, plan, keeps_since }));
         }
         known(&schemas).ok_or_else(|| Error::Corrupt(format!("a stored entity names schema {}, which the store does not have", id.0)))
     }

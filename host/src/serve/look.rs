@@ -22,6 +22,12 @@ impl At {
         moment
     }
 
+    /// What time it is.
+    fn clock(self) -> Timestamp {
+        let (At::Now(now) | At::Past(_, now)) = self;
+        now
+    }
+
     pub(super) fn is_now(self) -> bool {
         matches!(self, At::Now(_))
     }
@@ -130,8 +136,8 @@ impl PlannedView {
         Looked { windows: self.windows_of_nothing(), ..Looked::default() }
     }
 
-    /// Whether a row that first came at this moment is shown; `None` where a newer one may have been there that is forgotten. Rows alone are, for as long as they are there.
-    fn shows(&self, row: &FeatureRow, came: Timestamp, at: At) -> Option<bool> {
+    /// Whether a row is shown of whose moment rows came then; `None` where that cannot be known. Rows alone are, for as long as they are there.
+    fn shows(&self, row: &FeatureRow, came: &[Timestamp], at: At) -> Option<bool> {
         match at {
             At::Now(now) => Some(self.end(row).is_none_or(|end| now < end)),
             At::Past(..) if self.view.kept.is_nothing() => Some(true),
@@ -161,8 +167,11 @@ impl PlannedView {
             return Looked::outside_history();
         }
         let version = row.header.version;
-        match self.shows(&row, version.came(), at) {
+        // Another one of its moment may have come before, and is not there any more.
+        let may_have_come = matches!(at, At::Past(moment, _) if moment < version.came());
+        match self.shows(&row, &[version.came()], at) {
             Some(true) => {}
+            Some(false) if may_have_come => return Looked::outside_history(),
             Some(false) => return Looked { windows: self.windows_of_nothing(), ..Looked::default() },
             None => return Looked::outside_history(),
         }
@@ -176,8 +185,8 @@ impl PlannedView {
         let is_other = of.schema.features != self.view.features || of.schema.kept != self.view.kept;
         let to = Shape { outputs: &self.view.features, plan: &self.kept };
         let entity = Entity::of_stored(stored, is_other.then(|| of.shape()), to);
-        let unseen_before = self.forgets.unseen_before.filter(|_| is_other);
-        let entity = entity.and_then(|entity| entity.unseen(&self.kept, unseen_before));
+        let unseen_before = self.forgets.unseen_before.filter(|moment| of.schema.keeps_since != Some(*moment));
+        let entity = entity.and_then(|entity| entity.unseen(&self.kept, unseen_before, at.clock()));
         let entity = entity.map_err(|error| ApiError::internal(&error.to_string()))?;
         let moment = match at {
             // As of a row that has nothing beside it.
@@ -199,7 +208,7 @@ impl PlannedView {
         let row = row.map(FeatureRow::new).transpose();
         let row = row.map_err(|error| ApiError::internal(&error.to_string()))?;
         // It is stored for longer than it is shown, for the moments when it was.
-        let is_shown = row.as_ref().map(|row| self.shows(row, entity.came(row.header.version.event_time), at));
+        let is_shown = row.as_ref().map(|row| self.shows(row, &entity.came(row.header.version.event_time), at));
         let row = match is_shown {
             Some(None) => return Ok((Looked::outside_history(), None)),
             Some(Some(true)) => row,

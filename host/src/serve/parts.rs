@@ -98,8 +98,11 @@ impl Parts {
         self.told(table, place)
     }
 
-    /// Keeps this room until all has gone.
+    /// Keeps this room until all has gone, and tables only if something in them is sent.
     pub(super) fn keep(mut self, room: Option<OwnedSemaphorePermit>) -> Sent {
+        if !self.parts.iter().any(|part| matches!(part, Part::Told(..))) {
+            self.tables.clear();
+        }
         self.room = room;
         Sent::Parts(Some(self).filter(|parts| parts.remaining > 0))
     }

@@ -170,7 +170,7 @@ impl Pieces {
         if let Some(piece) = self.cache.get(&Sought(run, row_key)).filter(|piece| piece.row == *row.packed()) {
             return Ok(piece);
         }
-        let piece = Arc::new(Piece { row: row.packed().clone(), ..write()? });
+        let piece = Arc::new(Piece { row: Bytes::copy_from_slice(row.packed()), ..write()? });
         self.cache.insert(Name::new(run, row_key), Arc::clone(&piece));
         Ok(piece)
     }

@@ -84,10 +84,10 @@ impl Entity {
         }
     }
 
-    /// The same where events may have come before this moment that it does not know of: none of them was newer than its newest.
-    pub fn unseen(mut self, plan: &Plan, before: Option<Timestamp>) -> Result<Entity, EntityError> {
+    /// The same where events may have come before this moment, and until now, that it does not know of: none of them was newer than its newest.
+    pub fn unseen(mut self, plan: &Plan, before: Option<Timestamp>, now: Timestamp) -> Result<Entity, EntityError> {
         let Some(before) = before else { return Ok(self) };
-        let known_from = self.newest.map_or(i64::MIN, |newest| newest.event_time.0).max(before.0);
+        let known_from = self.newest.map_or(i64::MIN, |newest| newest.event_time.0).max(before.min(now).0);
         if known_from > self.kept_from {
             self.keep_from(plan, known_from).ok_or(EntityError)?;
         }

@@ -122,14 +122,15 @@ impl Forgets {
         own.max(others.map(|before| before.min(now)))
     }
 
-    /// Whether a row of an event of this moment that came at that one is shown as of a moment that has passed; `None` where a newer one may have been there that is forgotten.
-    /// If it came later, it is taken to have come when it happened.
-    pub fn shows(self, lasting: Option<Lasting>, (event_time, came): (Timestamp, Timestamp), at: Timestamp) -> Option<bool> {
-        let came = if came <= at { came } else { event_time };
-        let is_within = |shown: i64| at.0 < came.0.saturating_add(shown);
+    /// Whether a row of an event of this moment is shown as of one that has passed, of which there were rows that came at these moments; `None` where that cannot be known: a newer
+    /// one may have been there that is forgotten, or one between them. If all came later, it is taken to have come when it happened.
+    pub fn shows(self, lasting: Option<Lasting>, (event_time, came): (Timestamp, &[Timestamp]), at: Timestamp) -> Option<bool> {
+        let last = came.iter().filter(|came| **came <= at).max();
+        let is_within = |shown: i64| at.0 < last.unwrap_or(&event_time).0.saturating_add(shown);
         let is_shown = lasting.is_none_or(|lasting| is_within(lasting.shown));
-        let is_sure = self.forgotten_before.is_none_or(|before| at >= before) || is_within(self.shown_least.unwrap_or(0));
-        (is_sure || !is_shown).then_some(is_shown)
+        let is_between = last.is_some() && came.iter().any(|came| *came > at);
+        let is_forgotten = self.forgotten_before.is_some_and(|before| at < before) && !is_within(self.shown_least.unwrap_or(0));
+        if is_shown { (!is_forgotten).then_some(true) } else { (!is_between).then_some(false) }
     }
 }
 

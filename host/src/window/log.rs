@@ -124,14 +124,12 @@ impl Log {
         Some(())
     }
 
-    /// When the first of this moment came.
-    pub(super) fn first_came(&self, time: Timestamp) -> Option<Timestamp> {
-        let mut came = None;
-        // The others are of no use where what is stored is cut short.
+    /// When those of this moment came.
+    pub(super) fn came(&self, time: Timestamp) -> Vec<Timestamp> {
+        let mut came = Vec::new();
+        // No more of them is there where what is stored is cut short.
         let _ = self.each(|version, _| {
-            if version.event_time == time {
-                came = Some(came.map_or(version.came(), |came: Timestamp| came.min(version.came())));
-            }
+            came.extend((version.event_time == time).then(|| version.came()));
             (version.event_time <= time).then_some(())
         });
         came
@@ -167,24 +165,32 @@ impl Log {
         Some(taken)
     }
 
-    /// Forgets those up to this moment but for the newest of them.
+    /// Forgets those up to this moment but for the newest of them, and those of its moment.
     pub(super) fn keep_from(&mut self, time: i64) -> Option<()> {
-        let is_past = |version: Version| version.event_time.0 <= time;
+        let is_past = |version: &Version| version.event_time.0 <= time;
         while self.stored_many > 0 {
             let mut reader = Reader(&self.stored);
-            reader.run()?;
-            let used = self.stored.len() - reader.0.len();
-            let next =
-                if self.stored_many > 1 { Some(self.version(reader.run()?)?) } else { self.rest.first().map(|(version, _)| *version) };
-            if !next.is_some_and(is_past) {
+            let first = self.version(reader.run()?)?;
+            let (mut many, mut used, mut next) = (1, self.stored.len() - reader.0.len(), None);
+            while next.is_none() && many < self.stored_many {
+                let version = self.version(reader.run()?)?;
+                if version.event_time > first.event_time {
+                    next = Some(version);
+                } else {
+                    (many, used) = (many + 1, self.stored.len() - reader.0.len());
+                }
+            }
+            let in_rest = || self.rest.iter().map(|(version, _)| *version).find(|version| version.event_time > first.event_time);
+            if !next.or_else(in_rest).as_ref().is_some_and(is_past) {
                 return Some(());
             }
             drop(self.stored.split_to(used));
-            self.stored_many -= 1;
+            self.stored_many -= many;
         }
-        if self.rest.len() > 1 {
-            let past = self.rest.partition_point(|(version, _)| is_past(*version));
-            self.rest.drain(..past.saturating_sub(1));
+        let past = self.rest.partition_point(|(version, _)| is_past(version));
+        if let Some((newest, _)) = past.checked_sub(1).and_then(|at| self.rest.get(at)) {
+            let newest = newest.event_time;
+            self.rest.drain(..self.rest.partition_point(|(version, _)| version.event_time < newest));
         }
         Some(())
     }

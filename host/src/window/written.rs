@@ -36,8 +36,8 @@ impl Entity {
         self.advance(plan, now).and_then(|()| self.rows.keep_from(self.kept_from)).ok_or(EntityError)
     }
 
-    /// When the first row of an event of this moment came.
-    pub fn came(&self, event_time: Timestamp) -> Timestamp {
-        self.rows.first_came(event_time).unwrap_or(event_time)
+    /// When the rows of events of this moment came that are kept.
+    pub fn came(&self, event_time: Timestamp) -> Vec<Timestamp> {
+        self.rows.came(event_time)
     }
 }

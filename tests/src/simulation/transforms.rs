@@ -113,6 +113,7 @@ fn bind(name: &str, transform: Transform, kept: Kept, schemas: &mut Vec<Schema>,
         kept: kept.clone(),
         state_version: transform.world().is_stateful().then(|| spec.version.clone()),
         partitioning: None,
+        keeps_since: None,
     };
     let number = schemas.iter().position(|known| *known == schema).unwrap_or_else(|| {
         schemas.push(schema);

@@ -148,7 +148,8 @@ fn a_view_that_is_written_begins_to_keep_history_with_what_is_there() {
         first.stop();
         let second = start(&folder, store, "history_secs = 3600");
         assert_eq!(items(&second, 20, Some(ago(500))), json!(2), "{store}");
-        write(&second, &[(20, ago(300), 3), (20, ago(700), 0)]);
+        write(&second, &[(20, ago(300), 3), (20, ago(700), 0), (22, ago(600), 7)]);
+        assert_eq!(items(&second, 22, Some(ago(700))), json!("not_found"), "{store}");
         let told = [
             (Some(800), json!("outside_history")),
             (Some(650), json!("outside_history")),
@@ -165,7 +166,7 @@ fn a_view_that_is_written_begins_to_keep_history_with_what_is_there() {
         write(&third, &[(20, ago(100), 4), (20, ago(250), 9)]);
         assert_eq!((items(&third, 20, None), items(&third, 20, Some(ago(50)))), (json!(4), json!(4)), "{store}");
         // Of what was written meanwhile the newest row is known, and nothing of moments before it.
-        write(&third, &[(21, ago(100), 4), (21, ago(250), 9)]);
+        write(&third, &[(21, ago(100), 4), (21, ago(250), 9), (22, ago(900), 8)]);
         third.stop();
         let fourth = start(&folder, store, "history_secs = 3600");
         for user in [20, 21] {
@@ -175,6 +176,10 @@ fn a_view_that_is_written_begins_to_keep_history_with_what_is_there() {
             for (at, expected) in &told {
                 assert_eq!(items(&fourth, user, at.map(ago)), *expected, "{store}, {user}, {at:?}");
             }
+        }
+        // Of one that stayed as it was, because what came was older.
+        for (at, expected) in [(Some(850), json!("outside_history")), (Some(650), json!("outside_history")), (None, json!(7))] {
+            assert_eq!(items(&fourth, 22, at.map(ago)), expected, "{store}, {at:?}");
         }
         fourth.stop();
     }
@@ -205,7 +210,7 @@ fn rows_of_a_written_view_expire_and_come_back() {
 fn what_a_shorter_time_has_forgotten_is_outside_history_after_it_is_longer() {
     let (server, folder) = (RedisServer::start(), TempDir::new().unwrap());
     let store = &stores(&server)[2];
-    let first = start(&folder, store, "expire_secs = 1");
+    let first = start(&folder, store, "expire_secs = 5");
     let at = Timestamp::now().0;
     write(&first, &[(50, at, 1)]);
     wait_for("the row to be forgotten", || (items(&first, 50, None) == json!("not_found")).then_some(()));

@@ -38,6 +38,15 @@ impl Keeping {
 /// What is told: the number of the newest event, and how many were within the last hour.
 type Told = (Option<i64>, i64);
 
+/// What a store has.
+struct Stored {
+    value: Vec<u8>,
+    /// The way that it was stored under, and since when more than rows was kept then.
+    of: usize,
+    keeps_since: Option<Timestamp>,
+    expires_at: Option<i64>,
+}
+
 /// An entity as a store has it that forgets, and all that ever came of it.
 struct World {
     output: Field,
@@ -46,8 +55,7 @@ struct World {
     ways: Vec<Arc<Keeping>>,
     forgets: Forgets,
     now: i64,
-    /// The value, the way that it was stored under, and when it expires.
-    stored: Option<(Vec<u8>, usize, Option<i64>)>,
+    stored: Option<Stored>,
     /// Versions of what counted, and when it was forgotten.
     events: Vec<(Version, Option<i64>)>,
 }
@@ -85,7 +93,7 @@ impl World {
 
     fn pass(&mut self, time: i64) {
         self.now += time;
-        if let Some((_, _, Some(at))) = self.stored
+        if let Some(Stored { expires_at: Some(at), .. }) = self.stored
             && at <= self.now
         {
             self.stored = None;
@@ -99,61 +107,65 @@ impl World {
 
     /// What is stored, as the way in force has it.
     fn entity(&self) -> Option<Entity> {
-        let (stored, of, _) = self.stored.as_ref()?;
-        let row = FeatureRow::new(stored.clone().into()).unwrap();
+        let Stored { value, of, keeps_since, .. } = self.stored.as_ref()?;
+        let row = FeatureRow::new(value.clone().into()).unwrap();
         let outputs = std::slice::from_ref(&self.output);
         let from = (of + 1 < self.ways.len()).then(|| Shape { outputs, plan: &self.ways[*of].plan });
         let way = self.way();
         let entity = Entity::of_stored(&row, from, Shape { outputs, plan: &way.plan }).unwrap();
-        let unseen_before = self.forgets.unseen_before.filter(|_| from.is_some());
+        let unseen_before = self.forgets.unseen_before.filter(|_| *keeps_since != self.forgets.unseen_before);
         Some(if row.is_entity() {
-            entity.unseen(&way.plan, unseen_before).unwrap()
+            entity.unseen(&way.plan, unseen_before, Timestamp(self.now)).unwrap()
         } else {
-            entity.knowing_from(self.before().map(Timestamp))
+            let came = way.lasting.map(|_| row.header.version.came().min(Timestamp(self.now)));
+            entity.knowing_from(self.before().map(Timestamp).max(came))
         })
     }
 
     fn add(&mut self, event_time: i64) {
         let entry_id = EntryId { ms: (self.now / 1_000) as u64, seq: self.events.len() as u64 };
         let version = Version { event_time: Timestamp(event_time), entry_id };
-        let (way, number, now) = (self.way(), self.ways.len() - 1, Timestamp(self.now));
-        let value = Some(Feature::Integer(version.entry_id.seq as i64));
+        let (way, now) = (self.way(), Timestamp(self.now));
+        let (of, keeps_since) = (self.ways.len() - 1, self.forgets.unseen_before);
+        let number = Some(Feature::Integer(version.entry_id.seq as i64));
         let mut packed = Vec::new();
-        FeatureRow::pack(&mut packed, version, SchemaId(1), [value].into_iter());
+        FeatureRow::pack(&mut packed, version, SchemaId(1), [number].into_iter());
         if !way.keeps {
             // Whatever is stored: the newest wins.
             self.events.push((version, None));
-            if self.stored.as_ref().is_none_or(|(stored, ..)| Header::read(stored).unwrap().version < version) {
+            if self.stored.as_ref().is_none_or(|stored| Header::read(&stored.value).unwrap().version < version) {
                 let expires_at = way.lasting.map(|lasting| lasting.expires_at(version.event_time, now).0);
-                self.stored = Some((packed, number, expires_at));
+                self.stored = Some(Stored { value: packed, of, keeps_since, expires_at });
             }
             return;
         }
         let new = || Entity::new(&way.plan).knowing_from(self.before().map(Timestamp));
         let mut entity = self.entity().unwrap_or_else(new);
-        if entity.add(&way.plan, version, (version, Some(packed.into())), now, |_| value).unwrap() == Added::Counted {
+        if entity.add(&way.plan, version, (version, Some(packed.into())), now, |_| number).unwrap() == Added::Counted {
             self.events.push((version, None));
         } else {
             entity.heard_of(version.event_time);
         }
-        let mut stored = Vec::new();
-        entity.push(&way.plan, &mut stored, SchemaId(1)).unwrap();
+        let mut value = Vec::new();
+        entity.push(&way.plan, &mut value, SchemaId(1)).unwrap();
         let newest = entity.newest().expect("the first event always counts").came();
         let expires_at = way.lasting.map(|lasting| lasting.expires_at(newest, now).0);
-        self.stored = Some((stored, number, expires_at));
+        self.stored = Some(Stored { value, of, keeps_since, expires_at });
     }
 
     /// Whether a row is shown as of a moment, or now: not when it is older than is said.
     fn shows(&self, way: &Keeping, row: Version, at: Option<i64>) -> bool {
         let Some(lasting) = way.lasting else { return true };
-        let same_moment = self.events.iter().map(|(version, _)| *version).filter(|version| version.event_time == row.event_time);
-        let came = same_moment.map(Version::came).min().unwrap();
-        let shows = |at| Forgets::default().shows(Some(lasting), (row.event_time, came), Timestamp(at)).unwrap();
+        let there = self.events.iter().filter(|(_, gone)| gone.is_none_or(|gone| at.unwrap_or(self.now) < gone));
+        let same_moment = there.map(|(version, _)| *version).filter(|version| version.event_time == row.event_time);
+        let came: Vec<Timestamp> = same_moment.map(Version::came).collect();
+        let last = |at: i64| came.iter().filter(|came| came.0 <= at).max().copied().unwrap_or(row.event_time);
+        let shows = |at| Forgets::default().shows(Some(lasting), (row.event_time, &[last(at)]), Timestamp(at)).unwrap();
         at.map_or_else(|| Timestamp(self.now) < lasting.end(row), shows)
     }
 
-    /// Whether a row is told that first came at this moment; nothing where that cannot be known.
-    fn tells(&self, row: Version, came: Timestamp, at: Option<i64>) -> Option<bool> {
+    /// Whether a row is told of whose moment rows came then; nothing where that cannot be known.
+    fn tells(&self, row: Version, came: &[Timestamp], at: Option<i64>) -> Option<bool> {
         match at {
             _ if !self.way().keeps => Some(true),
             None => Some(self.shows(&self.way(), row, at)),
@@ -164,12 +176,15 @@ impl World {
     /// What is told as of a moment, or now; nothing where it is outside history.
     fn told(&self, at: Option<i64>) -> Option<Told> {
         let absent = || at.is_none_or(|at| self.before().is_none_or(|before| at >= before)).then_some((None, 0));
-        let Some((stored, ..)) = &self.stored else { return absent() };
-        let stored = FeatureRow::new(stored.clone().into()).unwrap();
+        let Some(stored) = &self.stored else { return absent() };
+        let stored = FeatureRow::new(stored.value.clone().into()).unwrap();
         if !stored.is_entity() {
             let version = stored.header.version;
             let is_known = at.is_none_or(|at| version.event_time.0 <= at && self.before().is_none_or(|before| at >= before));
-            let is_shown = if is_known { self.tells(version, version.came(), at)? } else { return None };
+            let is_shown = if is_known { self.tells(version, &[version.came()], at)? } else { return None };
+            if !is_shown && at.is_some_and(|at| at < version.came().0) {
+                return None;
+            }
             return Some((is_shown.then_some(version.entry_id.seq as i64), 0));
         }
         let entity = self.entity().unwrap();
@@ -181,7 +196,7 @@ impl World {
             None => (entity.newest_row(), Timestamp(self.now).max(entity.kept_from())),
         };
         let row = row.map(|row| FeatureRow::new(row).unwrap());
-        let tells = |row: &FeatureRow| self.tells(row.header.version, entity.came(row.header.version.event_time), at);
+        let tells = |row: &FeatureRow| self.tells(row.header.version, &entity.came(row.header.version.event_time), at);
         let is_shown = row.as_ref().map(tells);
         let row = if is_shown.unwrap_or(Some(true))? { row } else { None };
         let mut many = 0;
@@ -232,7 +247,8 @@ fn what_is_told_of_a_moment_is_what_was_told_then_whatever_was_forgotten_since()
             let late = [0, 0, 0, -(AHEAD_SECS as i64) * SECOND, 10 * MINUTE, 2 * HOUR, DAY, 6 * DAY, 30 * DAY][seeded.below(9) as usize];
             if seeded.below(3) > 0 {
                 come_back += u32::from(world.stored.is_none() && !world.events.is_empty());
-                world.add(world.now - late);
+                let again = world.events.get(seeded.below(8) as usize).filter(|_| seeded.below(6) == 0);
+                world.add(again.map_or(world.now - late, |(version, _)| version.event_time.0));
             }
             let near = |seeded: &mut Seeded| match seeded.below(3) {
                 0 => world.now - seeded.below(40 * DAY as u64) as i64,

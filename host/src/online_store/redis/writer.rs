@@ -197,7 +197,8 @@ impl RedisWriter {
             feast::push_rows(commands, layout, &laid);
         }
         push_puts(commands, keys.rows.as_bytes(), commit);
-        for put in commit.puts.iter().filter(|put| put.version().is_some()) {
+        // Who has a lease does not watch what Feast's own clients write.
+        for put in commit.puts.iter().filter(|put| lease.is_none() && put.version().is_some()) {
             shared.push_leaving(commands, &put.key);
         }
         let highs: Vec<(&[u8], [u8; 24])> = if lease.is_some() && !(commit.rows.is_empty() && commit.puts.is_empty()) {

@@ -33,8 +33,9 @@ const CLIENTS_TIMESTAMP_FIELD: &str = "event_timestamp";
 const TURNS_MAX: u64 = 32;
 
 /// Entities that are read at once, and how much one request may have read and put back.
-const READ_KEYS_MAX: usize = 256;
+const READ_KEYS_MAX: usize = READ_BYTES_MAX / ENTITY_BYTES_MAX;
 const READ_BYTES_MAX: usize = 64 << 20;
+const ENTITIES_MAX: usize = 1_000;
 /// Bytes of entities after which others get their turn.
 const TURN_BYTES: usize = 1 << 20;
 /// How far ahead of the clock a row may be where its view keeps history: nothing of the future can be given up when there is no more room.
@@ -169,14 +170,8 @@ impl RowWriter {
         };
         let mut turns = 0;
         let (mut commit, counts) = loop {
-            let made = made(shared, targets, frames, &mut *writer, &mut open.last).await;
-            let (mut commit, counts) = match made {
-                Ok(made) => made,
-                Err(error) => {
-                    open.writer = Some(writer);
-                    return Err(error);
-                }
-            };
+            // A writer that has read is not used again unless it commits.
+            let (mut commit, counts) = made(shared, targets, frames, &mut *writer, &mut open.last).await?;
             commit.number = writer.place().commits + 1;
             match writer.commit(&commit).await {
                 Ok(()) => break (commit, counts),
@@ -282,6 +277,11 @@ async fn keep(shared: &Shared, entities: &Entities<'_, '_>, writer: &mut dyn Wri
     if entities.is_empty() {
         return Ok(());
     }
+    if entities.len() > ENTITIES_MAX {
+        let many = entities.len();
+        let message = format!("{many} entities of views that keep history are sent at once; {ENTITIES_MAX} are allowed: send fewer");
+        return Err(ApiError::too_large(message).into());
+    }
     let keys: Vec<Vec<u8>> = entities.keys().map(|key| key.to_vec()).collect();
     let (mut all, mut bytes) = (Vec::with_capacity(keys.len()), 0);
     for keys in keys.chunks(READ_KEYS_MAX) {
@@ -298,22 +298,25 @@ async fn keep(shared: &Shared, entities: &Entities<'_, '_>, writer: &mut dyn Wri
     for ((key, of_entity), stored) in keys.into_iter().zip(entities.values()).zip(all) {
         let OfEntity { target, plan, rows } = of_entity;
         let stored = stored.map(FeatureRow::new).transpose().map_err(corrupt)?;
-        let (is_entity, mut is_other) = (stored.as_ref().is_some_and(FeatureRow::is_entity), false);
+        let is_entity = stored.as_ref().is_some_and(FeatureRow::is_entity);
+        let (mut unseen_before, mut came) = (None, None);
         let mut entity = match stored {
             Some(stored) => {
                 let id = stored.header.schema;
-                is_other = id != target.schema;
+                came = target.lasting.map(|_| stored.header.version.came().min(now));
                 let of = if id == target.schema { None } else { Some(shared.schema(id).await?) };
+                unseen_before =
+                    target.forgets.unseen_before.filter(|moment| of.as_ref().is_some_and(|of| of.schema.keeps_since != Some(*moment)));
                 let to = Shape { outputs: &target.view.features, plan };
                 Entity::of_stored(&stored, of.as_ref().map(|of| of.shape()), to).map_err(corrupt)?
             }
             None => Entity::new(plan),
         };
-        let unseen_before = target.forgets.unseen_before.filter(|_| is_other);
         entity = if is_entity {
-            entity.unseen(plan, unseen_before).map_err(corrupt)?
+            entity.unseen(plan, unseen_before, now).map_err(corrupt)?
         } else {
-            entity.knowing_from(target.forgets.before(target.lasting, now))
+            // Another row of its moment may have come before one that stands alone.
+            entity.knowing_from(target.forgets.before(target.lasting, now).max(came))
         };
         let rows = rows.iter().map(|(version, row)| {
             let mut packed = Vec::new();

@@ -79,7 +79,9 @@ impl Told {
         notes.iter_mut().zip(keys.iter().skip(1)).for_each(|(note, key)| *note = Note::of(noted, key));
         let mut counts = counts.into_iter();
         let first = counts.next().unwrap_or_default();
-        let made_of = MadeOf { long_name, keys: keys.to_vec(), rows: rows.to_vec(), notes, counts: counts.collect() };
+        let row = |row: &Bytes| if noted.is_some() { row.clone() } else { Bytes::copy_from_slice(row) };
+        let rows = rows.iter().map(|packed| packed.as_ref().map(row)).collect();
+        let made_of = MadeOf { long_name, keys: keys.to_vec(), rows, notes, counts: counts.collect() };
         Told {
             plan,
             until,

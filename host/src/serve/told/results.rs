@@ -20,6 +20,8 @@ const RESULT_BYTES: usize = 512;
 /// Places of the index that are looked at for one name. Beyond that it is as if there was no result: nobody makes look-ups long by his choice of names.
 const PROBES: usize = 16;
 
+/// Results that are renewed for one answer: others wait meanwhile.
+const RENEWED_MAX: usize = 256;
 /// Generations that have gone and that answers still hold. Beyond that nothing is added: who takes his answers slowly must not make the host keep more and more.
 const GONE_MAX: usize = 2;
 
@@ -110,17 +112,15 @@ impl Generation {
         let many = self.many.load(Ordering::Relaxed);
         let chunk = self.chunks.get(many / CHUNK).map(|chunk| chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect()));
         let (Some(slot), Ok(number)) = (chunk.and_then(|chunk| chunk.get(many % CHUNK)), u32::try_from(many)) else { return Err(told) };
-        let bytes = told.weight();
-        let told = slot.0.get_or_init(|| told);
-        self.many.store(many + 1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_same = |word: u64| {
             let known = self.get((word as u32).wrapping_sub(1));
-            word >> 32 == hash >> 32 && known.is_some_and(|known| known.is_same(told))
+            word >> 32 == hash >> 32 && known.is_some_and(|known| known.is_same(&told))
         };
-        if let Some((slot, _)) = self.probe(hash).find(|(_, word)| *word == 0 || is_same(*word)) {
-            slot.store(hash >> 32 << 32 | (u64::from(number) + 1), Ordering::Release);
-        }
+        let Some((place, _)) = self.probe(hash).find(|(_, word)| *word == 0 || is_same(*word)) else { return Err(told) };
+        self.bytes.fetch_add(told.weight(), Ordering::Relaxed);
+        slot.0.get_or_init(|| told);
+        self.many.store(many + 1, Ordering::Relaxed);
+        place.store(hash >> 32 << 32 | (u64::from(number) + 1), Ordering::Release);
         Ok(number)
     }
 }
@@ -161,7 +161,7 @@ impl Results {
     /// Keeps what was found in the older generation for longer.
     pub(super) fn renew(&self, found: &Generations, places: impl Iterator<Item = Place>) {
         let mut gone = None;
-        for told in places.filter(|place| place.is_old).filter_map(|place| found.get(place)) {
+        for told in places.filter(|place| place.is_old).filter_map(|place| found.get(place)).take(RENEWED_MAX) {
             let gone = gone.get_or_insert_with(|| self.gone());
             let hash = hash(told.plan, told.name());
             if self.current.load().young.find(hash, told.plan, told.name()).is_none() && self.add_one(told.again(), gone).is_err() {

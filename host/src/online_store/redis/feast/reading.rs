@@ -201,6 +201,7 @@ mod tests {
             kept: Kept::default(),
             state_version: None,
             partitioning: None,
+            keeps_since: None,
         };
         Laid::new(&FeastLayout::default(), "gristmill", SchemaId(1), &schema)
     }
