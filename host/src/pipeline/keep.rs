@@ -94,7 +94,7 @@ impl Work<'_> {
         let newest = self.newest_of_the_past(rows);
         let (mut kept, mut refused, mut not_packed) = (Kept { entity, has_changed: false }, Vec::new(), 0);
         for event in events(rows) {
-            for row in event.iter().filter(|row| newest.is_some_and(|newest| self.origins.row_version(row.origin) < newest)) {
+            for row in event.iter().filter(|row| !self.is_packed(row, newest)) {
                 not_packed += self.bytes_most(row);
             }
             if !self.add(&mut kept, event, newest, &mut refused)? {
@@ -171,11 +171,16 @@ impl Work<'_> {
         versions().filter(|version| version.event_time.0 <= answered_from).max()
     }
 
+    /// Whether a row may still be kept: rows of one moment are kept together.
+    fn is_packed(&self, row: &RowOf, newest_of_the_past: Option<Version>) -> bool {
+        newest_of_the_past.is_none_or(|newest| newest.event_time <= self.origins.row_version(row.origin).event_time)
+    }
+
     fn add_row(&self, entity: &mut Entity, row: &RowOf, newest_of_the_past: Option<Version>) -> Result<Added, Error> {
         let Some((_, output)) = self.outputs.get(row.output) else { return Ok(Added::Counted) };
         let (version, columns) = (self.origins.version(row.origin), &output.batch.columns);
         let of_row = self.origins.row_version(row.origin);
-        let packed = newest_of_the_past.is_none_or(|newest| newest <= of_row).then(|| {
+        let packed = self.is_packed(row, newest_of_the_past).then(|| {
             let mut packed = Vec::with_capacity(64);
             pack_row(&mut packed, of_row, self.binding.schema, columns, row.row);
             packed.into()

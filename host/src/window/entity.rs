@@ -154,7 +154,7 @@ impl Entity {
     }
 
     /// Adds a row that an event gave, and the values of the columns that the plan names, by their position among the outputs. The row may be of a newer version
-    /// than the event: one of a fold has what came before it in it. Windows count it at `version` all the same. There need be no packed form where a newer row of the
+    /// than the event: one of a fold has what came before it in it. Windows count it at `version` all the same. There need be no packed form where a row of a later moment of the
     /// same batch takes its place at every moment that is answered once that has been added, which must be before the entity is stored. `now` bounds how far an event
     /// out of the future can push what is kept.
     pub fn add<'v>(
