@@ -9,6 +9,9 @@ use tempfile::TempDir;
 
 use crate::host::{signal, wait_for};
 
+/// Times that a node is started, each on other ports, until it finds them free.
+const STARTS_MAX: usize = 5;
+
 /// Nodes that have all slots among them.
 pub struct RedisCluster {
     nodes: Vec<Node>,
@@ -35,9 +38,6 @@ impl RedisCluster {
         let count = 3 * (1 + replicas);
         let nodes: Vec<Node> = (0..count).map(|index| Node::start(folder.path().join(index.to_string()), timeout_ms)).collect();
         let cluster = RedisCluster { nodes, _folder: folder };
-        for index in 0..count {
-            wait_for("a node to answer", || redis::cmd("PING").query::<String>(&mut cluster.try_node(index)?).ok());
-        }
         let addresses = cluster.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let mut create = Command::new("redis-cli");
         create.args(["--cluster", "create"]).args(addresses).args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"]);
@@ -85,12 +85,7 @@ impl RedisCluster {
     }
 
     fn try_node(&self, index: usize) -> Option<redis::Connection> {
-        let node = self.nodes.get(index).filter(|node| node.child.is_some())?;
-        let wait = std::time::Duration::from_secs(2);
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", node.port)).ok()?;
-        let connection = client.get_connection_with_timeout(wait).ok()?;
-        connection.set_read_timeout(Some(wait)).ok()?;
-        Some(connection)
+        self.nodes.get(index)?.connection()
     }
 
     /// The node that has this slot.
@@ -199,14 +194,34 @@ impl Drop for RedisCluster {
 }
 
 impl Node {
+    /// Starts one that answers. A port that was free may be somebody else's by the time that the node wants it: then it ends, and another begins.
     fn start(folder: PathBuf, timeout_ms: u32) -> Node {
         std::fs::create_dir(&folder).expect("a folder for the node");
-        let free = || TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let (port, bus) = (free(), free());
-        let [port, bus] = [port, bus].map(|listener| listener.local_addr().expect("its port").port());
-        let mut node = Node { port, bus, folder, timeout_ms, child: None };
-        node.spawn();
-        node
+        for _ in 0..STARTS_MAX {
+            let free = || TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+            let (port, bus) = (free(), free());
+            let [port, bus] = [port, bus].map(|listener| listener.local_addr().expect("its port").port());
+            let mut node = Node { port, bus, folder: folder.clone(), timeout_ms, child: None };
+            node.spawn();
+            let is_up = wait_for("a node to answer or to end", || {
+                let has_ended = node.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()));
+                let answers = || redis::cmd("PING").query::<String>(&mut node.connection()?).ok().map(|_| true);
+                if has_ended { Some(false) } else { answers() }
+            });
+            if is_up {
+                return node;
+            }
+        }
+        panic!("a node has ended {STARTS_MAX} times: {}", folder.display());
+    }
+
+    fn connection(&self) -> Option<redis::Connection> {
+        self.child.as_ref()?;
+        let wait = std::time::Duration::from_secs(2);
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).ok()?;
+        let connection = client.get_connection_with_timeout(wait).ok()?;
+        connection.set_read_timeout(Some(wait)).ok()?;
+        Some(connection)
     }
 
     fn spawn(&mut self) {

@@ -8,7 +8,7 @@ use gristmill::conformance::guest::Guest;
 use gristmill::decode::Route;
 use gristmill::model::{Aggregate, Aggregation, Value, aggregation};
 use gristmill::model::{
-    DeadLetterId, DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Maker, Partition, Partitioning, Reason, Schema, View, row_key,
+    DeadLetterId, DeadLetterQuery, Entries, EntryId, Format, Kept, KeyPart, Maker, Partition, Partitioning, Reason, View, row_key,
 };
 use gristmill::online_store::memory::MemoryStore;
 use gristmill::online_store::{OnlineStore, Writers};
@@ -137,17 +137,7 @@ async fn bound(engine: &Engine, store: &MemoryStore, telemetry: &Telemetry, gues
         request: Vec::new(),
         uses: Vec::new(),
     };
-    let schema = Schema {
-        view: view.name.clone(),
-        component: view.component,
-        entity: view.entity.clone(),
-        features: view.features.clone(),
-        kept: kept.clone(),
-        state_version: None,
-        partitioning: None,
-        keeps_since: None,
-    };
-    let schema = store.intern(&schema).await.unwrap();
+    let schema = store.intern(&view.schema(None, None)).await.unwrap();
     let known = store.schemas().await.unwrap().into_iter().map(|(id, _)| id).collect();
     let plan = (!kept.is_nothing()).then(|| Arc::new(Plan::new(&transform.spec().outputs, &kept)));
     let maker = Maker { component: transform.digest(), version: transform.spec().version.clone(), options: String::new() };

@@ -14,8 +14,7 @@ use super::transforms::Registry;
 use super::workers::Reading;
 use crate::config::Config;
 use crate::model::{
-    At, Column, Field, Kind, Maker, Packed, Partitioning, Schema, Spec, StoredState, Timestamp, Values, View, ViewName, aggregation,
-    is_stream_name,
+    At, Column, Field, Kind, Maker, Packed, Partitioning, Spec, StoredState, Timestamp, Values, View, ViewName, aggregation, is_stream_name,
 };
 use crate::pipeline::{Binding, OtherStates, Others};
 use crate::serve::Computed;
@@ -117,16 +116,8 @@ impl Core {
             // The store has rows of it that were made before this book of versions.
             None => Forgets::default(),
         };
-        let schema = Schema {
-            view: view.name.clone(),
-            component: view.component,
-            entity: view.entity.clone(),
-            features: view.features.clone(),
-            kept: view.kept.clone(),
-            state_version: transform.world().is_stateful().then(|| view.version.clone()),
-            partitioning: view.partitioning.clone(),
-            keeps_since: forgets.unseen_before,
-        };
+        let state_version = transform.world().is_stateful().then(|| view.version.clone());
+        let schema = view.schema(state_version, forgets.unseen_before);
         let schema = self.store.as_store().intern(&schema).await.context("cannot register the view with the online store")?;
         let inputs = transform.spec().inputs.iter().map(|field| options.inputs.get(&field.name).cloned().unwrap_or_default()).collect();
         let maker = maker(&transform, options);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Core;
 use crate::config::{Config, WrittenView};
-use crate::model::{Commit, Digest, FeastType, Field, Kept, Put, Schema, Timestamp, View};
+use crate::model::{Commit, Digest, FeastType, Field, Kept, Put, Timestamp, View};
 use crate::online_store::redis::FeastLayout;
 use crate::online_store::{Error, OnlineStore, Writers};
 use crate::serve::{FeastOptions, Written, written_rows};
@@ -35,16 +35,7 @@ pub(super) async fn written(config: &Config, store: &dyn OnlineStore) -> anyhow:
         let is_new = !known.iter().any(|(_, schema)| schema.view == *name);
         let forgets = Remembered::forgets(store, &view, lasting, is_new).await;
         let forgets = forgets.with_context(|| format!("cannot write down in the online store how long entities of views.{name} last"))?;
-        let schema = Schema {
-            view: view.name.clone(),
-            component: view.component,
-            entity: view.entity.clone(),
-            features: view.features.clone(),
-            kept: view.kept.clone(),
-            state_version: None,
-            partitioning: None,
-            keeps_since: forgets.unseen_before,
-        };
+        let schema = view.schema(None, forgets.unseen_before);
         let schema = store.intern(&schema).await.with_context(|| format!("cannot register views.{name} with the online store"))?;
         let written = Written {
             view: Arc::new(view),

@@ -157,6 +157,22 @@ pub struct View {
     pub types: BTreeMap<String, FeastType>,
 }
 
+impl View {
+    /// How its rows are to be read: those of a fold that writes states under this version, if it is one, and of a view that began to keep more than rows at this moment.
+    pub fn schema(&self, state_version: Option<String>, keeps_since: Option<Timestamp>) -> Schema {
+        Schema {
+            view: self.name.clone(),
+            component: self.component,
+            entity: self.entity.clone(),
+            features: self.features.clone(),
+            kept: self.kept.clone(),
+            state_version,
+            partitioning: self.partitioning.clone(),
+            keeps_since,
+        }
+    }
+}
+
 /// How many there are of [`Status`].
 pub const STATUSES: usize = 7;
 

@@ -138,11 +138,6 @@ pub(super) struct Bound {
 }
 
 impl Binding {
-    /// An entity of which nothing is stored now may have been there before this moment; `None` where it was not.
-    pub fn forgotten_before(&self, now: Timestamp) -> Option<Timestamp> {
-        self.forgets.load().before(self.lasting, now)
-    }
-
     /// When nothing of an entity can be read any more whose newest event is of this moment; `None` for never.
     pub fn expires_at(&self, newest: Timestamp, now: Timestamp) -> Option<Timestamp> {
         Some(self.lasting?.expires_at(newest, now))

@@ -12,7 +12,7 @@ use super::stored::Stored;
 use crate::model::{Column, FeatureRow, Put, Puts, Reason, Timestamp, Value, Values, Version, pack_row};
 use crate::online_store::Error;
 use crate::transform::Output;
-use crate::window::{Added, Entity, Plan, Shape};
+use crate::window::{Added, Entity, Forgets, Plan, Shape};
 
 /// By key, the earliest moment of events that were refused as too late.
 pub(super) type Late = BTreeMap<Vec<u8>, Timestamp>;
@@ -42,14 +42,15 @@ pub(super) fn keep(
     let work = Work { binding, plan, origins, outputs, now };
     let mut given_up = Vec::new();
     let values = stored.read(&keys)?;
-    let forgotten_before = binding.forgotten_before(Timestamp::now());
+    // What has expired since it was read must not be taken for what had expired by then.
+    let known = (**binding.forgets.load(), Timestamp::now());
     for ((key, rows), value) in keys.iter().zip(&rows).zip(values) {
         let schema =
             value.as_ref().map(|value| FeatureRow::new(value.clone()).map(|row| row.header.schema)).transpose().map_err(corrupt)?;
         if schema.is_some_and(|schema| schema != binding.schema && !binding.others.knows_schema(schema)) {
             return Err(batch::Error::unknown(&binding.view, "rows of another version"));
         }
-        let before = || entity(binding, plan, stored, value.clone(), forgotten_before);
+        let before = || entity(binding, plan, stored, value.as_ref(), known);
         let (mut kept, refused) = match work.all_at_once(before()?, rows)? {
             Some(fits) => fits,
             None => work.what_fits(before()?, rows)?,
@@ -249,26 +250,18 @@ fn corrupt(error: impl std::fmt::Display) -> Error {
     Error::Corrupt(error.to_string())
 }
 
-/// What is stored of an entity, as the schema in force has it.
+/// An entity as the schema in force has it; and when it was read.
 fn entity(
     binding: &Binding,
     plan: &Plan,
     stored: &Stored,
-    value: Option<Bytes>,
-    forgotten_before: Option<Timestamp>,
+    value: Option<&Bytes>,
+    (forgets, read_at): (Forgets, Timestamp),
 ) -> Result<Entity, Error> {
-    let Some(value) = value else { return Ok(Entity::new(plan).knowing_from(forgotten_before)) };
-    let row = FeatureRow::new(value).map_err(corrupt)?;
-    let old = if row.header.schema == binding.schema { None } else { Some(stored.schema(row.header.schema)?) };
-    let from = old.as_ref().map(|old| Shape { outputs: &old.outputs, plan: &old.plan });
-    let entity = Entity::of_stored(&row, from, Shape { outputs: &binding.view.features, plan }).map_err(corrupt)?;
-    let unseen_before = binding.forgets.load().unseen_before;
-    let unseen_before = unseen_before.filter(|_| old.as_ref().is_some_and(|old| old.keeps_since != unseen_before));
-    if row.is_entity() {
-        entity.unseen(plan, unseen_before, Timestamp::now()).map_err(corrupt)
-    } else {
-        // Another row of its moment may have come before this one.
-        let came = binding.lasting.map(|_| row.header.version.came().min(Timestamp::now()));
-        Ok(entity.knowing_from(forgotten_before.max(came)))
-    }
+    let row = value.map(|value| FeatureRow::new(value.clone())).transpose().map_err(corrupt)?;
+    let other = row.as_ref().map(|row| row.header.schema).filter(|schema| *schema != binding.schema);
+    let old = other.map(|schema| stored.schema(schema)).transpose()?;
+    let from = old.as_ref().map(|old| (Shape { outputs: &old.outputs, plan: &old.plan }, old.keeps_since));
+    let to = Shape { outputs: &binding.view.features, plan };
+    forgets.entity(binding.lasting, row.as_ref(), from, to, read_at).map_err(corrupt)
 }

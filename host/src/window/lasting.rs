@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::adapt::Shape;
+use super::entity::{Entity, EntityError};
 use super::plan::Plan;
-use crate::model::{Timestamp, Version};
+use crate::model::{FeatureRow, Timestamp, Version};
 
 /// For how long something is to be read of an entity of which nothing more comes; in microseconds after its newest event, or after that came into the stream where it came later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +68,8 @@ pub struct Forgets {
     /// and none sooner than at this one; `None` where that is not known.
     #[serde(default)]
     pub forgotten_from: Option<Timestamp>,
-    /// Before this moment late events may have come that entities do not know of which were stored under other schemas: a version was in force that kept nothing but rows.
+    /// A version was in force until now that kept nothing but rows, and before this moment late events may have come that entities do not know of which were stored before: those
+    /// whose schema does not name it.
     #[serde(default)]
     pub unseen_before: Option<Timestamp>,
     /// The shortest time for which such a version has shown rows, in microseconds; `None` where that is not known.
@@ -120,6 +123,28 @@ impl Forgets {
         let own = own.map(|lasting| Timestamp(now.0.saturating_sub(lasting.history)));
         let others = self.forgotten_before.filter(|_| self.forgotten_from.is_none_or(|from| now >= from));
         own.max(others.map(|before| before.min(now)))
+    }
+
+    /// An entity as the schema in force has it, to be changed now: of what is stored of it, if anything is; that under another schema, `from`, which says since when its view kept
+    /// more than rows. What may have been known of it and is not is left to be outside history.
+    pub fn entity(
+        self,
+        lasting: Option<Lasting>,
+        stored: Option<&FeatureRow>,
+        from: Option<(Shape<'_>, Option<Timestamp>)>,
+        to: Shape<'_>,
+        now: Timestamp,
+    ) -> Result<Entity, EntityError> {
+        let before = self.before(lasting, now);
+        let Some(stored) = stored else { return Ok(Entity::new(to.plan).knowing_from(before)) };
+        let entity = Entity::of_stored(stored, from.map(|(shape, _)| shape), to)?;
+        if stored.is_entity() {
+            let is_of_before = from.is_some_and(|(_, keeps_since)| keeps_since != self.unseen_before);
+            return entity.unseen(to.plan, self.unseen_before.filter(|_| is_of_before), now);
+        }
+        // Another row of its moment may have come before this one.
+        let came = lasting.map(|_| stored.header.version.came().min(now));
+        Ok(entity.knowing_from(before.max(came)))
     }
 
     /// Whether a row of an event of this moment is shown as of one that has passed, of which there were rows that came at these moments; `None` where that cannot be known: a newer

@@ -105,21 +105,14 @@ impl World {
         self.forgets.before(self.way().lasting, Timestamp(self.now)).map(|before| before.0)
     }
 
-    /// What is stored, as the way in force has it.
-    fn entity(&self) -> Option<Entity> {
-        let Stored { value, of, keeps_since, .. } = self.stored.as_ref()?;
-        let row = FeatureRow::new(value.clone().into()).unwrap();
-        let outputs = std::slice::from_ref(&self.output);
-        let from = (of + 1 < self.ways.len()).then(|| Shape { outputs, plan: &self.ways[*of].plan });
-        let way = self.way();
-        let entity = Entity::of_stored(&row, from, Shape { outputs, plan: &way.plan }).unwrap();
-        let unseen_before = self.forgets.unseen_before.filter(|_| *keeps_since != self.forgets.unseen_before);
-        Some(if row.is_entity() {
-            entity.unseen(&way.plan, unseen_before, Timestamp(self.now)).unwrap()
-        } else {
-            let came = way.lasting.map(|_| row.header.version.came().min(Timestamp(self.now)));
-            entity.knowing_from(self.before().map(Timestamp).max(came))
-        })
+    /// What is stored, as the way in force has it, to be changed.
+    fn entity(&self) -> Entity {
+        let (way, outputs) = (self.way(), std::slice::from_ref(&self.output));
+        let row = self.stored.as_ref().map(|stored| FeatureRow::new(stored.value.clone().into()).unwrap());
+        let of_before = self.stored.as_ref().filter(|stored| stored.of + 1 < self.ways.len());
+        let from = of_before.map(|stored| (Shape { outputs, plan: &self.ways[stored.of].plan }, stored.keeps_since));
+        let to = Shape { outputs, plan: &way.plan };
+        self.forgets.entity(way.lasting, row.as_ref(), from, to, Timestamp(self.now)).unwrap()
     }
 
     fn add(&mut self, event_time: i64) {
@@ -139,8 +132,7 @@ impl World {
             }
             return;
         }
-        let new = || Entity::new(&way.plan).knowing_from(self.before().map(Timestamp));
-        let mut entity = self.entity().unwrap_or_else(new);
+        let mut entity = self.entity();
         if entity.add(&way.plan, version, (version, Some(packed.into())), now, |_| number).unwrap() == Added::Counted {
             self.events.push((version, None));
         } else {
@@ -187,7 +179,7 @@ impl World {
             }
             return Some((is_shown.then_some(version.entry_id.seq as i64), 0));
         }
-        let entity = self.entity().unwrap();
+        let entity = self.entity();
         let (row, moment) = match at {
             Some(at) if !self.way().keeps && self.before().is_some_and(|before| at < before) => return None,
             Some(at) if at < entity.born().0 => return absent(),

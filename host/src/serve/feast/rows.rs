@@ -24,7 +24,7 @@ use crate::online_store::{Error, Writer, Writers};
 use crate::serve::Shared;
 use crate::serve::error::ApiError;
 use crate::serve::join_keys::{Given, key};
-use crate::window::{Entity, Plan, Shape};
+use crate::window::{Plan, Shape};
 
 /// What Feast's client calls the event time.
 const CLIENTS_TIMESTAMP_FIELD: &str = "event_timestamp";
@@ -298,26 +298,13 @@ async fn keep(shared: &Shared, entities: &Entities<'_, '_>, writer: &mut dyn Wri
     for ((key, of_entity), stored) in keys.into_iter().zip(entities.values()).zip(all) {
         let OfEntity { target, plan, rows } = of_entity;
         let stored = stored.map(FeatureRow::new).transpose().map_err(corrupt)?;
-        let is_entity = stored.as_ref().is_some_and(FeatureRow::is_entity);
-        let (mut unseen_before, mut came) = (None, None);
-        let mut entity = match stored {
-            Some(stored) => {
-                let id = stored.header.schema;
-                came = target.lasting.map(|_| stored.header.version.came().min(now));
-                let of = if id == target.schema { None } else { Some(shared.schema(id).await?) };
-                unseen_before =
-                    target.forgets.unseen_before.filter(|moment| of.as_ref().is_some_and(|of| of.schema.keeps_since != Some(*moment)));
-                let to = Shape { outputs: &target.view.features, plan };
-                Entity::of_stored(&stored, of.as_ref().map(|of| of.shape()), to).map_err(corrupt)?
-            }
-            None => Entity::new(plan),
+        let of = match stored.as_ref().map(|stored| stored.header.schema).filter(|schema| *schema != target.schema) {
+            Some(schema) => Some(shared.schema(schema).await?),
+            None => None,
         };
-        entity = if is_entity {
-            entity.unseen(plan, unseen_before, now).map_err(corrupt)?
-        } else {
-            // Another row of its moment may have come before one that stands alone.
-            entity.knowing_from(target.forgets.before(target.lasting, now).max(came))
-        };
+        let from = of.as_ref().map(|of| (of.shape(), of.schema.keeps_since));
+        let to = Shape { outputs: &target.view.features, plan };
+        let mut entity = target.forgets.entity(target.lasting, stored.as_ref(), from, to, now).map_err(corrupt)?;
         let rows = rows.iter().map(|(version, row)| {
             let mut packed = Vec::new();
             row.pack(target.schema, *version, &mut packed);
